@@ -1,0 +1,15 @@
+# The same commands that .ci/run gives the machine, for people.
+.PHONY: lint types test train
+
+lint:
+	ruff check .
+	ruff format --check .
+
+types:
+	mypy
+
+test:
+	python -m pytest
+
+train:
+	python -m monai.bundle run training --config_file configs/train.json

@@ -1,0 +1,13 @@
+"""Errors that a person can act on.
+
+Everything that is wrong with what a user gave (a file, a table, a config value, a checkpoint) is raised as one of
+these, with a message of one line that names the thing and says what was expected.
+"""
+
+
+class BundleError(ValueError):
+    """Input that a user can mend: the message names the file, column, row or config key, and what was expected."""
+
+
+class RadiographError(BundleError):
+    """An image file that cannot be read as a radiograph: the message names the file and, for DICOM, the tag."""
