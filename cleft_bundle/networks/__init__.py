@@ -1,0 +1,9 @@
+"""The towers of CLEFT, the dual encoder, and the classifier that it leaves behind."""
+
+from cleft_bundle.networks.backbones import load_tokenizer
+from cleft_bundle.networks.classifier import ZeroShotClassifier, class_weights, scores
+from cleft_bundle.networks.cleft import CLEFT
+from cleft_bundle.networks.image_encoder import ImageEncoder
+from cleft_bundle.networks.text_encoder import TextEncoder
+
+__all__ = ["CLEFT", "ImageEncoder", "TextEncoder", "ZeroShotClassifier", "class_weights", "load_tokenizer", "scores"]

@@ -1,0 +1,121 @@
+"""Where backbones come from: a hub id, a local folder, or a config for one with random weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from cleft_bundle.errors import BundleError
+
+_VALUES_PER_TENSOR = 256
+
+
+def load_backbone(source: str | Mapping[str, Any], role: str, seed: int = 0, **kwargs: Any) -> PreTrainedModel:
+    """Load the bare transformer (no task head) of a Hugging Face model.
+
+    Args:
+        source: a hub id (``facebook/dinov2-with-registers-base``), a local folder, or a mapping of config values with
+            ``model_type``, which builds that architecture with random weights.
+        role: what the backbone is for, as it appears in error messages (``image_backbone``).
+        seed: seed of the random weights when ``source`` is a mapping; the global random state is left as it was.
+        kwargs: further arguments of ``AutoModel.from_pretrained`` and ``AutoModel.from_config``, such as ``dtype``.
+
+    Raises:
+        BundleError: where a folder does not exist, an id cannot be resolved, or a config lacks ``model_type``.
+    """
+    if isinstance(source, Mapping):
+        values = dict(source)
+        model_type = values.pop("model_type", None)
+        if model_type is None:
+            raise BundleError(f"{role}: a config of a backbone needs 'model_type', it has only {sorted(values)}")
+        try:
+            config = AutoConfig.for_model(model_type, **values)
+        except (ValueError, TypeError) as error:
+            raise BundleError(f"{role}: model_type {model_type!r} cannot be built: {_one_line(error)}") from error
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return AutoModel.from_config(config, **kwargs)
+    _check_folder(source, role)
+    try:
+        return AutoModel.from_pretrained(source, **kwargs)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{role}: {source!r} cannot be loaded: {_one_line(error)}") from error
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a hub id or a local folder and make it pad on the right with its EOS token.
+
+    Raises:
+        BundleError: where the folder does not exist, nothing can be loaded from it, or the tokenizer has no EOS token,
+            whose position carries the text feature of CLEFT.
+    """
+    _check_folder(source, "tokenizer")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"tokenizer: {source!r} cannot be loaded: {_one_line(error)}") from error
+    if tokenizer.eos_token_id is None:
+        raise BundleError(f"tokenizer: {source!r} has no EOS token, whose hidden state is the text feature")
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def fingerprint(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """Identify weights without storing them: a SHA-256 over the shape and a sample of every tensor.
+
+    Each tensor gives its name, its shape and up to 256 evenly spaced values rounded to bfloat16, so that the same
+    weights have the same fingerprint from a hub or a folder and in any floating-point precision of at least 16 bits.
+
+    Args:
+        parameters: pairs of name and tensor; the order does not count.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(parameters, key=lambda pair: pair[0]):
+        flat = tensor.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // _VALUES_PER_TENSOR)][:_VALUES_PER_TENSOR]
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(sample.to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def describe_source(source: str | Mapping[str, Any]) -> str:
+    """Name a backbone in messages and checkpoints: its id, its folder's own name, or its model type."""
+    if isinstance(source, Mapping):
+        return f"{source.get('model_type')} from a config"
+    return Path(source).name if os.path.isdir(source) else str(source)
+
+
+def freeze(module: nn.Module) -> None:
+    """Stop gradients for every parameter of a module."""
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+
+
+def count_parameters(network: nn.Module) -> dict[str, int]:
+    """Count the parameters of a network: ``total_parameters`` and ``trainable_parameters``."""
+    parameters = list(network.parameters())
+    return {
+        "total_parameters": sum(parameter.numel() for parameter in parameters),
+        "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+    }
+
+
+def _check_folder(source: str, role: str) -> None:
+    looks_like_a_path = os.path.isabs(source) or source.startswith((".", "~")) or source.count("/") != 1
+    if looks_like_a_path and "/" in source and not os.path.isdir(source):
+        raise BundleError(f"{role}: the folder {source!r} does not exist")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,180 @@
+"""Zero-shot classification: class prompts become one matrix, and the language model is no longer needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cleft_bundle.errors import BundleError
+from cleft_bundle.networks.cleft import CLEFT
+from cleft_bundle.networks.image_encoder import ImageEncoder
+
+Task = Literal["multiclass", "multilabel"]
+NO_FINDING = "no finding"
+
+
+@torch.no_grad()
+def class_weights(
+    network: CLEFT,
+    prompts: Mapping[str, Sequence[str]],
+    tokenize: Callable[[Sequence[str]], dict[str, torch.Tensor]],
+    task: Task,
+) -> torch.Tensor:
+    """Turn class prompts into the weights of a linear classifier on image embeddings.
+
+    The prompts of a class are embedded, averaged and normalised (a template ensemble, as in CLIP). ``multiclass``
+    takes these as they are, so that the softmax over classes is CLIP's. ``multilabel`` subtracts a negative from each,
+    so that the sigmoid of the score is the softmax between the two, as in CheXzero: the negative of a finding is the
+    class "no finding" where there is one, else the mean of the other classes; that of "no finding" is the mean of the
+    findings.
+
+    Args:
+        network: the trained dual encoder.
+        prompts: class name to its prompts.
+        tokenize: gives ``input_ids`` and ``attention_mask`` [N, T] of N captions.
+        task: ``multiclass`` (one class an image) or ``multilabel`` (any number).
+
+    Returns:
+        weights [K, D], classes in the order of ``prompts``.
+
+    Raises:
+        BundleError: where there are fewer than two classes, a class has no prompt, or the task is unknown.
+
+    Source: Radford et al., "CLIP", ICML 2021; Tiu et al., "CheXzero", Nature Biomedical Engineering 2022.
+    """
+    if task not in get_args(Task):
+        raise BundleError(f"task: expected one of {', '.join(get_args(Task))}, got {task!r}")
+    if len(prompts) < 2:
+        raise BundleError(f"class prompts: zero-shot scores need at least two classes, got {list(prompts)}")
+    empty = [name for name, texts in prompts.items() if not texts]
+    if empty:
+        raise BundleError(f"class prompts: no prompt for {', '.join(empty)}")
+    device = network.logit_scale.device
+    training = network.training
+    network.eval()
+    texts = [text for group in prompts.values() for text in group]
+    embedded = network.encode_text(**{key: value.to(device) for key, value in tokenize(texts).items()})
+    network.train(training)
+    groups = embedded.split([len(group) for group in prompts.values()])
+    positive = torch.stack([F.normalize(group.mean(dim=0), dim=0) for group in groups])
+    if task == "multiclass":
+        return positive
+    return positive - _negatives(positive, list(prompts))
+
+
+def _negatives(positive: torch.Tensor, names: list[str]) -> torch.Tensor:
+    """The embedding that speaks against each class, [K, D] unit vectors; see :func:`class_weights`."""
+    others = (positive.sum(dim=0, keepdim=True) - positive) / (len(names) - 1)
+    negative = F.normalize(others, dim=1)
+    if NO_FINDING in names:
+        index = names.index(NO_FINDING)
+        findings = torch.arange(len(names), device=positive.device) != index
+        negative[findings] = positive[index]
+    return negative
+
+
+def scores(embeddings: torch.Tensor, weights: torch.Tensor, scale: torch.Tensor, task: Task) -> torch.Tensor:
+    """Class probabilities [B, K] of image embeddings [B, D]: softmax over classes, or a sigmoid for each."""
+    logits = scale * embeddings @ weights.T
+    return logits.softmax(dim=1) if task == "multiclass" else logits.sigmoid()
+
+
+class ZeroShotClassifier(nn.Module):
+    """The deployable classifier: image tower, class weights and logit scale; no language model.
+
+    Its bare state dict is ``models/model.pt``. Besides the weights it holds ``_extra_state``, the settings as JSON in
+    a byte tensor: class names, task, the architecture of the image tower and the preprocessing that it was trained
+    with, so that :func:`cleft_bundle.checkpoints.load_classifier` needs nothing else.
+
+    Args:
+        image_encoder: the image tower.
+        class_names: names of the K classes.
+        task: ``multiclass`` or ``multilabel``.
+        preprocessing: what the transforms must know: ``image_size``, ``image_mean``, ``image_std`` and the like.
+    """
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        class_names: Sequence[str],
+        task: Task,
+        preprocessing: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.class_names = list(class_names)
+        self.task: Task = task
+        self.preprocessing = dict(preprocessing or {})
+        self.register_buffer("class_weights", torch.zeros(len(self.class_names), image_encoder.embedding_dim))
+        self.register_buffer("logit_scale", torch.zeros(()))
+        self.class_weights: torch.Tensor
+        self.logit_scale: torch.Tensor
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Score images.
+
+        Args:
+            image: float tensor [B, 3, H, W], preprocessed as :attr:`preprocessing` says.
+
+        Returns:
+            probabilities [B, K] in the order of :attr:`class_names`: they sum to one over the classes for
+            ``multiclass``, and each stands for itself for ``multilabel``.
+        """
+        return scores(self.image_encoder(image), self.class_weights, self.logit_scale.exp(), self.task)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that is needed to build this classifier again, as JSON-able values."""
+        return {
+            "class_names": self.class_names,
+            "task": self.task,
+            "preprocessing": self.preprocessing,
+            "image_encoder": {
+                "backbone": self.image_encoder.backbone.config.to_diff_dict()
+                | {"model_type": self.image_encoder.backbone.config.model_type},
+                "embedding_dim": self.image_encoder.embedding_dim,
+                "pooling": self.image_encoder.pooling,
+            },
+        }
+
+    def get_extra_state(self) -> torch.Tensor:
+        """The settings as UTF-8 bytes of JSON, a uint8 tensor, so that the state dict holds tensors only."""
+        return torch.frombuffer(bytearray(json.dumps(self.settings, sort_keys=True).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Check that weights being loaded belong to the same classes and task.
+
+        Raises:
+            BundleError: where they do not.
+        """
+        stored = decode_settings(state)
+        for key in ("class_names", "task"):
+            if stored[key] != self.settings[key]:
+                raise BundleError(
+                    f"model.pt was built for {key} {stored[key]}, this classifier has {self.settings[key]}"
+                )
+
+    @classmethod
+    def from_cleft(
+        cls,
+        network: CLEFT,
+        class_names: Sequence[str],
+        weights: torch.Tensor,
+        task: Task,
+        preprocessing: Mapping[str, Any],
+    ) -> ZeroShotClassifier:
+        """Take the image tower and the scale of a network, with the weights [K, D] of :func:`class_weights`."""
+        classifier = cls(network.image_encoder, class_names, task, preprocessing)
+        classifier.class_weights = weights.detach().clone()
+        classifier.logit_scale = network.scale.detach().log()
+        return classifier.eval()
+
+
+def decode_settings(state: torch.Tensor) -> dict[str, Any]:
+    """Read the settings that :meth:`ZeroShotClassifier.get_extra_state` wrote."""
+    return json.loads(bytes(state.cpu().tolist()))

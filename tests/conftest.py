@@ -1,0 +1,71 @@
+"""Fixtures that several rooms share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cleft_bundle.data import CaptionTokenizer
+from cleft_bundle.networks import CLEFT, ImageEncoder, TextEncoder, load_tokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY_VIT = {
+    "model_type": "dinov2_with_registers",
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_register_tokens": 2,
+    "patch_size": 14,
+    "image_size": 28,
+}
+TINY_GPT2 = {"model_type": "gpt2", "vocab_size": 768, "n_positions": 64, "n_embd": 16, "n_layer": 2, "n_head": 2}
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of shared real data beside the checkout, or the one that CLEFT_BUNDLE_SHARED names."""
+    path = Path(os.environ.get("CLEFT_BUNDLE_SHARED", ROOT.parent / "shared"))
+    if not (path / "data").is_dir():
+        pytest.skip(f"needs the shared data folder, which is not at {path}; set CLEFT_BUNDLE_SHARED")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tokenize() -> CaptionTokenizer:
+    """The tokenizer of the embedded default."""
+    return CaptionTokenizer(load_tokenizer(str(ROOT / "configs" / "tokenizer_tiny")), max_length=32)
+
+
+@pytest.fixture
+def make_network() -> Callable[..., CLEFT]:
+    """Build a very small CLEFT; keyword arguments go to the text tower."""
+
+    def make(**text: Any) -> CLEFT:
+        arguments = {"backbone": TINY_GPT2, "lora": {"r": 2}, "embedding_dim": 8} | text
+        return CLEFT(ImageEncoder(TINY_VIT, embedding_dim=8), TextEncoder(**arguments))
+
+    return make
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Four normalised images."""
+    return torch.randn(4, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="session")
+def train_config() -> dict[str, Any]:
+    """The content of configs/train.json."""
+    return json.loads((ROOT / "configs" / "train.json").read_text())
