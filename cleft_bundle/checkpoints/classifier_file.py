@@ -1,0 +1,38 @@
+"""The deployable classifier as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cleft_bundle.checkpoints import files
+from cleft_bundle.errors import BundleError
+from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
+from cleft_bundle.networks.classifier import decode_settings
+
+MADE_BY = "training writes it at its end, or pass --model_path"
+
+
+def load_classifier(path: str | Path) -> ZeroShotClassifier:
+    """Build the classifier that ``model.pt`` describes and load its weights, strictly.
+
+    Args:
+        path: a bare state dict of :class:`cleft_bundle.networks.ZeroShotClassifier`.
+
+    Returns:
+        the classifier in evaluation mode, on the CPU.
+
+    Raises:
+        BundleError: where the file does not exist, is no such state dict, or is incomplete.
+    """
+    state = files.load(path, MADE_BY)
+    if not isinstance(state, dict) or "_extra_state" not in state:
+        raise BundleError(f"{path} is not a classifier of this bundle: it holds no settings")
+    settings = decode_settings(state["_extra_state"])
+    classifier = ZeroShotClassifier(
+        ImageEncoder(**settings["image_encoder"]), settings["class_names"], settings["task"], settings["preprocessing"]
+    )
+    try:
+        classifier.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise BundleError(f"{path} does not fit its own settings: {' '.join(str(error).split())[:200]}") from error
+    return classifier.eval()

@@ -1,0 +1,46 @@
+"""Writing and reading checkpoint files without losing any."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cleft_bundle.errors import BundleError
+
+
+def save(content: Any, path: str | Path) -> None:
+    """Write a checkpoint under a temporary name beside ``path`` and rename it: a killed run leaves the old file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load(path: str | Path, made_by: str) -> Any:
+    """Read a checkpoint on the CPU, weights only: no code in the file is run.
+
+    Args:
+        path: the file.
+        made_by: how such a file comes into being, for the error message.
+
+    Raises:
+        BundleError: where the file does not exist or is no checkpoint.
+    """
+    if not Path(path).is_file():
+        raise BundleError(f"checkpoint {path} does not exist: {made_by}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise BundleError(f"checkpoint {path} cannot be read: {' '.join(str(error).split())[:200]}") from error

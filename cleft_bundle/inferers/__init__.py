@@ -1,0 +1,5 @@
+"""How networks are applied inside MONAI's evaluators."""
+
+from cleft_bundle.inferers.zero_shot import ZeroShotInferer
+
+__all__ = ["ZeroShotInferer"]

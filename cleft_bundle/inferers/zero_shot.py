@@ -1,0 +1,73 @@
+"""Zero-shot inference with a dual encoder inside MONAI's evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.inferers import Inferer
+
+from cleft_bundle.networks import CLEFT, class_weights, scores
+from cleft_bundle.networks.classifier import Task
+
+
+class ZeroShotInferer(Inferer):
+    """Score images against class prompts; the prompts are embedded once an evaluation, never once a batch.
+
+    The same object stands among the evaluator's handlers: attached, it embeds the prompts anew whenever an evaluation
+    begins, with the weights that the network has then.
+
+    Args:
+        prompts: class name to its prompts, in the order of the scores.
+        tokenize: the tokenizer of the prompts.
+        task: ``multiclass`` or ``multilabel``.
+    """
+
+    def __init__(
+        self,
+        prompts: Mapping[str, Sequence[str]],
+        tokenize: Callable[[Sequence[str]], dict[str, torch.Tensor]],
+        task: Task,
+    ) -> None:
+        super().__init__()
+        self.prompts = dict(prompts)
+        self.tokenize = tokenize
+        self.task: Task = task
+        self.weights: torch.Tensor | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Embed the class prompts whenever the engine starts an epoch."""
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.embed_prompts(engine.network))
+
+    def embed_prompts(self, network: CLEFT) -> torch.Tensor:
+        """Compute and keep the class weights [K, D] of a network."""
+        self.weights = class_weights(network, self.prompts, self.tokenize, self.task)
+        return self.weights
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
+        """Embed a batch and score it.
+
+        Args:
+            inputs: images [B, 3, H, W].
+            network: the dual encoder.
+            args: further arguments of the network.
+            kwargs: its text arguments, see :meth:`cleft_bundle.networks.CLEFT.forward`.
+
+        Returns:
+            ``scores`` [B, K] probabilities, ``image_embedding`` [B, D], ``text_embedding`` [B, D].
+
+        Raises:
+            RuntimeError: where :meth:`embed_prompts` was never called, because this inferer is not among the handlers.
+        """
+        if self.weights is None:
+            raise RuntimeError("ZeroShotInferer has no class weights: list it among the evaluator's handlers")
+        image, text, scale = network(inputs, *args, **kwargs)
+        return {
+            "scores": scores(image, self.weights, scale, self.task),
+            "image_embedding": image,
+            "text_embedding": text,
+        }

@@ -1,0 +1,52 @@
+import pytest
+import torch
+from ignite.engine import Engine
+
+from cleft_bundle.inferers import ZeroShotInferer
+from cleft_bundle.networks import class_weights, scores
+
+PROMPTS = {"edema": ["edema"], "no finding": ["no finding"]}
+
+
+def test_scores_follow_the_weights_that_the_network_has_when_an_evaluation_starts(make_network, images, tokenize):
+    network = make_network().eval()
+    inferer = ZeroShotInferer(PROMPTS, tokenize, "multiclass")
+    text = tokenize(["edema"] * 4)
+    seen = []
+    engine = Engine(lambda engine, batch: seen.append(inferer(images, engine.network, **text)["scores"]))
+    engine.network = network
+    inferer.attach(engine)
+    with torch.no_grad():
+        engine.run([0, 0])
+        network.text_encoder.projection.weight.mul_(torch.linspace(-1, 1, 8)[:, None])
+        engine.run([0])
+        expected = scores(
+            network.encode_image(images),
+            class_weights(network, PROMPTS, tokenize, "multiclass"),
+            network.scale,
+            "multiclass",
+        )
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.allclose(seen[1], seen[2])
+    torch.testing.assert_close(seen[2], expected)
+
+
+def test_prompts_are_embedded_once_an_evaluation_not_once_a_batch(make_network, images, tokenize):
+    calls = []
+
+    def counting(captions):
+        calls.append(len(captions))
+        return tokenize(captions)
+
+    inferer = ZeroShotInferer(PROMPTS, counting, "multiclass")
+    text = tokenize(["edema"] * 4)
+    engine = Engine(lambda engine, batch: inferer(images, engine.network, **text))
+    engine.network = make_network()
+    inferer.attach(engine)
+    engine.run(range(5))
+    assert calls == [2]
+
+
+def test_an_inferer_that_is_not_attached_says_so(make_network, images, tokenize):
+    with pytest.raises(RuntimeError, match="handlers"):
+        ZeroShotInferer(PROMPTS, tokenize, "multiclass")(images, make_network(), **tokenize(["edema"] * 4))
