@@ -1,0 +1,192 @@
+"""Decoding of DICOM pixel data: what is checked before, and which decoder is asked in which order.
+
+Checks come before memory is taken: the size that the header claims is compared with the bytes that are there. The
+decoders are plug-ins of pydicom, asked by name in the order of `DECODERS`, and ITK last; the error lists what each
+said. Works with pydicom 2.4 (handlers) and 3 (decoders).
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+from monai.utils import optional_import
+from pydicom import uid
+
+from cleft_bundle.data.dicom_pixels import MONOCHROME, numbers, tag
+from cleft_bundle.errors import RadiographError
+
+get_decoder, _HAS_DECODERS = optional_import("pydicom.pixels", name="get_decoder")
+_PROCESSING = "pydicom.pixels" if _HAS_DECODERS else "pydicom.pixel_data_handlers.util"
+
+_JPEG = ("gdcm", "pillow", "pylibjpeg")
+_JPEG_LOSSLESS = ("gdcm", "pylibjpeg")
+_JPEG_LS = ("pyjpegls", "gdcm", "pylibjpeg")
+_JPEG_2000 = ("pylibjpeg", "gdcm", "pillow")
+DECODERS: dict[str, tuple[str, ...]] = {
+    str(uid.JPEGBaseline8Bit): _JPEG,
+    str(uid.JPEGExtended12Bit): _JPEG,
+    "1.2.840.10008.1.2.4.57": _JPEG_LOSSLESS,  # any selection value; pydicom 2.4 and 3 disagree about its name
+    str(uid.JPEGLosslessSV1): _JPEG_LOSSLESS,
+    str(uid.JPEGLSLossless): _JPEG_LS,
+    str(uid.JPEGLSNearLossless): _JPEG_LS,
+    str(uid.JPEG2000Lossless): _JPEG_2000,
+    str(uid.JPEG2000): _JPEG_2000,
+    "1.2.840.10008.1.2.4.201": ("pylibjpeg",),  # HTJ2K lossless, which pydicom 2.4 has no name for
+    "1.2.840.10008.1.2.4.202": ("pylibjpeg",),  # HTJ2K lossless RPCL
+    "1.2.840.10008.1.2.4.203": ("pylibjpeg",),  # HTJ2K
+    str(uid.RLELossless): ("pylibjpeg", "pydicom"),
+}
+_HANDLERS = {"pydicom": "rle", "pyjpegls": "jpeg_ls"}  # pydicom 2.4's names, where they differ
+_COLOUR = ("PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_CELLS = (1, 8, 16, 32)  # BitsAllocated
+
+
+def check_header(ds: Any, max_pixels: int) -> None:
+    """Check that the header describes one image that the file can hold.
+
+    Args:
+        ds: the data set.
+        max_pixels: largest Rows x Columns that is accepted.
+
+    Raises:
+        RadiographError: names the tag that is missing or cannot be true.
+    """
+    rows, columns = _positive(ds, "Rows"), _positive(ds, "Columns")
+    photometric = ds.get("PhotometricInterpretation")
+    if not photometric:
+        raise RadiographError(f"{tag('PhotometricInterpretation')} is missing")
+    if photometric not in (*MONOCHROME, *_COLOUR):
+        known = ", ".join((*MONOCHROME, *_COLOUR))
+        raise RadiographError(f"{tag('PhotometricInterpretation')} is not one of {known}")
+    if rows * columns > max_pixels:
+        raise RadiographError(
+            f"{tag('Rows')} x {tag('Columns')} is {rows} x {columns}, more than the limit of {max_pixels} pixels"
+        )
+    frames = int((numbers(ds, "NumberOfFrames") or [1])[0])
+    if frames != 1:
+        raise RadiographError(f"{tag('NumberOfFrames')} is {frames}: one image is expected")
+    samples = int((numbers(ds, "SamplesPerPixel") or [1])[0])
+    if samples != (3 if photometric in _COLOUR[1:] else 1):
+        raise RadiographError(f"{tag('SamplesPerPixel')} is {samples}, which {photometric} does not allow")
+    allocated = _positive(ds, "BitsAllocated")
+    stored = _positive(ds, "BitsStored")
+    high_bit = int((numbers(ds, "HighBit") or [stored - 1])[0])
+    if allocated not in _CELLS or not stored <= high_bit + 1 <= allocated:
+        raise RadiographError(
+            f"{tag('BitsStored')} {stored} and {tag('HighBit')} {high_bit} do not fit "
+            f"{tag('BitsAllocated')} {allocated}"
+        )
+    _check_length(ds, rows * columns * samples * allocated)
+
+
+def _check_length(ds: Any, bits: int) -> None:
+    """Compare the pixel data with what the header promises, `bits` in all when uncompressed."""
+    data = ds.get("PixelData")
+    if not data:
+        raise RadiographError(f"{tag('PixelData')} is missing")
+    syntax = ds.file_meta.TransferSyntaxUID
+    if syntax.is_compressed and not syntax.is_deflated:
+        # Entropy-coded data never holds an end-of-image marker (ITU-T T.81 B.1.1.5, T.87, T.800 A), so its absence
+        # shows that the end was cut off; some decoders return half an image then. Bytes of padding may follow it.
+        if syntax != uid.RLELossless and b"\xff\xd9" not in data[-64:]:
+            raise RadiographError(f"{tag('PixelData')} is truncated: the compressed image has no end")
+        return
+    expected = (bits + 7) // 8
+    if ds.PhotometricInterpretation == "YBR_FULL_422":
+        expected = expected * 2 // 3  # two pixels share their colour
+    if len(data) < expected:
+        raise RadiographError(f"{tag('PixelData')} is truncated: {len(data)} bytes of {expected}")
+
+
+def _positive(ds: Any, name: str) -> int:
+    """Return a whole number above 0, or raise a RadiographError that names the element."""
+    found = numbers(ds, name)
+    if not found:
+        raise RadiographError(f"{tag(name)} is missing")
+    if found[0] < 1:
+        raise RadiographError(f"{tag(name)} is {found[0]:g}: a number above 0 is expected")
+    return int(found[0])
+
+
+def decode(ds: Any, path: str) -> np.ndarray:
+    """Decode the pixel data of a data set that passed `check_header`.
+
+    Args:
+        ds: the data set.
+        path: its file, which ITK reads again if no other decoder can.
+
+    Returns:
+        integer pixel cells: [H, W] for one sample a pixel, [H, W, 3] red, green, blue otherwise.
+
+    Raises:
+        RadiographError: if no decoder can; lists what each said, in one line.
+    """
+    syntax = ds.file_meta.TransferSyntaxUID
+    native = not syntax.is_compressed or syntax.is_deflated
+    if not native and str(syntax) not in DECODERS:
+        raise RadiographError(f"{tag('TransferSyntaxUID')} {syntax}: no decoder is known for it")
+    shape = (int(ds.Rows), int(ds.Columns))
+    said = []
+    for name in ("numpy",) if native else (*DECODERS[str(syntax)], "itk"):
+        try:
+            pixels = _ask_itk(ds, path) if name == "itk" else _ask_pydicom(ds, name, native)
+        # A decoder may raise anything at all on bad data; what it said is kept for the message.
+        except Exception as e:
+            said.append(f"{name}: {_one_line(e)}")
+            continue
+        if pixels.shape[:2] == shape and pixels.ndim == (2 if int(ds.get("SamplesPerPixel") or 1) == 1 else 3):
+            return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)  # big-endian files come as they are
+        said.append(f"{name}: gave an image of {' x '.join(map(str, pixels.shape))}")
+    raise RadiographError(f"{tag('PixelData')}, {syntax.name}, cannot be decoded ({'; '.join(said)})")
+
+
+def _ask_pydicom(ds: Any, name: str, native: bool) -> np.ndarray:
+    """Decode with one of pydicom's plug-ins."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about trailing bytes and the like; what matters is checked in check_header
+        if _HAS_DECODERS:
+            # The unused bits are ours to remove: pydicom assumes that they lie above the value.
+            options = {} if native else {"decoding_plugin": name}
+            return get_decoder(ds.file_meta.TransferSyntaxUID).as_array(
+                ds, index=0, correct_unused_bits=False, **options
+            )[0]
+        ds.convert_pixel_data(name if native else _HANDLERS.get(name, name))
+        pixels = ds.pixel_array
+        if str(ds.PhotometricInterpretation).startswith("YBR_FULL"):
+            convert, _ = optional_import(_PROCESSING, name="convert_color_space")
+            pixels = convert(pixels, ds.PhotometricInterpretation, "RGB")
+        return pixels
+
+
+def _ask_itk(ds: Any, path: str) -> np.ndarray:
+    """Decode with ITK, and undo what it has done beyond decoding: inversion of MONOCHROME1, then rescale."""
+    itk, found = optional_import("itk")
+    if not found:
+        raise RuntimeError("not installed")
+    if ds.PhotometricInterpretation not in MONOCHROME:
+        raise RuntimeError("is used for monochrome images only")
+    pixels = np.squeeze(itk.array_from_image(itk.imread(path)))
+    slope, intercept = numbers(ds, "RescaleSlope") or [1.0], numbers(ds, "RescaleIntercept") or [0.0]
+    if (slope[0], intercept[0]) != (1.0, 0.0):
+        pixels = np.rint((pixels.astype(np.float64) - intercept[0]) / slope[0])
+    pixels = pixels.astype(np.int32)
+    if ds.PhotometricInterpretation == "MONOCHROME1":
+        bits = int(ds.BitsStored)
+        pixels = (-1 if ds.get("PixelRepresentation") else (1 << bits) - 1) - pixels
+    return pixels
+
+
+def palette_to_rgb(ds: Any, pixels: np.ndarray) -> np.ndarray:
+    """Look up the colours of a PALETTE COLOR image, [H, W] -> [H, W, 3]."""
+    apply_color_lut, _ = optional_import(_PROCESSING, name="apply_color_lut")
+    return apply_color_lut(pixels, ds)
+
+
+def _one_line(error: Exception) -> str:
+    """Say an exception in one short line, without pydicom's preamble about all plug-ins."""
+    text = str(error).rpartition("by all available plugins:")[2]
+    text = re.sub(r"^\s*\w+: ", "", text) if "available plugins" in str(error) else text
+    return " ".join(text.split())[:160] or type(error).__name__

@@ -1,0 +1,260 @@
+"""One reader for radiographs as they come: DICOM, PNG, JPEG, TIFF and NIfTI.
+
+Whatever the format, the result is float32, rows x columns as a person sees the image, 0..1, bright = dense.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import PathLike
+from monai.data import ImageReader
+from monai.utils import MetaKeys, SpaceKeys, ensure_tuple, optional_import
+from PIL import Image, ImageOps
+
+from cleft_bundle.data.dicom_decoding import check_header, decode, palette_to_rgb
+from cleft_bundle.data.dicom_header import describe, read_header
+from cleft_bundle.data.dicom_pixels import MONOCHROME, luminance, render, stretch, tag
+from cleft_bundle.errors import RadiographError
+
+nib, _ = optional_import("nibabel")
+
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")  # PNG, JPEG, TIFF of either byte order
+_PICTURE_FORMATS = ("PNG", "JPEG", "TIFF")
+_SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz")
+_TEXTS = (
+    *("modality", "view", "laterality", "photometric_interpretation", "manufacturer"),
+    *("presentation_intent", "patient", "study"),
+)
+
+
+@dataclass(frozen=True)
+class RadiographFile:
+    """What `RadiographReader.read` returns: a file that has not been opened yet."""
+
+    path: str
+
+
+class RadiographReader(ImageReader):
+    """Read a radiograph as float32 [H, W] in 0..1: rows x columns, bright = dense.
+
+    Use it in `LoadImaged(keys="image", reader=RadiographReader())`, or from a config as
+    `{"_target_": "LoadImaged", "keys": "image", "reader": "$cleft_bundle.data.RadiographReader()"}`.
+
+    `read` only notes the file; all work, and every error, is in `get_data`. MONAI's LoadImage answers an error of
+    `read` by trying its stock readers, which would return the same file transposed and with another polarity.
+
+    DICOM (CR, DX, MG, SC): decoding, unused bits, modality LUT or rescale, VOI, polarity, scaling to 0..1 over the
+    output range of the VOI; pixel padding becomes 0. Without a VOI the range of the image's own values becomes 0..1;
+    the same holds for PNG, JPEG, TIFF and NIfTI, which have none, so that one scene gives one tensor in any format.
+    Colour becomes luminance (ITU-R BT.601), with one warning.
+
+    NIfTI is taken as ITK, MONAI's SaveImage and MONAI Label write it: the first voxel axis runs along a row, the
+    second down a column, shape (W, H) or (W, H, 1). The reader swaps the two and does not flip, whatever the affine
+    says, because converters fill it in for a plane radiograph as they like.
+
+    The metadata has the same keys for every format, and nothing in it is None, so that mixed batches collate:
+    `affine` and `original_affine` (4 x 4, the spacing on the diagonal, 1 where unknown), `spatial_shape`,
+    `original_channel_dim` (nan: no channel), `space`; `spacing` (float64 [2], mm between rows and between columns, nan
+    where unknown); and strings, "" where unknown: `modality`, `view`, `laterality`, `photometric_interpretation`,
+    `manufacturer`, `presentation_intent`, and the pseudonyms `patient` and `study`.
+
+    Args:
+        voi: the number of the window to use (of the table, in a file that has tables and no windows); "lut": the first
+            VOI table where there is one; "percentile": ignore the file's VOI and stretch `percentiles`; "none": ignore
+            it and stretch the whole range. A file with fewer windows than `voi` asks for is an error; one with no VOI
+            at all is shown over the whole range.
+        percentiles: two percentages of the pixels (padding left out), for `voi="percentile"` and `for_processing`.
+        for_processing: "error", or "log" to show images whose Presentation Intent Type is FOR PROCESSING by the
+            logarithm of the detector signal between `percentiles`.
+        max_pixels: largest Rows x Columns that is read.
+
+    Raises:
+        RadiographError: if a parameter is not one of the above.
+    """
+
+    def __init__(
+        self,
+        voi: int | str = 0,
+        percentiles: tuple[float, float] = (0.5, 99.5),
+        for_processing: str = "error",
+        max_pixels: int = 400_000_000,
+    ) -> None:
+        super().__init__()
+        if voi not in ("lut", "percentile", "none") and not (isinstance(voi, int) and voi >= 0):
+            raise RadiographError(f"voi is {voi!r}: a window's number, 'lut', 'percentile' or 'none' is expected")
+        if for_processing not in ("error", "log"):
+            raise RadiographError(f"for_processing is {for_processing!r}: 'error' or 'log' is expected")
+        if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+            raise RadiographError(f"percentiles is {percentiles!r}: two rising numbers within 0..100 are expected")
+        self.voi = voi
+        self.percentiles = (float(percentiles[0]), float(percentiles[1]))
+        self.for_processing = for_processing
+        self.max_pixels = max_pixels
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Whether this reader knows the format of the file or of all files, by content or else by suffix."""
+        return all(
+            str(name).lower().endswith(_SUFFIXES) or (Path(name).is_file() and bool(sniff(str(name))))
+            for name in ensure_tuple(filename)
+        )
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> RadiographFile | list[RadiographFile]:
+        """Note the file or files; nothing is opened, and nothing raised, before `get_data`."""
+        files = [RadiographFile(str(name)) for name in ensure_tuple(data)]
+        return files if len(files) > 1 else files[0]
+
+    def get_data(self, img: RadiographFile | Sequence[RadiographFile]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read what `read` noted.
+
+        Returns:
+            float32 [H, W] in 0..1 and its metadata; of several files, which must agree in size, float32 [N, H, W]
+            and the metadata of the first.
+
+        Raises:
+            RadiographError: if a file does not exist, is not an image, or cannot be read rightly.
+        """
+        files = ensure_tuple(img)
+        results = [self._read_one(file.path) for file in files]
+        image, meta = results[0]
+        if len(files) > 1:
+            for file, (other, _) in zip(files, results, strict=True):
+                if other.shape != image.shape:
+                    raise RadiographError(f"{file.path}: is {other.shape}, but {files[0].path} is {image.shape}")
+            image = np.stack([image for image, _ in results])
+            meta[MetaKeys.ORIGINAL_CHANNEL_DIM] = 0
+        return image, meta
+
+    def _read_one(self, path: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read one file; whatever goes wrong becomes a RadiographError that names it."""
+        try:
+            image, details = getattr(self, f"_read_{_known_format(path)}")(path)
+            image = np.ascontiguousarray(image, dtype=np.float32)
+            return image, _metadata(image, details)
+        except RadiographError as e:
+            raise RadiographError(f"{path}: {e}") from e
+        except Exception as e:
+            raise RadiographError(f"{path}: cannot be read: {' '.join(str(e).split()) or type(e).__name__}") from e
+
+    def _read_dicom(self, path: str) -> tuple[np.ndarray, dict[str, Any]]:
+        ds = read_header(path)
+        check_header(ds, self.max_pixels)
+        details = describe(ds)
+        log = details["presentation_intent"] == "FOR PROCESSING"
+        if log and self.for_processing == "error":
+            raise RadiographError(
+                f'{tag("PresentationIntentType")} is FOR PROCESSING: not for viewing; for_processing="log" shows it'
+            )
+        photometric = details["photometric_interpretation"]
+        pixels = decode(ds, path)
+        if photometric not in MONOCHROME:
+            colour = palette_to_rgb(ds, pixels) if photometric == "PALETTE COLOR" else pixels
+            return _grey(colour), details
+        little_endian = ds.file_meta.TransferSyntaxUID.is_little_endian
+        choice = {"voi": self.voi, "percentile_range": self.percentiles, "log": log}
+        return render(pixels, ds, little_endian=little_endian, **choice), details
+
+    def _read_picture(self, path: str) -> tuple[np.ndarray, dict[str, Any]]:
+        with Image.open(path, formats=_PICTURE_FORMATS) as picture:
+            self._check_size(picture.width, picture.height)
+            frames = getattr(picture, "n_frames", 1)
+            if frames != 1:
+                raise RadiographError(f"holds {frames} images: one is expected")
+            # Pillow inverts MINISWHITE (TIFF 6.0, PhotometricInterpretation 0) for 8 bits, but not for more
+            white_is_low = getattr(picture, "tag_v2", {}).get(262) == 0 and picture.mode[0] in "IF"
+            upright = ImageOps.exif_transpose(picture)
+        if upright.mode in ("P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
+            upright = upright.convert("RGB")
+        elif upright.mode in ("LA", "La", "1"):
+            upright = upright.convert("L")
+        pixels = np.asarray(upright)
+        image = _grey(pixels) if pixels.ndim == 3 else _whole_range(pixels)
+        return (1.0 - image if white_is_low else image), {}
+
+    def _read_nifti(self, path: str) -> tuple[np.ndarray, dict[str, Any]]:
+        volume = nib.load(path)
+        shape = volume.shape
+        if len(shape) < 2 or any(size != 1 for size in shape[2:]):
+            raise RadiographError(f"is an image of {' x '.join(map(str, shape))}: W x H or W x H x 1 is expected")
+        self._check_size(shape[0], shape[1])
+        pixels = np.asanyarray(volume.dataobj).reshape(shape[:2])
+        if pixels.dtype.kind not in "iuf":
+            raise RadiographError(f"holds values of type {pixels.dtype}: numbers are expected")
+        width, height = (float(size) for size in volume.header.get_zooms()[:2])
+        return _whole_range(pixels.T), {"spacing": (height, width) if min(width, height) > 0 else None}
+
+    def _check_size(self, width: int, height: int) -> None:
+        if not 0 < width * height <= self.max_pixels:
+            raise RadiographError(f"is {height} x {width}: 1 to {self.max_pixels} pixels are expected")
+
+
+def sniff(path: str) -> str | None:
+    """Tell a file's format by its first bytes (NIfTI by its suffix): "dicom", "picture", "nifti" or None."""
+    if path.lower().endswith((".nii", ".nii.gz")):
+        return "nifti"
+    with Path(path).open("rb") as f:
+        start = f.read(132)
+    if start[128:] == b"DICM":  # before the others: the 128 bytes ahead of it may hold the start of a TIFF
+        return "dicom"
+    if start.startswith(_PICTURES):
+        return "picture"
+    # DICOM without its preamble starts with an element of group 0002 or 0008 (PS3.10 section 7.1), and its first
+    # element number is small; text does not.
+    bare = len(start) >= 8 and start[:2] in (b"\x02\0", b"\x08\0") and start[3] == 0
+    return "dicom" if bare else None
+
+
+def _known_format(path: str) -> str:
+    if not Path(path).exists():
+        raise RadiographError("does not exist")
+    if not Path(path).is_file():
+        raise RadiographError("is not a file")
+    if Path(path).stat().st_size == 0:
+        raise RadiographError("is empty")
+    found = sniff(path)
+    if not found:
+        raise RadiographError("is not an image that is known here: DICOM, PNG, JPEG, TIFF or NIfTI is expected")
+    return found
+
+
+def _whole_range(pixels: np.ndarray) -> np.ndarray:
+    """Scale the range of the finite values to 0..1; the others become 0; float32, same shape."""
+    finite = np.isfinite(pixels)
+    if not finite.any():
+        raise RadiographError("holds no finite value")
+    values = np.where(finite, pixels, 0).astype(np.float64)
+    low, high = values[finite].min(), values[finite].max()
+    return np.where(finite, stretch(values, low, high), 0.0).astype(np.float32)
+
+
+def _grey(colour: np.ndarray) -> np.ndarray:
+    """Luminance of a colour image, [H, W, 3] -> float32 [H, W] over its whole range, with a warning once."""
+    _warn_of_colour()
+    return _whole_range(luminance(colour))
+
+
+@cache
+def _warn_of_colour() -> None:
+    """Warn, once a process: Python's own memory of warnings is lost whenever a library changes the filters."""
+    warnings.warn("a colour image is read as its luminance", stacklevel=2)
+
+
+def _metadata(image: np.ndarray, details: dict[str, Any]) -> dict[str, Any]:
+    """Metadata with the same keys and types for every format, from what is known of the file."""
+    spacing = np.array(details.get("spacing") or (np.nan, np.nan), dtype=np.float64)
+    affine = np.diag([*np.nan_to_num(spacing, nan=1.0), 1.0, 1.0])
+    return {
+        MetaKeys.AFFINE: affine,
+        MetaKeys.ORIGINAL_AFFINE: affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.array(image.shape),
+        MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        "spacing": spacing,
+        **{name: details.get(name, "") for name in _TEXTS},
+    }

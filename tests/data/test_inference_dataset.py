@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader
+from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, Lambdad, LoadImaged
+from PIL import Image
+
+from cleft_bundle.data import RadiographReader, TolerantDataset, collate_readable, list_images
+from cleft_bundle.errors import BundleError, RadiographError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three pictures, a text that calls itself DICOM, and what is to be left out."""
+    for index, name in enumerate(["b.png", "a.png", "below/deep/c.png"]):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(index).integers(0, 256, (6, 5), dtype=np.uint8)).save(path)
+    (tmp_path / "below" / "notes.dcm").write_text("Dear colleague,\nthis is no image.")
+    for name in (".hidden", "DICOMDIR", "below/.folder/x.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+TRANSFORM = Compose(
+    [
+        LoadImaged("image", reader=RadiographReader()),
+        EnsureChannelFirstd("image", channel_dim="no_channel"),
+        EnsureTyped("image", track_meta=False),
+    ]
+)
+
+
+def test_lists_every_file_sorted_without_hidden_ones(folder):
+    items = list_images(str(folder))
+    assert [item["path"] for item in items] == ["a.png", "b.png", "below/deep/c.png", "below/notes.dcm"]
+    assert all(Path(item["image"]) == folder / item["path"] for item in items)
+    assert [item["path"] for item in list_images(str(folder), exclude=["*.png"])] == ["DICOMDIR", "below/notes.dcm"]
+
+
+def test_a_relative_folder_gives_absolute_paths(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert list_images("below")[0] == {"image": str(folder / "below/deep/c.png"), "path": "deep/c.png"}
+
+
+def test_a_missing_or_empty_folder_is_an_error(tmp_path):
+    with pytest.raises(BundleError, match="nowhere: a folder of images is expected"):
+        list_images(str(tmp_path / "nowhere"))
+    (tmp_path / "DICOMDIR").touch()
+    with pytest.raises(BundleError, match="holds no file"):
+        list_images(str(tmp_path))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_files_go_through_with_their_reason(folder, workers):
+    data = TolerantDataset(list_images(str(folder)), TRANSFORM)
+    (batch,) = DataLoader(data, batch_size=4, num_workers=workers, collate_fn=collate_readable)
+    assert batch["image"].shape == (3, 1, 6, 5)
+    assert batch["path"] == ["a.png", "b.png", "below/deep/c.png"]
+    (failure,) = batch["failures"]
+    assert failure["path"] == "below/notes.dcm"
+    assert failure["error"].startswith("is not an image that is known here")
+    assert "\n" not in failure["error"]
+    assert str(folder) not in failure["error"]
+    torch.testing.assert_close(batch["image"][1], TRANSFORM({"image": str(folder / "b.png")})["image"])
+
+
+def test_a_batch_of_failures_is_empty_but_whole():
+    batch = collate_readable([{"path": "a", "error": "no"}, {"path": "b", "error": "neither"}])
+    assert batch["path"] == []
+    assert batch["image"].shape[0] == 0
+    assert [failure["path"] for failure in batch["failures"]] == ["a", "b"]
+
+
+def test_a_batch_without_failures():
+    batch = collate_readable([{"image": torch.ones(1, 2, 2), "path": "a", "extra": object()}])
+    assert batch["failures"] == []
+    assert batch["image"].shape == (1, 1, 2, 2)
+
+
+def fail(error):
+    def transform(_):
+        raise error
+
+    return Compose([Lambdad("image", transform)])
+
+
+def test_every_other_error_goes_through(folder):
+    with pytest.raises(RuntimeError, match="applying transform") as error:
+        TolerantDataset(list_images(str(folder)), fail(KeyError("a defect")))[0]
+    assert isinstance(error.value.__cause__, KeyError)
+
+
+def test_a_reason_of_several_lines_becomes_one_and_a_path_is_optional():
+    data = TolerantDataset([{"image": "x.dcm"}], fail(RadiographError("x.dcm: first\n  second")))
+    assert data[0] == {"path": "x.dcm", "error": "first second"}
