@@ -1,0 +1,30 @@
+"""Images, label tables, captions, splits and batches."""
+
+from cleft_bundle.data import chexpert, embed, folder, phantoms
+from cleft_bundle.data.captions import PromptSet, load_prompts
+from cleft_bundle.data.collate import CaptionCollate, CaptionTokenizer
+from cleft_bundle.data.inference_dataset import TolerantDataset, collate_readable, list_images
+from cleft_bundle.data.pseudonyms import pseudonym
+from cleft_bundle.data.radiograph_reader import RadiographReader
+from cleft_bundle.data.splits import check_items, fingerprint, is_multi_label, make_splits, select_split
+
+__all__ = [
+    "CaptionCollate",
+    "CaptionTokenizer",
+    "PromptSet",
+    "RadiographReader",
+    "TolerantDataset",
+    "check_items",
+    "chexpert",
+    "collate_readable",
+    "embed",
+    "fingerprint",
+    "folder",
+    "is_multi_label",
+    "list_images",
+    "load_prompts",
+    "make_splits",
+    "phantoms",
+    "pseudonym",
+    "select_split",
+]

@@ -1,0 +1,60 @@
+"""A set's folder appears under its name only when it is complete."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from cleft_bundle.errors import BundleError
+
+README = (
+    "Synthetic phantoms, no patients.\n\n"
+    "Every picture below this folder was drawn by cleft_bundle.data.phantoms.{kind} from random numbers "
+    "(patients={patients}, seed={seed}).\n"
+    "They show how the software works. They say nothing about any person, disease or device.\n"
+)
+
+
+def build(kind: str, version: int, root: str, patients: int, seed: int, fill: Callable[[Path], None]) -> str:
+    """Write a phantom set once, and never leave half of it under its final name.
+
+    The set is written to a sibling folder that is renamed at the end. Two processes may do this at the same time: the
+    first to finish wins, and as the files depend on nothing but the arguments, the loser's copy is simply removed.
+
+    Args:
+        kind: "chest" or "breast".
+        version: of the drawing and the files; a set of another version is another folder.
+        root: folder that the set's folder is made in; created if it does not exist.
+        patients: how many phantom patients, at least 5, so that each split can have one.
+        seed: first half of each patient's random seed, not negative.
+        fill: writes all files of the set into the folder it is given.
+
+    Returns:
+        The path of the complete set's folder.
+
+    Raises:
+        BundleError: a number is out of range, or the folder cannot be written.
+    """
+    if patients < 5 or seed < 0:
+        raise BundleError(
+            f"{kind} phantoms: patients must be 5 or more and seed 0 or more, not patients={patients}, seed={seed}"
+        )
+    final = Path(root) / f"phantom_{kind}_v{version}_n{patients}_s{seed}"
+    if final.is_dir():
+        return str(final)
+    partial = final.with_name(f".{final.name}.partial-{uuid.uuid4().hex}")
+    try:
+        partial.mkdir(parents=True)
+        fill(partial)
+        (partial / "README.txt").write_text(README.format(kind=kind, patients=patients, seed=seed), encoding="utf-8")
+        try:
+            os.replace(partial, final)
+        except OSError:
+            if not final.is_dir():
+                raise
+    except OSError as error:
+        raise BundleError(f"{kind} phantoms: cannot write below {root}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return str(final)

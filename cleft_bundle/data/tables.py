@@ -1,0 +1,223 @@
+"""Reading label tables: CSV files by column name, with errors that name the file, the column and the row.
+
+Every dataset module reads through these few functions. All values arrive as stripped text, an empty field as ``""``;
+:func:`numbers` and :func:`codes` turn a column into what it means. The index of a frame is the row number that a
+spreadsheet shows: the header is row 1, the first record row 2.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+
+from cleft_bundle.errors import BundleError
+
+T = TypeVar("T")
+
+_SEPARATORS = ",;\t"
+_LONGEST_FIELD = 2**24  # characters; the csv module's own limit of 2**17 is shorter than some region-of-interest lists
+
+#: What sides, splits and sexes are called in tables, in lower case, and what items call them.
+SIDES: Mapping[str, str] = {"l": "L", "left": "L", "r": "R", "right": "R"}
+SPLITS: Mapping[str, str] = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+SEXES: Mapping[str, str | None] = {"f": "F", "female": "F", "m": "M", "male": "M", "o": None, "unknown": None}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The part of an error message that helps with a mistyped name.
+
+    Args:
+        name: what was asked for.
+        known: the names that exist.
+
+    Returns:
+        ``" (did you mean 'x'?)"``, or nothing where no known name is near.
+    """
+    by_lower = {other.lower(): other for other in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f" (did you mean '{by_lower[found[0]]}'?)" if found else ""
+
+
+def read_table(path: str | Path, required: Sequence[str] = (), optional: Sequence[str] | None = ()) -> pd.DataFrame:
+    """Read the named columns of a CSV file as text.
+
+    The separator is the comma, or the semicolon or tab where the header holds no comma. Blank lines are passed over
+    and still counted, a byte-order mark is dropped, and quoted fields may hold line breaks.
+
+    Args:
+        path: the table.
+        required: columns that must be there.
+        optional: columns that are read where they are there; None reads every column.
+
+    Returns:
+        One row a record, in the table's order, with the columns found; values are stripped text. The index is the
+        row number in a spreadsheet (header = row 1).
+
+    Raises:
+        BundleError: the table is missing, is not UTF-8 text, holds no record, lacks or repeats a required column, or
+            has a record of another length than its header.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BundleError(f"{path}: there is no such table")
+    csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            separator = next((mark for mark in _SEPARATORS if mark in first), ",")
+            file.seek(0)
+            return _read_records(path, csv.reader(file, delimiter=separator), required, optional)
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path}: expected UTF-8 text, found another encoding at byte {error.start}") from error
+    except csv.Error as error:
+        raise BundleError(f"{path}: not a readable CSV table ({error})") from error
+
+
+def _read_records(
+    path: Path, records: Iterable[list[str]], required: Sequence[str], optional: Sequence[str] | None
+) -> pd.DataFrame:
+    numbered = enumerate(records, start=1)
+    header = [name.strip() for name in next(numbered, (1, []))[1]]
+    for name in required:
+        if name not in header:
+            raise BundleError(
+                f"{path}: column '{name}' is missing{nearest(name, header)}; "
+                f"columns present: {', '.join(header) or 'none'}"
+            )
+    wanted = [name for name in dict.fromkeys(header) if name and (optional is None or name in {*required, *optional})]
+    if repeated := [name for name in wanted if header.count(name) > 1]:
+        raise BundleError(f"{path}: column '{repeated[0]}' stands in the header {header.count(repeated[0])} times")
+    places = [header.index(name) for name in wanted]
+    rows: list[int] = []
+    values: list[list[str]] = []
+    seen: dict[str, str] = {}  # one string object for equal values: tables repeat a few codes a million times
+    for row, record in numbered:
+        if not any(record):
+            continue
+        if len(record) != len(header):
+            raise BundleError(
+                f"{path}, row {row}: expected {len(header)} fields as in the header, found {len(record)}; "
+                "a field that holds the separator needs quotes"
+            )
+        rows.append(row)
+        fields = [record[place].strip() for place in places]
+        values.append([seen.setdefault(field, field) for field in fields])
+    if not rows:
+        raise BundleError(f"{path}: the table is empty, expected a header and at least one row")
+    return pd.DataFrame(values, columns=wanted, index=pd.Index(rows, name="row"), dtype=object)
+
+
+def numbers(column: pd.Series, path: str | Path, allowed: Collection[float] | None = None) -> pd.Series:
+    """Turn a column of text into numbers.
+
+    Args:
+        column: text values of :func:`read_table`; an empty one becomes NaN.
+        path: the table, for the error.
+        allowed: the numbers that may occur; None for any finite number.
+
+    Returns:
+        A float column with the same index.
+
+    Raises:
+        BundleError: a value is no number or not an allowed one; names the column, the count and the first row.
+    """
+    found = pd.to_numeric(column, errors="coerce").astype(float)
+    good = np.isfinite(found) if allowed is None else found.isin(list(allowed))
+    expected = "a number" if allowed is None else "one of " + ", ".join(f"{value:g}" for value in sorted(allowed))
+    _refuse(column[~good & (column != "")], path, expected)
+    return found
+
+
+def codes(column: pd.Series, path: str | Path, meanings: Mapping[str, T]) -> list[T | None]:
+    """Translate a column of codes, upper and lower case alike.
+
+    Args:
+        column: text values of :func:`read_table`; an empty one becomes None.
+        path: the table, for the error.
+        meanings: from each code, in lower case, to what it means.
+
+    Returns:
+        One meaning a row.
+
+    Raises:
+        BundleError: a code is unknown; names the column, the count and the first row.
+    """
+    lower = [value.lower() for value in column]
+    unknown = [value != "" and value not in meanings for value in lower]
+    _refuse(column[unknown], path, "one of " + ", ".join(meanings))
+    return [meanings.get(value) for value in lower]
+
+
+def no_gaps(column: pd.Series, path: str | Path) -> None:
+    """Refuse a column with empty values.
+
+    Raises:
+        BundleError: names the column, the count and the first row.
+    """
+    empty = column.index[column == ""]
+    if len(empty):
+        raise BundleError(
+            f"{path}: column '{column.name}' is empty in {_rows(len(empty))}, the first is row {empty[0]}"
+        )
+
+
+def no_duplicates(column: pd.Series, path: str | Path, advice: str = "expected one row an image") -> None:
+    """Refuse a column in which a value occurs twice.
+
+    Raises:
+        BundleError: names the column, the count of surplus rows and the first of them.
+    """
+    surplus = column[column.duplicated()]
+    if len(surplus):
+        raise BundleError(
+            f"{path}: column '{column.name}' repeats an earlier value in {_rows(len(surplus))}, "
+            f"the first is '{surplus.iloc[0]}' in row {surplus.index[0]}; {advice}"
+        )
+
+
+def find_table(folder: str | Path, pattern: str) -> Path:
+    """Find the one file that a pattern names.
+
+    Args:
+        folder: where to look.
+        pattern: a file name, or a glob pattern such as ``tables/EMBED_OpenData_clinical*.csv``.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        BundleError: no file matches, or several do.
+    """
+    found = sorted(Path(folder).glob(pattern))
+    if not found:
+        raise BundleError(f"{folder}: found no table '{pattern}'")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise BundleError(f"{folder}: expected one table '{pattern}', found {len(found)} ({names}): name one of them")
+    return found[0]
+
+
+def _refuse(bad: pd.Series, path: str | Path, expected: str) -> None:
+    if len(bad):
+        raise BundleError(
+            f"{path}: column '{bad.name}' holds an unknown value in {_rows(len(bad))}, "
+            f"the first is '{bad.iloc[0]}' in row {bad.index[0]}; expected {expected}, or nothing"
+        )
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"

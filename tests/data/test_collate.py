@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from cleft_bundle.data import CaptionCollate, CaptionTokenizer
+from cleft_bundle.data.collate import caption_id
+from cleft_bundle.errors import BundleError
+
+
+def item(name, caption):
+    return {"name": name, "caption": caption, "image": torch.zeros(1, 2, 2), "label": [1.0, float("nan")]}
+
+
+def test_each_distinct_caption_is_tokenised_once_and_found_again(tokenize):
+    captions = ["edema", "no finding", "edema", "pleural effusion"]
+    batch = CaptionCollate(tokenize)([item(str(i), caption) for i, caption in enumerate(captions)])
+    assert batch["input_ids"].shape[0] == 3
+    for row, caption in enumerate(captions):
+        index = batch["caption_index"][row]
+        ids = batch["input_ids"][index][batch["attention_mask"][index].bool()]
+        assert tokenize.tokenizer.decode(ids) == caption
+    assert batch["caption_id"][0] == batch["caption_id"][2]
+    assert len(set(batch["caption_id"].tolist())) == 3
+    assert batch["name"] == ["0", "1", "2", "3"]
+    assert batch["label"][0, 0] == 1.0
+    assert batch["label"].isnan()[:, 1].all()
+
+
+def test_captions_are_padded_to_the_longest_of_the_batch_with_one_eos(tokenize):
+    batch = tokenize(["edema", "edema, pneumothorax, cardiomegaly"])
+    lengths = batch["attention_mask"].sum(dim=1)
+    assert batch["input_ids"].shape[1] == lengths.max() + 1
+    for row, length in enumerate(lengths):
+        assert (batch["input_ids"][row, length:] == tokenize.tokenizer.eos_token_id).all()
+        assert (batch["attention_mask"][row, :length] == 1).all()
+
+
+def test_a_caption_longer_than_the_window_is_cut_with_room_for_eos(tokenize):
+    batch = tokenize(["edema " * 200])
+    assert batch["input_ids"].shape == (1, tokenize.max_length)
+    assert batch["attention_mask"].sum() == tokenize.max_length - 1
+
+
+def test_the_caption_id_is_stable_and_fits_int64():
+    assert caption_id("edema") == 4983741432692421315
+    assert 0 <= caption_id("a caption") < 2**63
+
+
+def test_a_window_without_room_is_refused(tokenize):
+    with pytest.raises(BundleError, match="max_length"):
+        CaptionTokenizer(tokenize.tokenizer, max_length=1)
