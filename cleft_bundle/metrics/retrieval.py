@@ -22,7 +22,7 @@ def retrieval_metrics(
         ks: the numbers of candidates looked at.
 
     Returns:
-        ``image_to_text_recall@k`` and ``text_to_image_recall@k``, fractions in 0..1.
+        ``image_to_text_recall_at_k`` and ``text_to_image_recall_at_k``, fractions in 0..1.
     """
     _, first, index = np.unique(caption_id, return_index=True, return_inverse=True)
     similarity = image @ text[first].T  # [N, captions]
@@ -31,6 +31,6 @@ def retrieval_metrics(
     best = np.full(len(first), -np.inf)
     np.maximum.at(best, index, own[:, 0])
     text_rank = (similarity > best[None, :]).sum(axis=0)
-    return {f"image_to_text_recall@{k}": float((image_rank < k).mean()) for k in ks} | {
-        f"text_to_image_recall@{k}": float((text_rank < k).mean()) for k in ks
+    return {f"image_to_text_recall_at_{k}": float((image_rank < k).mean()) for k in ks} | {
+        f"text_to_image_recall_at_{k}": float((text_rank < k).mean()) for k in ks
     }

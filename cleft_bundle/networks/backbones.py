@@ -41,7 +41,7 @@ def load_backbone(source: str | Mapping[str, Any], role: str, seed: int = 0, **k
             raise BundleError(f"{role}: model_type {model_type!r} cannot be built: {_one_line(error)}") from error
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return AutoModel.from_config(config, **kwargs)
+            return _without_random_positions(AutoModel.from_config(config, **kwargs))
     _check_folder(source, role)
     try:
         return AutoModel.from_pretrained(source, **kwargs)
@@ -109,6 +109,18 @@ def count_parameters(network: nn.Module) -> dict[str, int]:
         "total_parameters": sum(parameter.numel() for parameter in parameters),
         "trainable_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
     }
+
+
+def _without_random_positions(model: PreTrainedModel) -> PreTrainedModel:
+    """Start the position embeddings of GPT-2 at zero where its weights are random.
+
+    In a frozen random model the position of EOS, that is the length of the caption, would otherwise outweigh its
+    words: all captions of one length would come out nearly equal, and contrastive training collapses onto length.
+    """
+    positions: Any = getattr(model, "wpe", None)
+    if positions is not None:
+        torch.nn.init.zeros_(positions.weight)
+    return model
 
 
 def _check_folder(source: str, role: str) -> None:

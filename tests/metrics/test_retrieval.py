@@ -21,13 +21,15 @@ def test_recall_equals_sorting_every_row(seed):
     distinct = np.unique(captions)
     similarity = image @ table[distinct].T
     for k in (1, 5, 10):
-        assert metrics[f"image_to_text_recall@{k}"] == pytest.approx(slow_recall(similarity, captions, distinct, k))
-        assert metrics[f"text_to_image_recall@{k}"] == pytest.approx(slow_recall(similarity.T, distinct, captions, k))
+        assert metrics[f"image_to_text_recall_at_{k}"] == pytest.approx(slow_recall(similarity, captions, distinct, k))
+        assert metrics[f"text_to_image_recall_at_{k}"] == pytest.approx(
+            slow_recall(similarity.T, distinct, captions, k)
+        )
 
 
 def test_any_image_of_a_caption_is_a_hit():
     text = np.eye(2)[[0, 0, 1]]
     image = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 0.5]])  # the first image is wrong, the second right
     metrics = retrieval_metrics(image, text, np.array([7, 7, 8]), ks=(1,))
-    assert metrics["image_to_text_recall@1"] == pytest.approx(2 / 3)
-    assert metrics["text_to_image_recall@1"] == pytest.approx(1 / 2)
+    assert metrics["image_to_text_recall_at_1"] == pytest.approx(2 / 3)
+    assert metrics["text_to_image_recall_at_1"] == pytest.approx(1 / 2)

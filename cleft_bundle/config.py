@@ -1,0 +1,179 @@
+"""What the JSON configs need to know about themselves: where they are, whether they are right, what was executed."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle.config_item import ConfigComponent
+from monai.utils.module import locate
+
+from cleft_bundle.errors import BundleError
+
+logger = logging.getLogger(__name__)
+
+_REFERENCE = re.compile(r"[@%](\w+)")
+_COMPONENT_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_", "_debug_"}
+
+
+def bundle_root() -> str:
+    """Find the root folder of the bundle whose config is being run.
+
+    That is the parent of the folder that holds the config file, wherever the command was started; outside of a MONAI
+    workflow it is the checkout that this package was installed from.
+
+    Returns:
+        an absolute path.
+
+    Raises:
+        BundleError: where neither holds a ``configs`` folder.
+    """
+    workflow = _running_workflow()
+    root = workflow.config_root_path.resolve().parent if workflow else Path(__file__).resolve().parent.parent
+    if not (root / "configs").is_dir():
+        raise BundleError(f"bundle_root: {root} has no folder 'configs'; pass --bundle_root")
+    return str(root)
+
+
+def check_config() -> None:
+    """Stop where the config of the running workflow has an id or an argument that nothing knows.
+
+    MONAI accepts a mistyped override in silence. An id is known where a config file of the bundle defines it or
+    another value refers to it; an argument of a component where the component takes it.
+
+    Raises:
+        BundleError: naming the id and the nearest known one.
+    """
+    workflow = _running_workflow()
+    if workflow is None:
+        return
+    config = workflow.parser.get()
+    known = _known_ids(workflow.config_root_path)
+    referenced = set(_REFERENCE.findall(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str)))
+    for key in config:
+        if key not in known[""] | referenced | {"_meta_"}:
+            raise BundleError(f"unknown config id {key!r}{_nearest(key, known[''])}")
+    for section in ("train", "validate"):
+        for key in config.get(section, {}):
+            if key not in known[section]:
+                raise BundleError(f"unknown config id '{section}#{key}'{_nearest(key, known[section])}")
+    for path, component in _components("", config):
+        _check_arguments(path, component, workflow.parser)
+
+
+def report_errors() -> None:
+    """From now on show an uncaught :class:`BundleError` as the one line that it is, without MONAI's traceback.
+
+    Any other exception is shown as Python does. The full chain of a :class:`BundleError` goes to the log at level
+    DEBUG.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, BundleError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            sys.__excepthook__(kind, error, traceback)
+        else:
+            logger.debug("the chain of the error", exc_info=(kind, error, traceback))
+            print(f"error: {cause}", file=sys.stderr)
+
+    sys.excepthook = hook
+
+
+def executed_config() -> dict[str, Any]:
+    """The config of the running workflow as it stands, overrides included and references unresolved."""
+    workflow = _running_workflow()
+    return {} if workflow is None else {k: v for k, v in workflow.parser.get().items() if k != "_meta_"}
+
+
+def top_level_scalars() -> dict[str, str | int | float | bool]:
+    """The scalars at the top of the running config with expressions evaluated: what people change from run to run."""
+    workflow = _running_workflow()
+    if workflow is None:
+        return {}
+    config = executed_config()
+    values = {}
+    for key, raw in config.items():
+        content = raw
+        while isinstance(content, str) and content.startswith("@") and content[1:] in config:
+            content = config[content[1:]]
+        if not isinstance(content, dict | list):  # a reference to a list may be the run itself: never resolve that
+            value = workflow.parser.get_parsed_content(key)
+            if isinstance(value, str | int | float | bool):
+                values[key] = value
+    return values
+
+
+def config_files() -> list[str]:
+    """Names of the files that can follow ``--config_file`` in the command that is being run, for the next command."""
+    arguments = sys.argv
+    if "--config_file" in arguments[:-1]:
+        return re.findall(r"[^\s'\"\[\],]+", arguments[arguments.index("--config_file") + 1])
+    return []
+
+
+def _running_workflow() -> ConfigWorkflow | None:
+    """Find the workflow that evaluates the expression which called us: MONAI does not hand it to expressions."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        candidate = frame.f_locals.get("self")
+        if isinstance(candidate, ConfigWorkflow):
+            return candidate
+        frame = frame.f_back
+    return None
+
+
+def _known_ids(folder: Path) -> dict[str, set[str]]:
+    """The ids that the bundle's config files define: at the top (under ""), and in ``train`` and ``validate``."""
+    known: dict[str, set[str]] = {"": set(), "train": set(), "validate": set()}
+    for file in folder.glob("*.json"):
+        if file.name != "metadata.json":
+            content = ConfigParser.load_config_file(file)
+            known[""].update(key.lstrip("+~") for key in content)
+            for section in ("train", "validate"):
+                known[section].update(content.get(section, content.get(f"+{section}", {})))
+    return known
+
+
+def _components(path: str, config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All ``_target_`` components of a config with their ids, depth first."""
+    children: Any = ()
+    if isinstance(config, Mapping):
+        if isinstance(config.get("_target_"), str):
+            yield path, config
+        children = ((key, value) for key, value in config.items() if key != "_meta_")
+    elif isinstance(config, list):
+        children = enumerate(config)
+    for key, value in children:
+        yield from _components(f"{path}#{key}" if path else str(key), value)
+
+
+def _check_arguments(path: str, component: Mapping[str, Any], parser: ConfigParser) -> None:
+    name = ConfigComponent(dict(component), locator=parser.locator).resolve_module_name()
+    target = locate(name)
+    if target is None:
+        raise BundleError(f"{path}: there is no class or function {component['_target_']!r}")
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):  # a builtin without a signature
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for key in component:
+        if key not in parameters and key not in _COMPONENT_KEYS:
+            raise BundleError(f"unknown config id '{path}#{key}'{_nearest(key, set(parameters))}")
+
+
+def _nearest(key: str, known: set[str]) -> str:
+    matches = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
+    return f": did you mean {matches[0]!r}?" if matches else f"; known here are {', '.join(sorted(known))}"

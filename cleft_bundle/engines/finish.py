@@ -1,0 +1,101 @@
+"""How a run ends: the files it leaves, and the summary that says where they are and what comes next."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.engines import SupervisedEvaluator
+
+from cleft_bundle.checkpoints import TrainedState, load_trained, save
+from cleft_bundle.config import config_files
+from cleft_bundle.handlers import RunTracker
+from cleft_bundle.inferers import ZeroShotInferer
+from cleft_bundle.networks import CLEFT, ZeroShotClassifier
+
+logger = logging.getLogger(__name__)
+
+PICTURES = ("loss_curve.png", "roc_curves.png", "confusion_matrix.png")
+
+
+def finish_training(
+    network: CLEFT,
+    evaluator: SupervisedEvaluator,
+    inferer: ZeroShotInferer,
+    preprocessing: Mapping[str, Any],
+    best_checkpoint: str,
+    models_dir: str,
+    output_dir: str,
+    tracker: RunTracker,
+) -> dict[str, float]:
+    """Turn the best checkpoint of a run into ``cleft.pt`` and ``model.pt``, evaluate what was written, sum up.
+
+    Args:
+        network: the trained network; it gets the best weights.
+        evaluator: the validation engine, which is run once more on these.
+        inferer: holds the class prompts.
+        preprocessing: settings of the deterministic transforms, stored in ``model.pt``.
+        best_checkpoint: file that the ``CheckpointSaver`` wrote.
+        models_dir: receives ``cleft.pt`` and ``model.pt``.
+        output_dir: folder of pictures and MLflow's database.
+        tracker: closes the MLflow run.
+
+    Returns:
+        the metrics of the best checkpoint.
+    """
+    cleft_path, model_path = Path(models_dir) / "cleft.pt", Path(models_dir) / "model.pt"
+    load_trained(network, best_checkpoint)
+    save(TrainedState(network).state_dict(), cleft_path)
+    evaluator.run(evaluator.state.best_metric_epoch)
+    weights = inferer.embed_prompts(network)
+    classifier = ZeroShotClassifier.from_cleft(network, list(inferer.prompts), weights, inferer.task, preprocessing)
+    save(classifier.state_dict(), model_path)
+    metrics = dict(evaluator.state.metrics)
+    pictures = [Path(output_dir) / name for name in PICTURES]
+    tracker.finish([*pictures, model_path], metrics)
+    configs = config_files() or ["configs/train.json"]
+    overlays = [configs[0], str(Path(configs[0]).parent / "evaluate.json"), *configs[1:]]
+    lines = [
+        f"training is done; epoch {evaluator.state.best_metric_epoch} was the best on the validation patients:",
+        *_metric_lines(metrics),
+        f"  trained weights        {cleft_path}",
+        f"  classifier             {model_path}",
+        *_output_lines(pictures, tracker),
+        f"evaluate again:  python -m monai.bundle run evaluating --config_file {shlex.quote(str(overlays))}",
+        "score a folder:  python -m monai.bundle run --config_file "
+        f"{shlex.quote(str(Path(configs[0]).parent / 'inference.json'))} --dataset_dir FOLDER",
+    ]
+    logger.info("\n".join(lines))
+    return metrics
+
+
+def finish_evaluation(evaluator: SupervisedEvaluator, output_dir: str, tracker: RunTracker) -> dict[str, float]:
+    """Close the MLflow run of an evaluation and sum up.
+
+    Args:
+        evaluator: the engine that has run.
+        output_dir: folder of the pictures.
+        tracker: closes the MLflow run.
+
+    Returns:
+        the metrics.
+    """
+    metrics = dict(evaluator.state.metrics)
+    pictures = [Path(output_dir) / name for name in PICTURES[1:]]
+    tracker.finish(pictures, metrics)
+    logger.info("\n".join(["evaluation is done:", *_metric_lines(metrics), *_output_lines(pictures, tracker)]))
+    return metrics
+
+
+def _metric_lines(metrics: Mapping[str, float]) -> list[str]:
+    return [f"  {name.replace('_', ' '):<40} {value:.3f}" for name, value in metrics.items()]
+
+
+def _output_lines(pictures: Sequence[Path], tracker: RunTracker) -> list[str]:
+    lines = [f"  picture                {path}" for path in pictures if path.is_file()]
+    if tracker.tracking_uri:
+        lines.append(f"  MLflow                 {tracker.tracking_uri}, run {tracker.run_name}")
+    return lines

@@ -1,0 +1,40 @@
+"""What MONAI's engines hand to the network and to the loss."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from monai.engines import PrepareBatch
+
+
+class PrepareImageText(PrepareBatch):
+    """Prepare a batch of :class:`cleft_bundle.data.CaptionCollate` for CLEFT.
+
+    MONAI's default would turn a missing label into None without a word; here a missing key is a ``KeyError``.
+
+    Args:
+        target: key of the batch that becomes the target: ``caption_id`` for the contrastive loss, ``label`` for
+            zero-shot evaluation.
+    """
+
+    text_keys = ("input_ids", "attention_mask", "caption_index")
+
+    def __init__(self, target: Literal["caption_id", "label"] = "caption_id") -> None:
+        self.target = target
+
+    def __call__(
+        self,
+        batchdata: dict[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, torch.Tensor]]:
+        """Move a batch to the device.
+
+        Returns:
+            image [B, 3, H, W], target [B, ...], no positional and the text's keyword arguments of the network.
+        """
+        text = {key: batchdata[key].to(device, non_blocking=non_blocking) for key in self.text_keys}
+        image = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
+        return image, batchdata[self.target].to(device, non_blocking=non_blocking), (), text

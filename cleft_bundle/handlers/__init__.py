@@ -1,0 +1,19 @@
+"""Handlers of MONAI's engines: metrics, progress, pictures, predictions, MLflow."""
+
+from cleft_bundle.handlers.plots import EvaluationPlots, LossCurve
+from cleft_bundle.handlers.predictions import PredictionWriter
+from cleft_bundle.handlers.progress import ProgressHandler
+from cleft_bundle.handlers.tracking import RunTracker, loss_and_scale, run_parameters, unique_run_name
+from cleft_bundle.handlers.zero_shot_metrics import ZeroShotMetrics
+
+__all__ = [
+    "EvaluationPlots",
+    "LossCurve",
+    "PredictionWriter",
+    "ProgressHandler",
+    "RunTracker",
+    "ZeroShotMetrics",
+    "loss_and_scale",
+    "run_parameters",
+    "unique_run_name",
+]

@@ -1,0 +1,45 @@
+"""Progress on the console."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+
+
+class ProgressHandler:
+    """One bar over the whole run: loss, rate and time left. In a log file it prints a line every half minute.
+
+    Args:
+        description: what stands before the bar.
+        show_loss: whether the engine's output carries a ``loss``.
+    """
+
+    def __init__(self, description: str, show_loss: bool = False) -> None:
+        self.description = description
+        self.show_loss = show_loss
+        self.bar: Any = None
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an engine."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+
+    def _start(self, engine: Engine) -> None:
+        interval = 0.2 if sys.stderr.isatty() else 30.0
+        total = engine.state.epoch_length * engine.state.max_epochs
+        self.bar = tqdm(
+            total=total, desc=self.description, unit="batch", mininterval=interval, maxinterval=interval, leave=False
+        )
+
+    def _advance(self, engine: Engine) -> None:
+        if self.show_loss:
+            state, loss = engine.state, engine.state.output["loss"].item()
+            self.bar.set_postfix_str(f"epoch {state.epoch}/{state.max_epochs}, loss {loss:.3f}", refresh=False)
+        self.bar.update()
+
+    def _close(self) -> None:
+        self.bar.close()

@@ -1,0 +1,131 @@
+"""MLflow: what a run was, beside what MONAI's handler records of its course."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.handlers import MLFlowHandler
+from torch import nn
+
+from cleft_bundle.config import executed_config, top_level_scalars
+from cleft_bundle.errors import BundleError
+from cleft_bundle.networks.backbones import count_parameters
+
+PACKAGES = ("cleft_bundle", "monai", "torch", "transformers", "peft", "pydicom", "numpy")
+
+
+def unique_run_name(kind: str) -> str:
+    """Name a run by its kind, the time and a few random digits, so that no two runs ever share one."""
+    return f"{kind}_{time.strftime('%Y%m%d_%H%M%S')}_{uuid.uuid4().hex[:6]}"
+
+
+def run_parameters(network: nn.Module, dataset_fingerprint: str) -> dict[str, Any]:
+    """What MLflow keeps of a run as parameters.
+
+    Args:
+        network: the network, whose parameters are counted.
+        dataset_fingerprint: of :func:`cleft_bundle.data.splits.fingerprint`.
+
+    Returns:
+        every top-level scalar of the config, counts of parameters, versions of packages and the fingerprint.
+    """
+    versions = {f"version_{name}": version(name) for name in PACKAGES} | {"version_python": platform.python_version()}
+    counted = count_parameters(network)
+    return {**top_level_scalars(), **counted, **versions, "dataset_fingerprint": dataset_fingerprint}
+
+
+def loss_and_scale(output: dict[str, Any]) -> dict[str, float]:
+    """What MLflow keeps of every training step, from the trainer's output."""
+    return {"train_loss": float(output["loss"].detach()), "logit_scale": float(output["pred"][2].detach())}
+
+
+class RunTracker:
+    """MONAI's MLflow handler for the engine that a run is about, and the run's end, whichever way it comes.
+
+    A run that ends by an exception, by SIGTERM or by the end of the process without :meth:`finish` becomes FAILED, so
+    that MONAI's handlers never attach a later run to it. Only SIGKILL leaves a run open.
+
+    Args:
+        tracking_uri: where MLflow keeps runs, such as ``sqlite:////data/mlruns.db``. Empty: nothing is tracked.
+        run_name: name of the run, unique and shared with the handlers of the run's other engines.
+        kwargs: further arguments of :class:`monai.handlers.MLFlowHandler`.
+
+    Raises:
+        BundleError: where the environment variable MLFLOW_TRACKING_URI names another place, which MONAI would prefer,
+            or the place is a plain path or ``file://``, which MLflow no longer takes.
+    """
+
+    def __init__(self, tracking_uri: str, run_name: str, **kwargs: Any) -> None:
+        self.tracking_uri = tracking_uri
+        self.run_name = run_name
+        self.handler: MLFlowHandler | None = None
+        if not tracking_uri:
+            return
+        environment = os.environ.get("MLFLOW_TRACKING_URI")
+        if environment and environment != tracking_uri:
+            raise BundleError(f"tracking_uri: {tracking_uri} differs from MLFLOW_TRACKING_URI={environment}; unset one")
+        if tracking_uri.startswith("sqlite:///"):
+            Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.handler = MLFlowHandler(tracking_uri=tracking_uri, run_name=run_name, **kwargs)
+        except ValueError as error:
+            raise BundleError(f"tracking_uri: {' '.join(str(error).split())}") from error
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an engine."""
+        if self.handler is not None:
+            self.handler.attach(engine)
+            engine.add_event_handler(Events.STARTED, self._open)
+            engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail_and_raise)
+
+    def finish(self, artifacts: Sequence[str | Path], metrics: Mapping[str, float]) -> None:
+        """Store the files and final metrics of a run and close it as FINISHED.
+
+        Args:
+            artifacts: files; those that do not exist are left out.
+            metrics: figures of the best checkpoint, logged as ``best_<name>``.
+        """
+        if self.handler is None or self.handler.cur_run is None:
+            return
+        run_id = self.handler.cur_run.info.run_id
+        for name, value in metrics.items():
+            self.handler.client.log_metric(run_id, f"best_{name}", value)
+        for path in artifacts:
+            if Path(path).is_file():
+                self.handler.client.log_artifact(run_id, str(path))
+        self._close("FINISHED")
+
+    def fail(self) -> None:
+        """Close the run as FAILED, unless it is closed already."""
+        self._close("FAILED")
+
+    def _open(self) -> None:
+        assert self.handler is not None  # noqa: S101 - attach() registers this method only with a handler
+        text = json.dumps(executed_config(), indent=2, default=str)
+        self.handler.client.log_text(self.handler.cur_run.info.run_id, text, "config.json")
+        atexit.register(self.fail)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+    def _fail_and_raise(self, engine: Engine, error: BaseException) -> None:
+        self.fail()
+        raise error
+
+    def _close(self, status: str) -> None:
+        if self.handler is not None and self.handler.cur_run is not None:
+            self.handler.client.set_terminated(self.handler.cur_run.info.run_id, status)
+            self.handler.cur_run = None
+            atexit.unregister(self.fail)

@@ -1,0 +1,71 @@
+"""Zero-shot and retrieval metrics as an ignite metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+from ignite.metrics import Metric
+
+from cleft_bundle.metrics import classification_metrics, retrieval_metrics
+from cleft_bundle.networks.classifier import Task
+
+
+class ZeroShotMetrics(Metric):
+    """Gather the scores of an evaluation and compute its metrics when the epoch ends.
+
+    As the evaluator's key metric its value is the macro AUROC. All other numbers of
+    :func:`cleft_bundle.metrics.classification_metrics` and :func:`cleft_bundle.metrics.retrieval_metrics` are put
+    beside it into ``engine.state.metrics``, the former under ``<name of the metric>`` with its ``auroc`` replaced; the
+    scores themselves go to ``engine.state.metric_details[name]`` for the pictures.
+
+    Args:
+        class_names: names of the K classes.
+        task: ``multiclass`` or ``multilabel``.
+    """
+
+    def __init__(self, class_names: Sequence[str], task: Task) -> None:
+        self.class_names = list(class_names)
+        self.task = task
+        super().__init__(output_transform=lambda output: output)
+
+    def reset(self) -> None:
+        """Forget the last evaluation."""
+        self._rows: dict[str, list[torch.Tensor]] = {
+            key: [] for key in ("scores", "image_embedding", "text_embedding", "label", "caption_id")
+        }
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """Take the scores of one batch from the engine's state."""
+        output, batch = engine.state.output, engine.state.batch
+        self.update({**output["pred"], "label": batch["label"], "caption_id": batch["caption_id"]})
+
+    def update(self, output: dict[str, torch.Tensor]) -> None:
+        """Take one batch: ``scores`` and ``label`` [B, K], embeddings [B, D], ``caption_id`` [B]."""
+        for key, rows in self._rows.items():
+            rows.append(output[key].detach().cpu())
+
+    def compute(self) -> dict[str, np.ndarray]:
+        """Join the batches.
+
+        Returns:
+            the arrays of :meth:`update` over all N images.
+        """
+        return {key: torch.cat(rows).numpy() for key, rows in self._rows.items()}
+
+    def completed(self, engine: Engine, name: str) -> None:
+        """Compute the metrics and write them to the engine's state."""
+        arrays = self.compute()
+        metrics = classification_metrics(
+            arrays["scores"], arrays["label"], self.class_names, multiclass=self.task == "multiclass"
+        )
+        engine.state.metrics[name] = metrics.pop("auroc")
+        engine.state.metrics.update(metrics)
+        engine.state.metrics.update(
+            retrieval_metrics(arrays["image_embedding"], arrays["text_embedding"], arrays["caption_id"])
+        )
+        details: dict[str, Any] = {"scores": arrays["scores"], "label": arrays["label"]}
+        engine.state.metric_details[name] = details

@@ -1,0 +1,59 @@
+"""Runs of the real configs at very small size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from cleft_bundle.data import phantoms
+from tests.conftest import ROOT
+
+TINY = {
+    "epochs": 1,
+    "val_interval": 1,
+    "batch_size": 16,
+    "num_workers": 0,
+    "image_backbone#num_hidden_layers": 1,
+    "image_backbone#hidden_size": 32,
+    "image_backbone#image_size": 56,
+    "image_size": 56,
+}
+
+
+@pytest.fixture(scope="session")
+def chest_phantoms(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of 60 chest phantom patients."""
+    return phantoms.chest(str(tmp_path_factory.mktemp("phantoms")), patients=60, seed=0)
+
+
+@pytest.fixture(scope="session")
+def breast_phantoms(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of 20 breast phantom patients."""
+    return phantoms.breast(str(tmp_path_factory.mktemp("phantoms")), patients=20, seed=0)
+
+
+@pytest.fixture
+def run_config(tmp_path: Path) -> Callable[..., ConfigWorkflow]:
+    """Run config files of the bundle with overrides; outputs go to ``tmp_path``."""
+
+    def run(names: list[str], run_id: str = "run", **override: Any) -> ConfigWorkflow:
+        outputs = {"output_dir": str(tmp_path / "eval")}
+        if "train.json" in names:
+            outputs["models_dir"] = str(tmp_path / "models")
+        workflow = ConfigWorkflow(
+            [str(ROOT / "configs" / name) for name in names],
+            logging_file=False,
+            workflow_type="train" if "train.json" in names else "infer",
+            run_id=run_id,
+            **(outputs | override),
+        )
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+        return workflow
+
+    return run

@@ -1,0 +1,134 @@
+import json
+
+import mlflow
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+
+from cleft_bundle.checkpoints import load_classifier
+from cleft_bundle.errors import BundleError
+from tests.configs.conftest import TINY
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def bundle_error(caught):
+    cause = caught.value
+    while not isinstance(cause, BundleError):
+        cause = cause.__cause__
+    assert "\n" not in str(cause)
+    return str(cause)
+
+
+def test_train_evaluate_and_infer_on_chest_phantoms(run_config, chest_phantoms, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = {path for path in ROOT.rglob("*") if ".git/" not in str(path) and "__pycache__" not in str(path)}
+    trained = run_config(["train.json"], "training", dataset_dir=chest_phantoms, **TINY)
+    for name in ("models/cleft.pt", "models/model.pt", "eval/loss_curve.png", "eval/roc_curves.png"):
+        assert (tmp_path / name).stat().st_size > 0, name
+    at_training = dict(trained.evaluator.state.metrics)
+
+    evaluated = run_config(["train.json", "evaluate.json"], "evaluating", dataset_dir=chest_phantoms, **TINY)
+    assert evaluated.evaluator.state.metrics == pytest.approx(at_training, abs=1e-6)
+
+    images = f"{chest_phantoms}/CheXpert-phantom/valid"
+    run_config(["inference.json"], dataset_dir=images, model_path=str(tmp_path / "models" / "model.pt"))
+    rows = json.loads((tmp_path / "eval" / "predictions.json").read_text())["predictions"]
+    scores = {row["image"]: row for row in rows}
+    details = evaluated.evaluator.state.metric_details["zero_shot_auroc"]["scores"]
+    names = evaluated.parser.get_parsed_content("class_names")
+    for item, expected in zip(evaluated.val_dataset_data, details, strict=True):
+        row = scores[item["name"].split("valid/", 1)[1]]
+        assert [row[name] for name in names] == pytest.approx(expected.tolist(), abs=1e-5)
+
+    after = {path for path in ROOT.rglob("*") if ".git/" not in str(path) and "__pycache__" not in str(path)}
+    assert after == before, "a run with folders of its own must leave the checkout alone"
+    assert {path.name for path in tmp_path.iterdir()} == {"models", "eval"}
+
+
+def test_mlflow_holds_the_run(run_config, chest_phantoms, tmp_path):
+    run_config(["train.json"], "training", dataset_dir=chest_phantoms, **TINY | {"epochs": 2})
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/eval/mlruns.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("cleft_bundle").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert {"epochs": "2", "positives": "caption", "max_epochs": "2"}.items() <= run.data.params.items()
+    assert len(run.data.params["dataset_fingerprint"]) == 64
+    assert int(run.data.params["trainable_parameters"]) < int(run.data.params["total_parameters"])
+    assert "version_torch" in run.data.params
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "zero_shot_auroc")][:2] == [1, 2]
+    assert {"train_loss", "logit_scale", "image_to_text_recall_at_1", "best_zero_shot_auroc"} <= set(run.data.metrics)
+    artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+    assert artifacts >= {"config.json", "loss_curve.png", "roc_curves.png", "confusion_matrix.png"}
+    config = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/config.json"))
+    assert config["epochs"] == 2
+
+
+def test_tracking_can_be_switched_off(run_config, chest_phantoms, tmp_path):
+    run_config(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+    assert not (tmp_path / "eval" / "mlruns.db").exists()
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
+def test_train_on_breast_phantoms(run_config, breast_phantoms, tmp_path):
+    run_config(["train.json", "data_phantom_breast.json"], "training", dataset_dir=breast_phantoms, **TINY)
+    classifier = load_classifier(tmp_path / "models" / "model.pt")
+    assert len(classifier.class_names) == 4
+    assert classifier.task == "multiclass"
+
+
+def test_two_runs_are_equal_bit_for_bit(run_config, chest_phantoms, tmp_path):
+    states = []
+    for _ in range(2):
+        run_config(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+        states.append(torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)["weights"])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_properties_are_those_that_monai_names(root):
+    for names, kind in (
+        (["train.json"], "train"),
+        (["train.json", "evaluate.json"], "train"),
+        (["inference.json"], "infer"),
+    ):
+        files = [str(root / "configs" / name) for name in names]
+        checked = ConfigWorkflow(files, logging_file=False, workflow_type=kind)
+        assert checked.check_properties() == [], names
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"dataset_dir": "/nowhere"}, "/nowhere"),
+        ({"image_backbone": "/weights/none"}, "image_backbone: the folder '/weights/none' does not exist"),
+        ({"text_backbone": "./none/x"}, "text_backbone: the folder './none/x' does not exist"),
+        ({"tokenizer_source": "/weights/none"}, "tokenizer: the folder '/weights/none' does not exist"),
+        ({"positives": "all"}, "positives: expected one of caption, index"),
+        ({"prompt_file": "/none.json"}, "/none.json"),
+    ],
+)
+def test_bad_input_stops_before_anything_is_written(override, message, run_config, chest_phantoms, tmp_path):
+    with pytest.raises(RuntimeError) as caught:
+        run_config(["train.json"], "training", **({"dataset_dir": chest_phantoms} | TINY | override))
+    assert message in bundle_error(caught)
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_checkpoint_of_another_backbone_is_refused(run_config, chest_phantoms, tmp_path):
+    run_config(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+    kept = (tmp_path / "models" / "cleft.pt").read_bytes()
+    override = TINY | {"text_backbone#n_head": 2, "text_backbone#n_layer": 2}
+    with pytest.raises(RuntimeError) as caught:
+        run_config(["train.json", "evaluate.json"], "evaluating", dataset_dir=chest_phantoms, **override)
+    assert "was trained on the language model" in bundle_error(caught)
+    assert (tmp_path / "models" / "cleft.pt").read_bytes() == kept
+
+
+def test_inference_and_training_preprocess_alike(root, train_config):
+    inference = json.loads((root / "configs" / "inference.json").read_text())
+    for key in ("deterministic_transforms", "network_transforms"):
+        assert inference[key] == train_config[key]
+
+
+def test_the_two_metadata_files_are_equal(root):
+    assert (root / "metadata.json").read_bytes() == (root / "configs" / "metadata.json").read_bytes()

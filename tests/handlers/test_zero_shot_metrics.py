@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+import torch
+from monai.engines import SupervisedEvaluator
+
+from cleft_bundle.handlers import ZeroShotMetrics
+from cleft_bundle.metrics import classification_metrics, retrieval_metrics
+
+
+def make_batches(count, size, classes):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        embedding = torch.nn.functional.normalize(torch.randn(size, 4, generator=generator), dim=1)
+        yield {
+            "image": embedding,
+            "label": torch.nn.functional.one_hot(
+                torch.randint(0, classes, (size,), generator=generator), classes
+            ).float(),
+            "caption_id": torch.randint(0, 6, (size,), generator=generator),
+            "scores": torch.rand(size, classes, generator=generator),
+        }
+
+
+def test_metrics_are_those_of_all_batches_together():
+    batches = list(make_batches(3, 10, 3))
+    queue = iter(batches)
+
+    def inferer(inputs, network):
+        return {"scores": next(queue)["scores"], "image_embedding": inputs, "text_embedding": inputs.flip(1)}
+
+    metric = ZeroShotMetrics(["a", "b", "c"], "multiclass")
+    evaluator = SupervisedEvaluator(
+        device="cpu",
+        val_data_loader=batches,
+        network=torch.nn.Identity(),
+        inferer=inferer,
+        key_val_metric={"zero_shot_auroc": metric},
+        decollate=False,
+    )
+    evaluator.run()
+    joined = {key: torch.cat([batch[key] for batch in batches]).numpy() for key in batches[0]}
+    expected = classification_metrics(joined["scores"], joined["label"], ["a", "b", "c"], multiclass=True)
+    expected |= retrieval_metrics(joined["image"], np.flip(joined["image"], 1), joined["caption_id"])
+    expected["zero_shot_auroc"] = expected.pop("auroc")
+    assert evaluator.state.metrics == pytest.approx(expected)
+    assert evaluator.state.best_metric == pytest.approx(expected["zero_shot_auroc"])
+    assert evaluator.state.metric_details["zero_shot_auroc"]["scores"].shape == (30, 3)

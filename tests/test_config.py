@@ -1,0 +1,77 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from cleft_bundle.config import bundle_root, top_level_scalars
+from cleft_bundle.errors import BundleError
+
+
+def workflow(root, **override):
+    return ConfigWorkflow(str(root / "configs" / "train.json"), logging_file=False, workflow_type="train", **override)
+
+
+def test_bundle_root_is_where_the_config_lies(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert bundle_root() == str(root)
+    (tmp_path / "copy" / "configs").mkdir(parents=True)
+    (tmp_path / "copy" / "configs" / "metadata.json").write_text("{}")
+    content = {"where": "$cleft_bundle.config.bundle_root()", "imports": ["$import cleft_bundle"]}
+    (tmp_path / "copy" / "configs" / "train.json").write_text(json.dumps(content))
+    copied = workflow(tmp_path / "copy", run_id="where")
+    copied.initialize()
+    assert copied.run() == [str(tmp_path / "copy")]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"epoches": 3}, "unknown config id 'epoches': did you mean 'epochs'?"),
+        ({"train#trainers": 3}, "unknown config id 'train#trainers': did you mean 'trainer'?"),
+        ({"train#trainer#max_epoch": 3}, "unknown config id 'train#trainer#max_epoch': did you mean 'max_epochs'?"),
+        ({"loss#_target_": "cleft_bundle.losses.Contrastive"}, "loss: there is no class or function"),
+    ],
+)
+def test_an_override_that_nothing_knows_is_an_error_with_the_nearest_id(override, message, root):
+    with pytest.raises(RuntimeError) as caught:
+        workflow(root, **override).initialize()
+    assert isinstance(caught.value.__cause__, BundleError)
+    assert message in str(caught.value.__cause__)
+
+
+def test_an_id_that_another_value_refers_to_is_known(root):
+    workflow(root, my_own="x", dataset_name="@my_own").initialize()
+
+
+def test_top_level_scalars_are_evaluated_and_never_run_the_workflow(root):
+    running = workflow(
+        root, output_dir="/out", scalars="$cleft_bundle.config.top_level_scalars()", dataset_name="@scalars"
+    )
+    running.run_id = "scalars"
+    running.parser["dataset_name"] = "phantoms"
+    running.parser.parse()
+    (values,) = running.run()
+    assert values["epochs"] == 20 or isinstance(values["epochs"], int)
+    assert values["tracking_uri"] == "sqlite:////out/mlruns.db"
+    assert "training" not in values
+    assert top_level_scalars() == {}
+
+
+@pytest.mark.slow
+def test_bad_input_is_one_line_on_the_console(root, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "monai.bundle",
+        "run",
+        "training",
+        "--config_file",
+        str(root / "configs/train.json"),
+    ]
+    done = subprocess.run([*command, "--epoches", "3"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "error: unknown config id 'epoches': did you mean 'epochs'?"
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
