@@ -46,16 +46,24 @@ def test_an_id_that_another_value_refers_to_is_known(root):
 
 
 def test_top_level_scalars_are_evaluated_and_never_run_the_workflow(root):
-    running = workflow(
-        root, output_dir="/out", scalars="$cleft_bundle.config.top_level_scalars()", dataset_name="@scalars"
+    class Probe(ConfigWorkflow):
+        def scalars(self):
+            return top_level_scalars()
+
+    probe = Probe(
+        str(root / "configs" / "train.json"),
+        logging_file=False,
+        output_dir="/out",
+        dataset_dir="/data",
+        class_names=["edema"],
+        tokenizer=None,
+        network="$None",
     )
-    running.run_id = "scalars"
-    running.parser["dataset_name"] = "phantoms"
-    running.parser.parse()
-    (values,) = running.run()
-    assert values["epochs"] == 20 or isinstance(values["epochs"], int)
+    values = probe.scalars()
+    assert values["epochs"] == probe.parser["epochs"]
     assert values["tracking_uri"] == "sqlite:////out/mlruns.db"
-    assert "training" not in values
+    assert values["dataset_dir"] == "/data"
+    assert not {"training", "run", "network"} & set(values)
     assert top_level_scalars() == {}
 
 

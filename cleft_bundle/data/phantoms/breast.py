@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from cleft_bundle.data.phantoms import dicom, folder
 from cleft_bundle.data.phantoms.breast_scene import Breast, Lesion, draw
@@ -58,7 +57,7 @@ def breast(root: str, patients: int = 200, seed: int = 0) -> str:
 def _fill(target: Path, patients: int, seed: int) -> None:
     metadata: list[dict[str, object]] = []
     clinical: list[dict[str, object]] = []
-    for index in tqdm(range(patients), desc="drawing breast phantoms", unit="patient"):
+    for index in folder.progress(range(patients), "breast"):
         images, findings = _patient(target, index + 1, seed)
         metadata += images
         clinical += findings

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from cleft_bundle.data.phantoms import dicom, folder
 from cleft_bundle.data.phantoms.chest_scene import DRAWN, Anatomy, ChestScene
@@ -61,7 +60,7 @@ def chest(root: str, patients: int = 500, seed: int = 0) -> str:
 def _fill(target: Path, patients: int, seed: int) -> None:
     rows: dict[str, list[dict[str, object]]] = {"train": [], "valid": []}
     boxes: list[tuple[object, ...]] = []
-    for index in tqdm(range(patients), desc="drawing chest phantoms", unit="patient"):
+    for index in folder.progress(range(patients), "chest"):
         split = "valid" if index % 5 == 4 else "train"
         for row, found in _patient(target, split, index + 1, seed):
             rows[split].append(row)

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+
+from tqdm import tqdm
 
 from cleft_bundle.errors import BundleError
 
@@ -58,3 +61,9 @@ def build(kind: str, version: int, root: str, patients: int, seed: int, fill: Ca
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return str(final)
+
+
+def progress(patients: range, kind: str) -> tqdm:
+    """Show how many patients are drawn: a live bar on a terminal, a line every half minute in a log file."""
+    interval = 0.2 if sys.stderr.isatty() else 30.0
+    return tqdm(patients, desc=f"drawing {kind} phantoms", unit="patient", mininterval=interval, maxinterval=interval)
