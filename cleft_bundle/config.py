@@ -139,9 +139,11 @@ def _known_ids(folder: Path) -> dict[str, set[str]]:
     for file in folder.glob("*.json"):
         if file.name != "metadata.json":
             content = ConfigParser.load_config_file(file)
-            known[""].update(key.lstrip("+~") for key in content)
-            for section in ("train", "validate"):
-                known[section].update(content.get(section, content.get(f"+{section}", {})))
+            for key, value in content.items():
+                section, *rest = key.lstrip("+~").replace("::", "#").split("#")
+                known[""].add(section)
+                if section in known:
+                    known[section].update(rest[:1] or value)
     return known
 
 

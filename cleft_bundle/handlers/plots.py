@@ -14,20 +14,18 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 
 class EvaluationPlots:
-    """Draw the ROC curves, and for a multiclass task the confusion matrix, whenever an evaluation ends.
+    """Draw the ROC curves and the confusion matrix whenever an evaluation ends.
 
     Args:
         output_dir: folder that receives ``roc_curves.png`` and ``confusion_matrix.png``.
         class_names: names of the K classes.
-        task: ``multiclass`` or ``multilabel``; the latter gets a matrix of positives against predictions above 0.5.
         key_metric: name under which :class:`ZeroShotMetrics` is attached.
         title: what the images are, such as ``phantoms, validation``.
     """
 
-    def __init__(self, output_dir: str, class_names: Sequence[str], task: str, key_metric: str, title: str) -> None:
+    def __init__(self, output_dir: str, class_names: Sequence[str], key_metric: str, title: str) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
-        self.task = task
         self.key_metric = key_metric
         self.title = title
 
@@ -43,7 +41,7 @@ class EvaluationPlots:
             roc_figure(details["scores"], details["label"], self.class_names, self.title),
             self.output_dir / "roc_curves.png",
         )
-        matrix = confusion(details["scores"], details["label"], multiclass=self.task == "multiclass")
+        matrix = confusion(details["scores"], details["label"])
         _save(confusion_figure(matrix, self.class_names, self.title), self.output_dir / "confusion_matrix.png")
 
 
@@ -117,19 +115,20 @@ def roc_figure(scores: np.ndarray, labels: np.ndarray, class_names: Sequence[str
     return figure
 
 
-def confusion(scores: np.ndarray, labels: np.ndarray, multiclass: bool) -> np.ndarray:
-    """Count images by finding present (rows) and finding predicted (columns).
+def confusion(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Count images by class present (rows) and class with the highest score (columns).
 
-    For ``multiclass`` the prediction is the class with the highest score. For several findings an image there is no
-    single confusion matrix: the cell then counts images that have finding i and whose score for finding j is above
-    0.5, an image once for every such pair.
+    An image with several findings counts once in the row of each.
+
+    Args:
+        scores: float array [N, K].
+        labels: float array [N, K] of 1, 0 and NaN (unknown, counted as absent).
 
     Returns:
         int array [K, K].
     """
     present = (np.nan_to_num(labels) > 0.5).astype(int)
-    predicted = np.eye(scores.shape[1], dtype=int)[scores.argmax(axis=1)] if multiclass else (scores > 0.5).astype(int)
-    return present.T @ predicted
+    return present.T @ np.eye(scores.shape[1], dtype=int)[scores.argmax(axis=1)]
 
 
 def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
@@ -143,7 +142,7 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], title: str)
         )
     axes.set_xticks(range(len(class_names)), class_names, rotation=40, ha="right", fontsize=8)
     axes.set_yticks(range(len(class_names)), class_names, fontsize=8)
-    axes.set_xlabel("predicted")
+    axes.set_xlabel("highest score")
     axes.set_ylabel("present")
     return figure
 

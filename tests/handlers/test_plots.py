@@ -9,20 +9,20 @@ SCORES = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
 
 
 def test_multiclass_confusion_counts_every_image_once():
-    assert confusion(SCORES, LABELS, multiclass=True).tolist() == [[1, 1], [1, 2]]
+    assert confusion(SCORES, LABELS).tolist() == [[1, 1], [1, 2]]
 
 
-def test_multilabel_confusion_counts_pairs_of_present_and_predicted():
+def test_an_image_with_several_findings_counts_in_the_row_of_each():
     labels = np.array([[1, 1], [1, np.nan]])
-    scores = np.array([[0.9, 0.2], [0.8, 0.7]])
-    assert confusion(scores, labels, multiclass=False).tolist() == [[2, 1], [1, 0]]
+    scores = np.array([[0.9, 0.2], [0.6, 0.7]])
+    assert confusion(scores, labels).tolist() == [[1, 1], [1, 0]]
 
 
 @pytest.mark.parametrize(
     "figure",
     [
         roc_figure(SCORES, LABELS, ["a", "b"], "phantoms"),
-        confusion_figure(confusion(SCORES, LABELS, multiclass=True), ["a", "b"], "phantoms"),
+        confusion_figure(confusion(SCORES, LABELS), ["a", "b"], "phantoms"),
         loss_figure([3.0, 2.0, 1.0], [(2, 0.6), (3, 0.7)], "zero_shot_auroc", "phantoms"),
     ],
 )
