@@ -66,8 +66,10 @@ def test_mlflow_holds_the_run(run_config, chest_phantoms, tmp_path):
     assert config["epochs"] == 2
 
 
-def test_tracking_can_be_switched_off(run_config, chest_phantoms, tmp_path):
-    run_config(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+def test_tracking_can_be_switched_off_and_a_run_shorter_than_the_interval_still_validates(
+    run_config, chest_phantoms, tmp_path
+):
+    run_config(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY | {"val_interval": 3})
     assert not (tmp_path / "eval" / "mlruns.db").exists()
     assert (tmp_path / "models" / "model.pt").is_file()
 
