@@ -64,6 +64,24 @@ class PromptSet:
                         f"{self.source}: key 'classes': '{owner}' and '{name}' share the prompt '{prompt}'"
                     )
 
+    def check_classes(self, known: Collection[str], kind: str, of: str) -> None:
+        """Refuse classes that a dataset has no label for.
+
+        Args:
+            known: the names that the dataset's labels can have.
+            kind: what such a name is, such as ``finding``.
+            of: what has these names, such as ``CheXpert``.
+
+        Raises:
+            BundleError: a class is none of them; names the nearest.
+        """
+        for name in self.classes:
+            if name not in known:
+                raise BundleError(
+                    f"{self.source}: class '{name}' is no {kind} of {of}{nearest(name, known)}; "
+                    f"{kind}s: {', '.join(known)}"
+                )
+
     def check_slots(self, offered: Collection[str]) -> None:
         """Refuse a caption whose slots no data will ever fill.
 

@@ -85,13 +85,7 @@ def datalist(
         raise BundleError(f"uncertain='{uncertain}': expected one of {', '.join(_UNCERTAIN)}")
     if split is not None and split not in TABLES:
         raise BundleError(f"split='{split}': expected one of {', '.join(TABLES)}, or None")
-    columns = {name.lower(): name for name in FINDINGS}
-    for name in prompts.classes:
-        if name not in columns:
-            raise BundleError(
-                f"{prompts.source}: class '{name}' is no finding of CheXpert{tables.nearest(name, columns)}; "
-                f"findings: {', '.join(columns)}"
-            )
+    prompts.check_classes([name.lower() for name in FINDINGS], "finding", "CheXpert")
     prompts.check_slots(SLOTS)
     root = Path(root)
     present = [side for side, table in TABLES.items() if (root / table).is_file()]

@@ -95,13 +95,7 @@ def datalist(
     """
     if target not in TARGETS:
         raise BundleError(f"target='{target}': expected one of {', '.join(TARGETS)}")
-    words = TARGETS[target].values()
-    for name in prompts.classes:
-        if name not in words:
-            raise BundleError(
-                f"{prompts.source}: class '{name}' is no value of {target}{tables.nearest(name, words)}; "
-                f"values: {', '.join(words)}"
-            )
+    prompts.check_classes(list(TARGETS[target].values()), "value", target)
     prompts.check_slots(SLOTS)
     root = Path(root)
     images = _read_images(tables.find_table(root, metadata_table), image_types)

@@ -10,27 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from cleft_bundle.data.chexpert import FINDINGS
 from cleft_bundle.data.phantoms import dicom, folder
 from cleft_bundle.data.phantoms.chest_scene import DRAWN, Anatomy, ChestScene
 from cleft_bundle.data.phantoms.shapes import Pose, expose
 
 VERSION = 1
-FINDINGS = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
 UNCERTAIN = ("Edema", "Consolidation", "Atelectasis")
 COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
 LOCATION_COLUMNS = ("Path", "finding", "x", "y", "width", "height")

@@ -8,8 +8,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from cleft_bundle.data.chexpert import FINDINGS
 from cleft_bundle.data.phantoms import breast, chest, folder
-from cleft_bundle.data.phantoms.chest import COLUMNS, FINDINGS
+from cleft_bundle.data.phantoms.chest import COLUMNS
 from cleft_bundle.data.phantoms.chest_scene import DRAWN
 from cleft_bundle.errors import BundleError
 
