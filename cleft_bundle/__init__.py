@@ -7,7 +7,18 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_ROOMS = ("checkpoints", "config", "data", "engines", "handlers", "inferers", "losses", "metrics", "networks")
+_ROOMS = (
+    "checkpoints",
+    "config",
+    "data",
+    "distributed",
+    "engines",
+    "handlers",
+    "inferers",
+    "losses",
+    "metrics",
+    "networks",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

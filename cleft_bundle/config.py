@@ -48,10 +48,11 @@ def check_config() -> None:
     """Stop where the config of the running workflow has an id or an argument that nothing knows.
 
     MONAI accepts a mistyped override in silence. An id is known where a config file of the bundle defines it or
-    another value refers to it; an argument of a component where the component takes it.
+    another value refers to it; an argument of a component where the component takes it. A config that leaves
+    ``dataset_dir`` to whoever runs it stops here where nobody has given one.
 
     Raises:
-        BundleError: naming the id and the nearest known one.
+        BundleError: naming the id and the nearest known one, or the value that is missing.
     """
     workflow = _running_workflow()
     if workflow is None:
@@ -66,6 +67,8 @@ def check_config() -> None:
         for key in config.get(section, {}):
             if key not in known[section]:
                 raise BundleError(f"unknown config id '{section}#{key}'{_nearest(key, known[section])}")
+    if "dataset_dir" in config and config["dataset_dir"] is None:
+        raise BundleError("dataset_dir is not set: pass the folder of the images with --dataset_dir")
     for path, component in _components("", config):
         _check_arguments(path, component, workflow.parser)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from cleft_bundle.data import CaptionTokenizer
-from cleft_bundle.networks import CLEFT, ImageEncoder, TextEncoder, load_tokenizer
+from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, TextEncoder, load_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY_VIT = {
@@ -24,7 +25,10 @@ TINY_VIT = {
     "patch_size": 14,
     "image_size": 28,
 }
-TINY_GPT2 = {"model_type": "gpt2", "vocab_size": 768, "n_positions": 64, "n_embd": 16, "n_layer": 2, "n_head": 2}
+TINY_GPT2 = {
+    **{"model_type": "gpt2", "vocab_size": 768, "n_positions": 64, "n_embd": 16, "n_layer": 2, "n_head": 2},
+    **{"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0},  # so that training mode is deterministic
+}
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +57,7 @@ def make_network() -> Callable[..., CLEFT]:
     """Build a very small CLEFT; keyword arguments go to the text tower."""
 
     def make(**text: Any) -> CLEFT:
-        arguments = {"backbone": TINY_GPT2, "lora": {"r": 2}, "embedding_dim": 8} | text
+        arguments = {"backbone": TINY_GPT2, "peft": Lora(r=2), "embedding_dim": 8} | text
         return CLEFT(ImageEncoder(TINY_VIT, embedding_dim=8), TextEncoder(**arguments))
 
     return make
@@ -69,3 +73,11 @@ def images() -> torch.Tensor:
 def train_config() -> dict[str, Any]:
     """The content of configs/train.json."""
     return json.loads((ROOT / "configs" / "train.json").read_text())
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -9,16 +9,17 @@ import torch
 
 from cleft_bundle.checkpoints import files
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks import CLEFT
+from cleft_bundle.networks import CLEFT, ImageEncoder, TextEncoder
 
-FORMAT = 1
+FORMAT = 2
 MADE_BY = "training writes it, or pass the path of another one"
 
 
 class TrainedState:
-    """The trained part of a network, in the form that MONAI's ``CheckpointSaver`` saves and loads.
+    """The trained part of a network.
 
-    The state holds the trainable parameters and the fingerprint of the frozen language model, never its weights.
+    The state holds what the network adds to its backbones (image tower, adapters, projections, logit scale, learnt
+    prompt) and the fingerprints of the frozen ones, never their weights.
 
     Args:
         network: the dual encoder.
@@ -31,48 +32,48 @@ class TrainedState:
         """Collect what was trained.
 
         Returns:
-            ``format``, ``weights`` (name to tensor) and ``text_backbone`` (``source`` and ``fingerprint``).
+            ``format``, ``weights`` (name to tensor), and ``text_backbone`` and ``image_backbone``: ``source`` and
+            ``fingerprint`` of what is frozen, whose fingerprint is None where nothing is.
         """
-        weights = {name: parameter.detach() for name, parameter in self._trainable()}
-        text = self.network.text_encoder
         return {
             "format": FORMAT,
-            "weights": weights,
-            "text_backbone": {"source": text.source, "fingerprint": text.fingerprint},
+            "weights": {name: tensor.detach().clone() for name, tensor in self._tensors().items()},
+            "text_backbone": _described(self.network.text_encoder),
+            "image_backbone": _described(self.network.image_encoder),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put trained weights back into the network.
 
         Raises:
-            BundleError: where the state has another format, was trained on another language model (both fingerprints
+            BundleError: where the state has another format, was trained on another frozen backbone (both fingerprints
                 are named), or does not fit the network (the first parameters that differ are named).
         """
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise BundleError(f"this is not a CLEFT checkpoint of format {FORMAT}")
-        stored, text = state["text_backbone"], self.network.text_encoder
-        if stored["fingerprint"] != text.fingerprint:
-            raise BundleError(
-                f"the checkpoint was trained on the language model {stored['source']} "
-                f"(fingerprint {stored['fingerprint'][:16]}), this network has {text.source} ({text.fingerprint[:16]})"
-            )
-        weights, parameters = state["weights"], dict(self._trainable())
+        _check_backbone(state["text_backbone"], self.network.text_encoder, "language model")
+        _check_backbone(state["image_backbone"], self.network.image_encoder, "image backbone")
+        weights, tensors = state["weights"], self._tensors()
         differing = [
             name
-            for name in sorted(weights.keys() | parameters.keys())
-            if name not in weights or name not in parameters or weights[name].shape != parameters[name].shape
+            for name in sorted(weights.keys() | tensors.keys())
+            if name not in weights or name not in tensors or weights[name].shape != tensors[name].shape
         ]
         if differing:
             raise BundleError(
                 f"the checkpoint does not fit the network: {len(differing)} parameters are missing, unexpected or of "
-                f"another shape, the first are {', '.join(differing[:3])}; is a net_*.json overlay missing?"
+                f"another shape, the first are {', '.join(differing[:3])}; is an overlay of its training missing?"
             )
         with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(weights[name])
+            for name, tensor in tensors.items():
+                tensor.copy_(weights[name])
 
-    def _trainable(self) -> list[tuple[str, torch.nn.Parameter]]:
-        return [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Trained parameters, and the running statistics of batch norms, which stand in the projections only."""
+        statistics = {
+            name: value for name, value in self.network.state_dict().items() if "_encoder.projection." in name
+        }
+        return {**statistics, **self.network.trained_parameters()}
 
 
 def load_trained(network: CLEFT, path: str | Path) -> CLEFT:
@@ -87,3 +88,17 @@ def load_trained(network: CLEFT, path: str | Path) -> CLEFT:
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
     return network
+
+
+def _described(tower: ImageEncoder | TextEncoder) -> dict[str, str | None]:
+    return {"source": tower.source, "fingerprint": tower.fingerprint}
+
+
+def _check_backbone(stored: dict[str, str | None], tower: ImageEncoder | TextEncoder, kind: str) -> None:
+    """Refuse a frozen backbone that is not the one which the weights were trained with."""
+    if stored["fingerprint"] != tower.fingerprint:
+        raise BundleError(
+            f"the checkpoint was trained on the {kind} {stored['source']} "
+            f"(fingerprint {str(stored['fingerprint'])[:16]}), this network has {tower.source} "
+            f"({str(tower.fingerprint)[:16]})"
+        )

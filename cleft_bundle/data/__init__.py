@@ -1,8 +1,9 @@
 """Images, label tables, captions, splits and batches."""
 
 from cleft_bundle.data import chexpert, embed, folder, phantoms
-from cleft_bundle.data.captions import PromptSet, load_prompts
+from cleft_bundle.data.captions import PromptSet, load_prompts, names_as_prompts
 from cleft_bundle.data.collate import CaptionCollate, CaptionTokenizer
+from cleft_bundle.data.epochs import EpochDataset, EpochSampler
 from cleft_bundle.data.inference_dataset import TolerantDataset, collate_readable, list_images
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.data.radiograph_reader import RadiographReader
@@ -11,6 +12,8 @@ from cleft_bundle.data.splits import check_items, fingerprint, is_multi_label, m
 __all__ = [
     "CaptionCollate",
     "CaptionTokenizer",
+    "EpochDataset",
+    "EpochSampler",
     "PromptSet",
     "RadiographReader",
     "TolerantDataset",
@@ -24,6 +27,7 @@ __all__ = [
     "list_images",
     "load_prompts",
     "make_splits",
+    "names_as_prompts",
     "phantoms",
     "pseudonym",
     "select_split",

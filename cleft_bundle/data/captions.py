@@ -171,6 +171,11 @@ def describe_findings(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
+def names_as_prompts(names: Iterable[str]) -> dict[str, list[str]]:
+    """Let each class be prompted by its bare name, which a learnt context stands before."""
+    return {name: [name] for name in names}
+
+
 def load_prompts(path: str | Path) -> PromptSet:
     """Read a prompt file.
 

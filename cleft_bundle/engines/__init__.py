@@ -1,7 +1,16 @@
-"""What MONAI's engines need from us: batches, parameter groups, and the end of a run."""
+"""What MONAI's engines need from us: batches, steps, parameter groups, features, and the end of a run."""
 
+from cleft_bundle.engines.features import EmbeddedDataset
 from cleft_bundle.engines.finish import finish_evaluation, finish_training
 from cleft_bundle.engines.optimizer import parameter_groups
 from cleft_bundle.engines.prepare_batch import PrepareImageText
+from cleft_bundle.engines.training_step import TrainingStep
 
-__all__ = ["PrepareImageText", "finish_evaluation", "finish_training", "parameter_groups"]
+__all__ = [
+    "EmbeddedDataset",
+    "PrepareImageText",
+    "TrainingStep",
+    "finish_evaluation",
+    "finish_training",
+    "parameter_groups",
+]

@@ -12,6 +12,7 @@ from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.checkpoints import TrainedState, load_trained, save
 from cleft_bundle.config import config_files
+from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.handlers import RunTracker
 from cleft_bundle.inferers import ZeroShotInferer
 from cleft_bundle.networks import CLEFT, ZeroShotClassifier
@@ -27,29 +28,36 @@ def finish_training(
     inferer: ZeroShotInferer,
     preprocessing: Mapping[str, Any],
     best_checkpoint: str,
+    trained_path: str,
     models_dir: str,
     output_dir: str,
     tracker: RunTracker,
 ) -> dict[str, float]:
     """Turn the best checkpoint of a run into ``cleft.pt`` and ``model.pt``, evaluate what was written, sum up.
 
+    Of several processes all evaluate and the first one writes.
+
     Args:
         network: the trained network; it gets the best weights.
         evaluator: the validation engine, which is run once more on these.
         inferer: holds the class prompts.
         preprocessing: settings of the deterministic transforms, stored in ``model.pt``.
-        best_checkpoint: file that the ``CheckpointSaver`` wrote.
-        models_dir: receives ``cleft.pt`` and ``model.pt``.
+        best_checkpoint: file that :class:`cleft_bundle.handlers.BestCheckpoint` wrote.
+        trained_path: receives the trained weights, such as ``models/cleft.pt``.
+        models_dir: receives ``model.pt``.
         output_dir: folder of pictures and MLflow's database.
         tracker: closes the MLflow run.
 
     Returns:
         the metrics of the best checkpoint.
     """
-    cleft_path, model_path = Path(models_dir) / "cleft.pt", Path(models_dir) / "model.pt"
+    cleft_path, model_path = Path(trained_path), Path(models_dir) / "model.pt"
+    wait_for_all()  # the first process may still be writing the file
     load_trained(network, best_checkpoint)
-    save(TrainedState(network).state_dict(), cleft_path)
     evaluator.run(evaluator.state.best_metric_epoch)
+    if rank() > 0:
+        return dict(evaluator.state.metrics)
+    save(TrainedState(network).state_dict(), cleft_path)
     weights = inferer.embed_prompts(network)
     classifier = ZeroShotClassifier.from_cleft(network, list(inferer.prompts), weights, inferer.task, preprocessing)
     save(classifier.state_dict(), model_path)
@@ -84,6 +92,8 @@ def finish_evaluation(evaluator: SupervisedEvaluator, output_dir: str, tracker: 
         the metrics.
     """
     metrics = dict(evaluator.state.metrics)
+    if rank() > 0:
+        return metrics
     pictures = [Path(output_dir) / name for name in PICTURES[1:]]
     tracker.finish(pictures, metrics)
     logger.info("\n".join(["evaluation is done:", *_metric_lines(metrics), *_output_lines(pictures, tracker)]))

@@ -6,13 +6,18 @@ from typing import Any
 
 from torch import nn
 
+from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT
 
 
 def parameter_groups(
-    network: CLEFT, learning_rate: float, backbone_learning_rate: float, weight_decay: float
+    network: CLEFT,
+    learning_rate: float,
+    backbone_learning_rate: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Group the trainable parameters of a network for AdamW.
+    """Group the trainable parameters of a network for the optimizer.
 
     The pretrained image backbone has a learning rate of its own, smaller than that of the parts that start at random
     (adapters, projections, logit scale). Vectors and scalars (biases, norms, layer scales, tokens, the logit scale)
@@ -20,18 +25,32 @@ def parameter_groups(
 
     Args:
         network: the dual encoder.
-        learning_rate: of adapters, projections and the logit scale.
-        backbone_learning_rate: of the image backbone.
+        learning_rate: of adapters, projections, the logit scale and a learnt prompt.
+        backbone_learning_rate: of the image backbone's last layers.
         weight_decay: of the matrices.
+        layer_decay: factor on the learning rate from each block of the image backbone to the one before, above 0 and
+            at most 1, which is the same for all (Clark et al., "ELECTRA", ICLR 2020, section 3.1).
 
     Returns:
         parameter groups, none of them empty.
+
+    Raises:
+        BundleError: where ``layer_decay`` is out of range, or nothing is left to train.
     """
-    backbone = {id(parameter) for parameter in network.image_encoder.backbone.parameters()}
+    if not 0 < layer_decay <= 1:
+        raise BundleError(f"layer_decay: expected above 0 and at most 1, got {layer_decay}")
+    depths = network.image_encoder.depths()
+    last = len(network.image_encoder.blocks) + 1
+    backbone_rates = {
+        id(parameter): backbone_learning_rate * layer_decay ** (last - depths[name])
+        for name, parameter in network.image_encoder.backbone.named_parameters()
+    }
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in network.parameters():
         if parameter.requires_grad:
-            rate = backbone_learning_rate if id(parameter) in backbone else learning_rate
+            rate = backbone_rates.get(id(parameter), learning_rate)
             decay = weight_decay if parameter.squeeze().ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
+    if not groups:
+        raise BundleError("the network has no trainable parameter: both towers are frozen and there is no prompt")
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]

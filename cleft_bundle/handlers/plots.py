@@ -12,6 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from cleft_bundle.distributed import rank
+
 
 class EvaluationPlots:
     """Draw the ROC curves and the confusion matrix whenever an evaluation ends.
@@ -34,7 +36,9 @@ class EvaluationPlots:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Draw the last evaluation."""
+        """Draw the last evaluation; of several processes the first one does."""
+        if rank() > 0:
+            return
         details = engine.state.metric_details[self.key_metric]
         self.output_dir.mkdir(parents=True, exist_ok=True)
         _save(
@@ -69,6 +73,14 @@ class LossCurve:
         engine.add_event_handler(Events.COMPLETED, self._draw)
         self.evaluator.add_event_handler(Events.COMPLETED, self._add_validation, engine)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The curve so far, for a run that is resumed."""
+        return {"losses": self.losses, "validations": self.validations}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the curve of an interrupted run."""
+        self.losses, self.validations = list(state["losses"]), [tuple(point) for point in state["validations"]]
+
     def _add_loss(self, engine: Engine) -> None:
         self.losses.append(engine.state.output["loss"].item())
 
@@ -76,6 +88,8 @@ class LossCurve:
         self.validations.append((trainer.state.iteration, evaluator.state.metrics[self.key_metric]))
 
     def _draw(self) -> None:
+        if rank() > 0:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _save(loss_figure(self.losses, self.validations, self.key_metric, self.title), self.path)
 

@@ -8,6 +8,8 @@ from typing import Any
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
+from cleft_bundle.distributed import rank
+
 
 class ProgressHandler:
     """One bar over the whole run: loss, rate and time left. In a log file it prints a line every half minute.
@@ -32,7 +34,14 @@ class ProgressHandler:
         interval = 0.2 if sys.stderr.isatty() else 30.0
         total = engine.state.epoch_length * engine.state.max_epochs
         self.bar = tqdm(
-            total=total, desc=self.description, unit="batch", mininterval=interval, maxinterval=interval, leave=False
+            total=total,
+            initial=engine.state.iteration,
+            desc=self.description,
+            unit="batch",
+            mininterval=interval,
+            maxinterval=interval,
+            leave=False,
+            disable=rank() > 0,
         )
 
     def _advance(self, engine: Engine) -> None:

@@ -16,12 +16,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
-from torch import nn
 
 from cleft_bundle.config import executed_config, top_level_scalars
+from cleft_bundle.distributed import rank
 from cleft_bundle.errors import BundleError
+from cleft_bundle.networks import CLEFT
 from cleft_bundle.networks.backbones import count_parameters
 
 PACKAGES = ("cleft_bundle", "monai", "torch", "transformers", "peft", "pydicom", "numpy")
@@ -32,7 +34,7 @@ def unique_run_name(kind: str) -> str:
     return f"{kind}_{time.strftime('%Y%m%d_%H%M%S')}_{uuid.uuid4().hex[:6]}"
 
 
-def run_parameters(network: nn.Module, dataset_fingerprint: str) -> dict[str, Any]:
+def run_parameters(network: CLEFT, dataset_fingerprint: str) -> dict[str, Any]:
     """What MLflow keeps of a run as parameters.
 
     Args:
@@ -40,16 +42,27 @@ def run_parameters(network: nn.Module, dataset_fingerprint: str) -> dict[str, An
         dataset_fingerprint: of :func:`cleft_bundle.data.splits.fingerprint`.
 
     Returns:
-        every top-level scalar of the config, counts of parameters, versions of packages and the fingerprint.
+        every top-level scalar of the config, counts of parameters, versions of packages, the name of the PEFT method
+        and the fingerprint.
     """
     versions = {f"version_{name}": version(name) for name in PACKAGES} | {"version_python": platform.python_version()}
     counted = count_parameters(network)
-    return {**top_level_scalars(), **counted, **versions, "dataset_fingerprint": dataset_fingerprint}
+    peft = network.text_encoder.peft.name
+    return {
+        **top_level_scalars(),
+        **counted,
+        **versions,
+        "peft": peft,
+        "dataset_fingerprint": dataset_fingerprint,
+    }
 
 
 def loss_and_scale(output: dict[str, Any]) -> dict[str, float]:
-    """What MLflow keeps of every training step, from the trainer's output."""
-    return {"train_loss": float(output["loss"].detach()), "logit_scale": float(output["pred"][2].detach())}
+    """What MLflow keeps of every training step, from the trainer's output: the loss, and what embeddings carry."""
+    kept = {"train_loss": float(output["loss"])}
+    if not isinstance(output["pred"], torch.Tensor):  # logits of a classification carry no scale
+        kept["logit_scale"] = float(output["pred"][2])
+    return kept
 
 
 class RunTracker:
@@ -61,6 +74,7 @@ class RunTracker:
     Args:
         tracking_uri: where MLflow keeps runs, such as ``sqlite:////data/mlruns.db``. Empty: nothing is tracked.
         run_name: name of the run, unique and shared with the handlers of the run's other engines.
+        resume: an interrupted run of this name goes on.
         kwargs: further arguments of :class:`monai.handlers.MLFlowHandler`.
 
     Raises:
@@ -68,12 +82,15 @@ class RunTracker:
             or the place is a plain path or ``file://``, which MLflow no longer takes.
     """
 
-    def __init__(self, tracking_uri: str, run_name: str, **kwargs: Any) -> None:
+    def __init__(self, tracking_uri: str, run_name: str, resume: bool = False, **kwargs: Any) -> None:
         self.tracking_uri = tracking_uri
         self.run_name = run_name
+        self.resume = resume
         self.handler: MLFlowHandler | None = None
-        if not tracking_uri:
+        if not tracking_uri or rank() > 0:
             return
+        if resume:
+            kwargs.pop("experiment_param", None)  # the run has its parameters already, and MLflow lets none change
         environment = os.environ.get("MLFLOW_TRACKING_URI")
         if environment and environment != tracking_uri:
             raise BundleError(f"tracking_uri: {tracking_uri} differs from MLFLOW_TRACKING_URI={environment}; unset one")
@@ -115,7 +132,10 @@ class RunTracker:
     def _open(self) -> None:
         assert self.handler is not None  # noqa: S101 - attach() registers this method only with a handler
         text = json.dumps(executed_config(), indent=2, default=str)
-        self.handler.client.log_text(self.handler.cur_run.info.run_id, text, "config.json")
+        run_id = self.handler.cur_run.info.run_id
+        self.handler.client.log_text(run_id, text, "config.json")
+        if self.resume:
+            self.handler.client.update_run(run_id, status="RUNNING")
         atexit.register(self.fail)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -10,8 +10,11 @@ import torch
 from ignite.engine import Engine
 from ignite.metrics import Metric
 
+from cleft_bundle.distributed import gather_uneven
 from cleft_bundle.metrics import classification_metrics, retrieval_metrics
 from cleft_bundle.networks.classifier import Task
+
+KEYS = ("scores", "image_embedding", "text_embedding", "label", "caption_id")
 
 
 class ZeroShotMetrics(Metric):
@@ -34,9 +37,7 @@ class ZeroShotMetrics(Metric):
 
     def reset(self) -> None:
         """Forget the last evaluation."""
-        self._rows: dict[str, list[torch.Tensor]] = {
-            key: [] for key in ("scores", "image_embedding", "text_embedding", "label", "caption_id")
-        }
+        self._rows: dict[str, list[torch.Tensor]] = {}
 
     def iteration_completed(self, engine: Engine) -> None:
         """Take the scores of one batch from the engine's state."""
@@ -44,17 +45,18 @@ class ZeroShotMetrics(Metric):
         self.update({**output["pred"], "label": batch["label"], "caption_id": batch["caption_id"]})
 
     def update(self, output: dict[str, torch.Tensor]) -> None:
-        """Take one batch: ``scores`` and ``label`` [B, K], embeddings [B, D], ``caption_id`` [B]."""
-        for key, rows in self._rows.items():
-            rows.append(output[key].detach().cpu())
+        """Take one batch: ``scores`` and ``label`` [B, K], ``caption_id`` [B] and, for retrieval, embeddings [B, D]."""
+        for key in KEYS:
+            if key in output:
+                self._rows.setdefault(key, []).append(output[key].detach().cpu())
 
     def compute(self) -> dict[str, np.ndarray]:
-        """Join the batches.
+        """Join the batches, and those of all processes.
 
         Returns:
             the arrays of :meth:`update` over all N images.
         """
-        return {key: torch.cat(rows).numpy() for key, rows in self._rows.items()}
+        return {key: gather_uneven(torch.cat(rows)).numpy() for key, rows in self._rows.items()}
 
     def completed(self, engine: Engine, name: str) -> None:
         """Compute the metrics and write them to the engine's state."""
@@ -64,8 +66,9 @@ class ZeroShotMetrics(Metric):
         )
         engine.state.metrics[name] = metrics.pop("auroc")
         engine.state.metrics.update(metrics)
-        engine.state.metrics.update(
-            retrieval_metrics(arrays["image_embedding"], arrays["text_embedding"], arrays["caption_id"])
-        )
+        if "text_embedding" in arrays:
+            engine.state.metrics.update(
+                retrieval_metrics(arrays["image_embedding"], arrays["text_embedding"], arrays["caption_id"])
+            )
         details: dict[str, Any] = {"scores": arrays["scores"], "label": arrays["label"]}
         engine.state.metric_details[name] = details

@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from monai.inferers import Inferer
 
 from cleft_bundle.networks import CLEFT, class_weights, scores
-from cleft_bundle.networks.classifier import Task
+from cleft_bundle.networks.classifier import Task, check_prompts, embed_classes, oppose
 
 
 class ZeroShotInferer(Inferer):
@@ -23,6 +23,7 @@ class ZeroShotInferer(Inferer):
         prompts: class name to its prompts, in the order of the scores.
         tokenize: the tokenizer of the prompts.
         task: ``multiclass`` or ``multilabel``.
+        retrieval: embed each image's own caption too, for retrieval metrics.
     """
 
     def __init__(
@@ -30,8 +31,11 @@ class ZeroShotInferer(Inferer):
         prompts: Mapping[str, Sequence[str]],
         tokenize: Callable[[Sequence[str]], dict[str, torch.Tensor]],
         task: Task,
+        retrieval: bool = True,
     ) -> None:
         super().__init__()
+        check_prompts(prompts, task)
+        self.retrieval = retrieval
         self.prompts = dict(prompts)
         self.tokenize = tokenize
         self.task: Task = task
@@ -46,9 +50,7 @@ class ZeroShotInferer(Inferer):
         self.weights = class_weights(network, self.prompts, self.tokenize, self.task)
         return self.weights
 
-    def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> dict[str, torch.Tensor]:
+    def __call__(self, inputs: torch.Tensor, network: CLEFT, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         """Embed a batch and score it.
 
         Args:
@@ -58,16 +60,58 @@ class ZeroShotInferer(Inferer):
             kwargs: its text arguments, see :meth:`cleft_bundle.networks.CLEFT.forward`.
 
         Returns:
-            ``scores`` [B, K] probabilities, ``image_embedding`` [B, D], ``text_embedding`` [B, D].
+            ``scores`` [B, K] probabilities, and for retrieval ``image_embedding`` and ``text_embedding`` [B, D].
 
         Raises:
             RuntimeError: where :meth:`embed_prompts` was never called, because this inferer is not among the handlers.
         """
         if self.weights is None:
             raise RuntimeError("ZeroShotInferer has no class weights: list it among the evaluator's handlers")
-        image, text, scale = network(inputs, *args, **kwargs)
+        if not self.retrieval:
+            image = network.encode_image(inputs)
+            return {"scores": scores(image, self.weights, network.scale, self.task)}
+        image, text, scale, *_ = network(inputs, *args, **kwargs)
         return {
             "scores": scores(image, self.weights, scale, self.task),
             "image_embedding": image,
             "text_embedding": text,
         }
+
+
+class ClassPromptInferer(Inferer):
+    """Score images against class prompts while the prompts' context is being learnt.
+
+    The classes are embedded once a call, for all images of the batch, and with gradients.
+
+    Args:
+        prompts: class name to its prompts, in the order of the scores.
+        tokenize: the tokenizer of the prompts.
+        task: ``multiclass`` or ``multilabel``.
+    """
+
+    def __init__(
+        self,
+        prompts: Mapping[str, Sequence[str]],
+        tokenize: Callable[[Sequence[str]], dict[str, torch.Tensor]],
+        task: Task,
+    ) -> None:
+        super().__init__()
+        check_prompts(prompts, task)
+        self.prompts = dict(prompts)
+        self.tokenized = tokenize([text for group in prompts.values() for text in group])
+        self.task: Task = task
+
+    def __call__(self, inputs: torch.Tensor, network: CLEFT, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Score a batch.
+
+        Args:
+            inputs: images [B, 3, H, W], or embeddings [B, D].
+            network: the dual encoder with its prompt.
+            args: not used.
+            kwargs: not used; the captions play no part.
+
+        Returns:
+            logits [B, K] for :class:`cleft_bundle.losses.ClassificationLoss`.
+        """
+        weights = oppose(embed_classes(network, self.prompts, self.tokenized), list(self.prompts), self.task)
+        return network.scale * network.encode_image(inputs) @ weights.T

@@ -9,41 +9,50 @@ import torch.nn.functional as F
 from torch import nn
 
 from cleft_bundle.errors import BundleError
+from cleft_bundle.losses.gather import gather_rows
 
-Positives = Literal["caption", "index"]
+Positives = Literal["caption", "index", "labels"]
+Embeddings = tuple[torch.Tensor, ...]
 
 
 class ContrastiveLoss(nn.Module):
     """Cross-entropy from image to text plus from text to image over the batch, their sum as in CLEFT.
 
-    With ``positives="index"`` only an image's own caption is its positive (CLIP, and CLEFT's release). With
-    ``positives="caption"`` every pair with an equal caption is, each with an equal share of the target: label tables
-    give the same caption to many images, and ``index`` would push those apart.
+    What counts as a positive pair:
+
+    - ``index``: an image and its own caption (CLIP, and CLEFT's release);
+    - ``caption``: every pair with an equal caption, each with an equal share of the target. Label tables give the same
+      caption to many images, and ``index`` would push those apart;
+    - ``labels``: every pair in proportion to the overlap of its label vectors, so that a caption that names one of two
+      findings is half a positive.
 
     Args:
-        positives: ``caption`` or ``index``.
+        positives: one of these.
+        gather: contrast with the images and captions of all processes. False, as in CLEFT's release: only with those
+            of this one.
 
     Raises:
-        BundleError: where ``positives`` is neither.
+        BundleError: where ``positives`` is none of these.
 
     Source: Radford et al., "CLIP", ICML 2021 (``index``); Yang et al., "Unified Contrastive Learning in
-    Image-Text-Label Space", CVPR 2022, equation 1 (``caption``).
+    Image-Text-Label Space", CVPR 2022, equation 1 (``caption``); Wang et al., "MedCLIP", EMNLP 2022 (the idea of
+    ``labels``, there with cosine similarity, here with the Jaccard index).
     """
 
-    def __init__(self, positives: Positives = "caption") -> None:
+    def __init__(self, positives: Positives = "caption", gather: bool = True) -> None:
         super().__init__()
         if positives not in get_args(Positives):
             raise BundleError(f"positives: expected one of {', '.join(get_args(Positives))}, got {positives!r}")
         self.positives = positives
+        self.gather = gather
 
-    def forward(
-        self, embeddings: tuple[torch.Tensor, torch.Tensor, torch.Tensor], caption_id: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, embeddings: Embeddings, target: torch.Tensor) -> torch.Tensor:
         """Compute the loss of one batch.
 
         Args:
             embeddings: image embeddings [B, D], text embeddings [B, D] (unit vectors) and the logit scale.
-            caption_id: int64 tensor [B], equal where the captions are equal.
+            target: what decides on positives. ``caption``: int64 [B], equal where the captions are equal; ``labels``:
+                [B, K] of 1, 0 and NaN (unknown, counted as absent); ``index``: not looked at.
 
         Returns:
             the loss, a scalar tensor.
@@ -51,13 +60,37 @@ class ContrastiveLoss(nn.Module):
         Raises:
             BundleError: where the batch has one image, for which there is nothing to contrast.
         """
-        image, text, scale = embeddings
-        if len(image) < 2:
-            raise BundleError("batch_size: a contrastive loss needs at least two images a batch, got one")
+        image, text, scale, target = gather_batch(embeddings, target, self.gather)
         logits = scale * image @ text.T
-        if self.positives == "index":
-            target = torch.eye(len(image), device=logits.device, dtype=logits.dtype)
-        else:
-            same = (caption_id[:, None] == caption_id[None, :]).to(logits.dtype)
-            target = same / same.sum(dim=1, keepdim=True)
-        return F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)
+        share = positive_pairs(target, self.positives, logits)
+        share = share / share.sum(dim=1, keepdim=True)
+        return F.cross_entropy(logits, share) + F.cross_entropy(logits.T, share)
+
+
+def gather_batch(
+    embeddings: Embeddings, target: torch.Tensor, gather: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Take image and text embeddings, the scale and the target, of all processes where ``gather`` says so.
+
+    Raises:
+        BundleError: where there is one image in all.
+    """
+    image, text, scale, *_ = embeddings
+    if gather:
+        image, text, target = gather_rows(image), gather_rows(text), gather_rows(target)
+    if len(image) < 2:
+        raise BundleError("batch_size: a contrastive loss needs at least two images a batch, got one")
+    return image, text, scale, target
+
+
+def positive_pairs(target: torch.Tensor, positives: Positives, like: torch.Tensor) -> torch.Tensor:
+    """How far image i and caption j belong together: a symmetric matrix [B, B] in 0..1, with ones on its diagonal."""
+    if positives == "index":
+        return torch.eye(len(like), device=like.device, dtype=like.dtype)
+    if positives == "caption":
+        return (target[:, None] == target[None, :]).to(like.dtype)
+    present = torch.nan_to_num(target).to(like.dtype)
+    both = present @ present.T
+    count = present.sum(dim=1)
+    either = count[:, None] + count[None, :] - both
+    return torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(both))

@@ -4,6 +4,25 @@ from cleft_bundle.networks.backbones import load_tokenizer
 from cleft_bundle.networks.classifier import ZeroShotClassifier, class_weights, scores
 from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.image_encoder import ImageEncoder
+from cleft_bundle.networks.peft_methods import AdaLora, Dora, Frozen, Full, Ia3, Lora, PeftMethod, Prefix
+from cleft_bundle.networks.prompt_learner import PromptLearner
 from cleft_bundle.networks.text_encoder import TextEncoder
 
-__all__ = ["CLEFT", "ImageEncoder", "TextEncoder", "ZeroShotClassifier", "class_weights", "load_tokenizer", "scores"]
+__all__ = [
+    "CLEFT",
+    "AdaLora",
+    "Dora",
+    "Frozen",
+    "Full",
+    "Ia3",
+    "ImageEncoder",
+    "Lora",
+    "PeftMethod",
+    "Prefix",
+    "PromptLearner",
+    "TextEncoder",
+    "ZeroShotClassifier",
+    "class_weights",
+    "load_tokenizer",
+    "scores",
+]

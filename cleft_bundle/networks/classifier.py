@@ -18,6 +18,36 @@ Task = Literal["multiclass", "multilabel"]
 NO_FINDING = "no finding"
 
 
+def embed_classes(
+    network: CLEFT, prompts: Mapping[str, Sequence[str]], tokenized: Mapping[str, torch.Tensor]
+) -> torch.Tensor:
+    """Embed K classes by their prompts: those of a class are averaged and normalised (a template ensemble, as in CLIP).
+
+    Args:
+        network: the dual encoder.
+        prompts: class name to its prompts.
+        tokenized: ``input_ids`` and ``attention_mask`` [N, T] of all prompts, in their order.
+
+    Returns:
+        unit vectors [K, D], with gradients where the network has any.
+    """
+    device = network.logit_scale.device
+    embedded = network.encode_text(**{key: value.to(device) for key, value in tokenized.items()})
+    groups = embedded.split([len(group) for group in prompts.values()])
+    return torch.stack([F.normalize(group.mean(dim=0), dim=0) for group in groups])
+
+
+def oppose(positive: torch.Tensor, names: Sequence[str], task: Task) -> torch.Tensor:
+    """Turn class embeddings [K, D] into the weights [K, D] of a linear classifier on image embeddings.
+
+    ``multiclass`` takes the embeddings as they are, so that the softmax over classes is CLIP's. ``multilabel``
+    subtracts a negative from each, so that the sigmoid of the score is the softmax between the two, as in CheXzero: the
+    negative of a finding is the class "no finding" where there is one, else the mean of the other classes; that of "no
+    finding" is the mean of the findings.
+    """
+    return positive if task == "multiclass" else positive - _negatives(positive, list(names))
+
+
 @torch.no_grad()
 def class_weights(
     network: CLEFT,
@@ -25,13 +55,7 @@ def class_weights(
     tokenize: Callable[[Sequence[str]], dict[str, torch.Tensor]],
     task: Task,
 ) -> torch.Tensor:
-    """Turn class prompts into the weights of a linear classifier on image embeddings.
-
-    The prompts of a class are embedded, averaged and normalised (a template ensemble, as in CLIP). ``multiclass``
-    takes these as they are, so that the softmax over classes is CLIP's. ``multilabel`` subtracts a negative from each,
-    so that the sigmoid of the score is the softmax between the two, as in CheXzero: the negative of a finding is the
-    class "no finding" where there is one, else the mean of the other classes; that of "no finding" is the mean of the
-    findings.
+    """Turn class prompts into the weights of a linear classifier, see :func:`embed_classes` and :func:`oppose`.
 
     Args:
         network: the trained dual encoder.
@@ -47,6 +71,20 @@ def class_weights(
 
     Source: Radford et al., "CLIP", ICML 2021; Tiu et al., "CheXzero", Nature Biomedical Engineering 2022.
     """
+    check_prompts(prompts, task)
+    training = network.training
+    network.eval()
+    positive = embed_classes(network, prompts, tokenize([text for group in prompts.values() for text in group]))
+    network.train(training)
+    return oppose(positive, list(prompts), task)
+
+
+def check_prompts(prompts: Mapping[str, Sequence[str]], task: Task) -> None:
+    """Refuse fewer than two classes, a class without a prompt, and an unknown task.
+
+    Raises:
+        BundleError: names what is wrong.
+    """
     if task not in get_args(Task):
         raise BundleError(f"task: expected one of {', '.join(get_args(Task))}, got {task!r}")
     if len(prompts) < 2:
@@ -54,21 +92,10 @@ def class_weights(
     empty = [name for name, texts in prompts.items() if not texts]
     if empty:
         raise BundleError(f"class prompts: no prompt for {', '.join(empty)}")
-    device = network.logit_scale.device
-    training = network.training
-    network.eval()
-    texts = [text for group in prompts.values() for text in group]
-    embedded = network.encode_text(**{key: value.to(device) for key, value in tokenize(texts).items()})
-    network.train(training)
-    groups = embedded.split([len(group) for group in prompts.values()])
-    positive = torch.stack([F.normalize(group.mean(dim=0), dim=0) for group in groups])
-    if task == "multiclass":
-        return positive
-    return positive - _negatives(positive, list(prompts))
 
 
 def _negatives(positive: torch.Tensor, names: list[str]) -> torch.Tensor:
-    """The embedding that speaks against each class, [K, D] unit vectors; see :func:`class_weights`."""
+    """The embedding that speaks against each class, [K, D] unit vectors; see :func:`oppose`."""
     others = (positive.sum(dim=0, keepdim=True) - positive) / (len(names) - 1)
     negative = F.normalize(others, dim=1)
     if NO_FINDING in names:
@@ -139,6 +166,7 @@ class ZeroShotClassifier(nn.Module):
                 | {"model_type": self.image_encoder.backbone.config.model_type},
                 "embedding_dim": self.image_encoder.embedding_dim,
                 "pooling": self.image_encoder.pooling,
+                "projection": self.image_encoder.projection_kind,
             },
         }
 

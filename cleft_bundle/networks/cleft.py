@@ -7,7 +7,9 @@ import math
 import torch
 from torch import nn
 
+from cleft_bundle.errors import BundleError
 from cleft_bundle.networks.image_encoder import ImageEncoder
+from cleft_bundle.networks.prompt_learner import PromptLearner
 from cleft_bundle.networks.text_encoder import TextEncoder
 
 
@@ -19,11 +21,13 @@ class CLEFT(nn.Module):
         text_encoder: the text tower, of the same embedding width.
         temperature: initial temperature; the logit scale starts at ``ln(1 / temperature)``.
         max_logit_scale: bound on the learnt scale (CLIP's 100). None leaves it free, as CLEFT's release does.
+        logit_bias: start of a learnt bias, for :class:`cleft_bundle.losses.SigmoidLoss`. None: there is none.
 
     Raises:
-        ValueError: where the towers differ in embedding width.
+        BundleError: where the towers differ in embedding width.
 
-    Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024; Radford et al., "CLIP", ICML 2021.
+    Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024; Radford et al., "CLIP", ICML 2021; Zhai et al., "Sigmoid Loss
+    for Language Image Pre-Training", ICCV 2023 (``logit_bias``).
     """
 
     def __init__(
@@ -32,15 +36,36 @@ class CLEFT(nn.Module):
         text_encoder: TextEncoder,
         temperature: float = 0.07,
         max_logit_scale: float | None = 100.0,
+        logit_bias: float | None = None,
     ) -> None:
         super().__init__()
-        widths = image_encoder.projection.out_features, text_encoder.projection.out_features
+        widths = image_encoder.embedding_dim, text_encoder.projection.out_features
         if widths[0] != widths[1]:
-            raise ValueError(f"the towers meet in one space, but their embeddings are {widths[0]} and {widths[1]} wide")
+            raise BundleError(
+                f"embedding_dim: the towers meet in one space, but embed {widths[0]} and {widths[1]} wide"
+            )
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
         self.max_logit_scale = max_logit_scale
+        self.logit_bias = None if logit_bias is None else nn.Parameter(torch.tensor(float(logit_bias)))
+        self.prompt: PromptLearner | None = None
+        # AdaLoRA counts the ranks that a layer still has in a parameter that no optimizer sees
+        self._trained = [name for name, p in self.named_parameters() if p.requires_grad or ".ranknum." in name]
+
+    def learn_prompt(self, prompt: PromptLearner) -> CLEFT:
+        """Freeze both towers and let ``prompt`` stand before every caption from now on; return this network."""
+        self.requires_grad_(False)
+        self.prompt = prompt
+        return self
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """By name, the parameters in which this network differs from the backbones that it was built from.
+
+        These are the ones that pre-training trains, frozen again or not, and the learnt prompt where there is one.
+        """
+        own = set(self._trained)
+        return {name: p for name, p in self.named_parameters() if name in own or name.startswith("prompt.")}
 
     @property
     def scale(self) -> torch.Tensor:
@@ -49,12 +74,21 @@ class CLEFT(nn.Module):
         return scale if self.max_logit_scale is None else scale.clamp(max=self.max_logit_scale)
 
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
-        """Embed images [B, 3, H, W] as unit vectors [B, D]."""
-        return self.image_encoder(image)
+        """Embed images [B, 3, H, W] as unit vectors [B, D]; embeddings [B, D] computed before are taken as they are."""
+        return image if image.ndim == 2 else self.image_encoder(image)
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Embed captions [N, T] as unit vectors [N, D]; see :class:`TextEncoder` on the mask."""
-        return self.text_encoder(input_ids, attention_mask)
+        """Embed captions [N, T] as unit vectors [N, D]; see :class:`TextEncoder` on the mask.
+
+        A learnt prompt stands before each caption; one that has a context a class wants N classes in their order.
+        """
+        context = None if self.prompt is None else self.prompt()
+        if context is not None and context.ndim == 3 and len(context) != len(input_ids):
+            raise BundleError(
+                f"the learnt prompt has a context for each of {len(context)} classes, but {len(input_ids)} captions "
+                "came: a context a class goes with one caption a class"
+            )
+        return self.text_encoder(input_ids, attention_mask, context)
 
     def forward(
         self,
@@ -62,20 +96,30 @@ class CLEFT(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         caption_index: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, ...]:
         """Embed images and their captions.
 
         Args:
-            image: float tensor [B, 3, H, W].
+            image: float tensor [B, 3, H, W], or embeddings [B, D] that were computed before.
             input_ids: int64 tensor [N, T], the distinct captions of the batch.
             attention_mask: int64 tensor [N, T].
             caption_index: int64 tensor [B], which of the N captions belongs to each image. None where every image
                 has its own, N = B.
 
         Returns:
-            image embeddings [B, D], text embeddings [B, D], and the clamped logit scale.
+            image embeddings [B, D], text embeddings [B, D], the clamped logit scale and, where the network has one, the
+            logit bias.
         """
-        text = self.encode_text(input_ids, attention_mask)
+        return self.pair(self.encode_image(image), self.encode_text(input_ids, attention_mask), caption_index)
+
+    def pair(
+        self, image: torch.Tensor, text: torch.Tensor, caption_index: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """Put the embeddings of images [B, D] and of N captions [N, D] into the form that :meth:`forward` returns."""
         if caption_index is not None:
             text = text[caption_index]
-        return self.encode_image(image), text, self.scale
+        return (image, text, self.scale) if self.logit_bias is None else (image, text, self.scale, self.logit_bias)
+
+    def penalty(self) -> torch.Tensor | float:
+        """What the adapters of the language model add to the training loss, see :meth:`TextEncoder.penalty`."""
+        return self.text_encoder.penalty()

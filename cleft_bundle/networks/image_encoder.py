@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -11,26 +12,33 @@ from monai.data import MetaTensor
 from torch import nn
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks.backbones import describe_source, freeze, load_backbone
+from cleft_bundle.networks.backbones import describe_source, fingerprint, load_backbone
 
 Pooling = Literal["tokens_prenorm", "cls", "mean_patches"]
+Projection = Literal["linear", "mlp"]
+MLP_WIDTH = 2048  # of the hidden layer in the release
 
 
 class ImageEncoder(nn.Module):
     """A Hugging Face vision transformer that maps an image to a unit vector of the shared space.
 
     Args:
-        backbone: hub id, local folder, or config values with ``model_type`` for random weights.
+        backbone: hub id, local folder, or config values with ``model_type`` for random weights. Image sides need not
+            be those it was pre-trained on: its position embeddings are interpolated.
         embedding_dim: width D of the shared space.
         pooling: how the tokens of the last block become one vector.
             ``tokens_prenorm`` is CLEFT's: the mean over all tokens, class and register tokens included, before the
             final layer norm. ``cls`` is the class token and ``mean_patches`` the mean over the patch tokens, both
             after the norm.
+        projection: ``linear``, CLEFT's recipe, or ``mlp``, two layers with batch norm after each. Batch norm wants
+            large batches: it is the release's alternative, not a recommendation.
         trainable: False freezes the backbone; the projection is always trained.
-        seed: seed of random weights where the backbone is a config.
+        frozen_blocks: freeze the embeddings and this many of the first blocks.
+        gradient_checkpointing: recompute activations in the backward pass to save memory.
+        seed: seed of random weights: of the projection, and of the backbone where it is a config.
 
     Raises:
-        BundleError: where the backbone cannot be loaded or does not offer the pooling.
+        BundleError: where the backbone cannot be loaded, does not offer the pooling or has fewer blocks.
 
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024, https://doi.org/10.1007/978-3-031-72390-2_44; Darcet et al.,
     "Vision Transformers Need Registers", ICLR 2024.
@@ -41,33 +49,46 @@ class ImageEncoder(nn.Module):
         backbone: str | Mapping[str, Any],
         embedding_dim: int = 512,
         pooling: Pooling = "tokens_prenorm",
+        projection: Projection = "linear",
         trainable: bool = True,
+        frozen_blocks: int = 0,
+        gradient_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if pooling not in get_args(Pooling):
-            raise BundleError(f"pooling: expected one of {', '.join(get_args(Pooling))}, got {pooling!r}")
+        _one_of("pooling", pooling, get_args(Pooling))
+        _one_of("projection", projection, get_args(Projection))
         self.backbone: Any = load_backbone(backbone, "image_backbone", seed=seed)
         if pooling == "tokens_prenorm" and not (
             hasattr(self.backbone, "embeddings") and hasattr(self.backbone, "encoder")
         ):
             name = type(self.backbone).__name__
             raise BundleError(f"pooling: tokens_prenorm needs a DINOv2-like model, {name} offers cls and mean_patches")
-        if not trainable:
-            freeze(self.backbone)
         self.source = describe_source(backbone)
         self.pooling = pooling
+        self.projection_kind = projection
         self.embedding_dim = embedding_dim
         config = self.backbone.config
         self._prefix_tokens = 1 + getattr(config, "num_register_tokens", 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.projection = nn.Linear(config.hidden_size, embedding_dim)
+            self.projection = _projection(projection, config.hidden_size, embedding_dim)
+        self._freeze(trainable, frozen_blocks)
+        frozen = [(name, p) for name, p in self.backbone.named_parameters() if not p.requires_grad]
+        self.fingerprint = fingerprint(frozen) if frozen else None
+        if gradient_checkpointing:
+            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
 
     @property
     def patch_size(self) -> int:
         """Side of a patch in pixels; image sides are multiples of it."""
         return int(self.backbone.config.patch_size)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks of the backbone, from the first to the last."""
+        lists = [module for module in self.backbone.modules() if isinstance(module, nn.ModuleList)]
+        return max(lists, key=len)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Embed images.
@@ -84,7 +105,49 @@ class ImageEncoder(nn.Module):
 
     def _pool(self, image: torch.Tensor) -> torch.Tensor:
         if self.pooling == "tokens_prenorm":
-            tokens = self.backbone.encoder(self.backbone.embeddings(image)).last_hidden_state
+            embed = self.backbone.embeddings
+            tokens = self.backbone.encoder(embed(image, **_interpolation(embed.forward))).last_hidden_state
             return tokens.mean(dim=1)
-        tokens = self.backbone(pixel_values=image).last_hidden_state
+        tokens = self.backbone(pixel_values=image, **_interpolation(self.backbone.forward)).last_hidden_state
         return tokens[:, 0] if self.pooling == "cls" else tokens[:, self._prefix_tokens :].mean(dim=1)
+
+    def depths(self) -> dict[str, int]:
+        """Depth of every parameter of the backbone by its name: 0 before the blocks, 1 to L in them, L + 1 after."""
+        block_of = {id(p): number for number, block in enumerate(self.blocks, start=1) for p in block.parameters()}
+        depth, depths = 0, {}
+        for name, parameter in self.backbone.named_parameters():
+            # what is registered before the blocks feeds them, what comes after reads from them
+            depth = block_of.get(id(parameter), len(self.blocks) + 1 if depth else 0)
+            depths[name] = depth
+        return depths
+
+    def _freeze(self, trainable: bool, frozen_blocks: int) -> None:
+        if not 0 <= frozen_blocks <= len(self.blocks):
+            raise BundleError(f"frozen_blocks: expected 0 to {len(self.blocks)}, got {frozen_blocks}")
+        depths = self.depths()
+        for name, parameter in self.backbone.named_parameters():
+            if not trainable or (frozen_blocks and depths[name] <= frozen_blocks):
+                parameter.requires_grad_(False)
+
+
+def _projection(kind: str, width: int, embedding_dim: int) -> nn.Module:
+    if kind == "linear":
+        return nn.Linear(width, embedding_dim)
+    return nn.Sequential(
+        nn.Linear(width, MLP_WIDTH),
+        nn.BatchNorm1d(MLP_WIDTH),
+        nn.ReLU(),
+        nn.Linear(MLP_WIDTH, embedding_dim),
+        nn.BatchNorm1d(embedding_dim, affine=False),
+    )
+
+
+def _interpolation(forward: Any) -> dict[str, bool]:
+    """Models other than DINOv2 interpolate their position embeddings only when they are asked to."""
+    asked = "interpolate_pos_encoding" in inspect.signature(forward).parameters
+    return {"interpolate_pos_encoding": True} if asked else {}
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise BundleError(f"{name}: expected one of {', '.join(known)}, got {value!r}")

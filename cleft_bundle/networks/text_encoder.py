@@ -1,26 +1,26 @@
-"""The text tower of CLEFT: a causal language model, frozen but for its adapters, and a projection."""
+"""The text tower of CLEFT: a causal language model, adapted by few parameters, and a projection."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, get_peft_model
+from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedModel
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks.backbones import describe_source, fingerprint, freeze, load_backbone
+from cleft_bundle.networks.packing import pack
+from cleft_bundle.networks.peft_methods import AdaLora, PeftMethod, Prefix, resolve_peft
 
-# Attention projections that LoRA adapts where a config names none: fused in GPT-2, query and value elsewhere,
-# as CLEFT's release does for BioMedLM and Meditron.
-LORA_TARGETS: dict[str, list[str]] = {"gpt2": ["c_attn"], "llama": ["q_proj", "v_proj"]}
+Part = Literal["embeddings", "layer_norms"]
 
 
 class TextEncoder(nn.Module):
-    """A causal language model under LoRA that maps a tokenised caption to a unit vector of the shared space.
+    """A causal language model that maps a tokenised caption to a unit vector of the shared space.
 
     The text feature is the hidden state, after the final norm, at the first position that the attention mask leaves
     out: the EOS token which ends the caption. :class:`cleft_bundle.data.CaptionCollate` always leaves room for it.
@@ -28,89 +28,195 @@ class TextEncoder(nn.Module):
     Args:
         backbone: hub id, local folder, or config values with ``model_type`` for random weights.
         embedding_dim: width D of the shared space.
-        lora: arguments of :class:`peft.LoraConfig` (``r``, ``lora_alpha``, ``lora_dropout``, ``target_modules``);
-            without ``target_modules`` those of CLEFT for the architecture are taken. None freezes the model in full.
+        peft: how the model is adapted: ``lora``, ``dora``, ``ia3``, ``prefix``, ``adalora``, ``none`` or ``full`` with
+            CLEFT's values, or an object of :mod:`cleft_bundle.networks.peft_methods` with others.
+        unfreeze: further parts of the model that are trained: ``embeddings`` (of the tokens), ``layer_norms``.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
+        share_prefix: run the captions' common beginning once, see :mod:`cleft_bundle.networks.packing`. It changes
+            the cost and nothing else; models that take no ``position_ids`` go without.
+        row_tokens: about how many tokens stand in a row then.
         seed: seed of random weights: those of the adapters, of the projection and of a backbone from a config.
         dtype: precision of the frozen weights, such as ``"bfloat16"``; adapters and projection stay in float32.
+        quantize: ``"4bit"`` loads the model in 4 bits (NF4, bitsandbytes), which needs CUDA; None does not.
 
     Raises:
-        BundleError: where the backbone cannot be loaded, or a LoRA target matches none of its layers.
+        BundleError: where the backbone cannot be loaded, a value is none of the above, or a target of the method
+            matches no layer.
 
-    Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024; Hu et al., "LoRA", ICLR 2022.
+    Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024; Dettmers et al., "QLoRA", NeurIPS 2023.
     """
 
     def __init__(
         self,
         backbone: str | Mapping[str, Any],
         embedding_dim: int = 512,
-        lora: Mapping[str, Any] | None = None,
+        peft: str | PeftMethod = "lora",
+        unfreeze: Sequence[Part] = (),
         gradient_checkpointing: bool = False,
+        share_prefix: bool = True,
+        row_tokens: int = 512,
         seed: int = 0,
         dtype: str = "float32",
+        quantize: str | None = None,
     ) -> None:
         super().__init__()
-        model = load_backbone(backbone, "text_backbone", seed=seed, dtype=getattr(torch, dtype))
+        self.peft = resolve_peft(peft)
+        quantized = _quantization(quantize)
+        model = load_backbone(backbone, "text_backbone", seed=seed, dtype=getattr(torch, dtype), **quantized)
         model.config.use_cache = False
         freeze(model)
         self.fingerprint = fingerprint(model.named_parameters())
         self.source = describe_source(backbone)
-        hidden_size = int(model.config.hidden_size)
         if gradient_checkpointing:
+            if isinstance(self.peft, Prefix):
+                raise BundleError("prefix: its keys and values do not go with gradient_checkpointing; set that false")
             # non-reentrant: the reentrant form gives no gradient to adapters whose inputs are frozen
             model.gradient_checkpointing_enable({"use_reentrant": False})
+        self._packs = share_prefix and "position_ids" in inspect.signature(model.forward).parameters
+        self.row_tokens = row_tokens
+        self.hidden_size = int(model.config.hidden_size)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.backbone: Any = model if lora is None else _add_lora(model, lora)
-            self.projection = nn.Linear(hidden_size, embedding_dim)
+            self.backbone: Any = self.peft.apply(model)
+            self.projection = nn.Linear(self.hidden_size, embedding_dim)
+        _unfreeze(model, unfreeze)
+        for parameter in self.backbone.parameters():
+            if parameter.requires_grad and parameter.dtype.is_floating_point:
+                parameter.data = parameter.data.float()
+
+    @property
+    def language_model(self) -> Any:
+        """The Hugging Face model itself, below whatever peft put around it."""
+        return self.backbone.get_base_model() if isinstance(self.backbone, PeftModel) else self.backbone
 
     @property
     def max_positions(self) -> int:
-        """Number of tokens, EOS included, that the language model can take."""
-        return int(self.backbone.config.max_position_embeddings)
+        """Number of tokens, EOS included, that the language model can take besides a prefix."""
+        virtual = self.peft.virtual_tokens if isinstance(self.peft, Prefix) else 0
+        return int(self.language_model.config.max_position_embeddings) - virtual
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Input embeddings [..., H] of tokens [...]."""
+        return self.language_model.get_input_embeddings()(input_ids)
+
+    def penalty(self) -> torch.Tensor | float:
+        """What the method adds to the training loss: AdaLoRA's orthogonality, 0 for all others."""
+        if not isinstance(self.peft, AdaLora):
+            return 0.0
+        factors = [p for name, p in self.backbone.named_parameters() if ".lora_A." in name or ".lora_B." in name]
+        grams = [p @ p.T if len(p) < p.shape[1] else p.T @ p for p in factors]
+        off = [gram - torch.eye(len(gram), device=gram.device) for gram in grams]
+        return self.peft.orthogonality * torch.stack([difference.norm() for difference in off]).mean()
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, context: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Embed captions.
 
         Args:
             input_ids: int64 tensor [N, T], padded on the right with EOS, at least one EOS a row.
             attention_mask: int64 tensor [N, T], 1 for the caption's tokens and 0 from its EOS on.
+            context: float tensor of input embeddings that stand before the tokens: [P, H] before each caption, or
+                [N, P, H], a context of its own for each.
 
         Returns:
             L2-normalised embeddings [N, D].
 
         Raises:
-            ValueError: where a row has no position that the mask leaves out.
+            BundleError: where a row has no position that the mask leaves out, a caption is empty, or context and
+                caption are longer than the model's window.
         """
-        lengths = attention_mask.sum(dim=1)
-        if bool((lengths >= attention_mask.shape[1]).any()):
-            raise ValueError("a caption fills its row: leave one EOS token outside the attention mask")
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        feature = hidden[torch.arange(len(hidden), device=hidden.device), lengths]
+        length = attention_mask.sum(dim=1)
+        if bool((length >= attention_mask.shape[1]).any()):
+            raise BundleError("a caption fills its row: leave one EOS token outside the attention mask")
+        if bool((length == 0).any()):
+            raise BundleError("a caption is empty: expected at least one token before its EOS")
+        before = 0 if context is None else context.shape[-2]
+        if before + input_ids.shape[1] > self.max_positions:
+            raise BundleError(
+                f"a context of {before} and captions of {input_ids.shape[1]} tokens, EOS included, are longer than "
+                f"the language model's window of {self.max_positions}"
+            )
+        hidden = self._packed if self._packs else self._padded
+        feature = hidden(input_ids, attention_mask, length, context)
         return F.normalize(self.projection(feature.to(self.projection.weight.dtype)), dim=-1)
 
+    def _padded(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, length: torch.Tensor, context: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Features [N, H] with a row of its own for each caption."""
+        rows = torch.arange(len(input_ids), device=input_ids.device)
+        if context is None:
+            return self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[rows, length]
+        before = context.shape[-2]
+        inputs = torch.cat([context.expand(len(input_ids), -1, -1).to(self.dtype), self.embed_tokens(input_ids)], dim=1)
+        mask = torch.cat([attention_mask.new_ones(len(input_ids), before), attention_mask], dim=1)
+        return self.backbone(inputs_embeds=inputs, attention_mask=mask).last_hidden_state[rows, length + before]
 
-def _add_lora(model: PreTrainedModel, lora: Mapping[str, Any]) -> nn.Module:
-    arguments = dict(lora)
-    targets: Sequence[str] | None = arguments.pop("target_modules", None) or LORA_TARGETS.get(model.config.model_type)
-    linear = sorted({name.rsplit(".", 1)[-1] for name, layer in model.named_modules() if _is_linear(layer)})
-    if not targets:
-        raise BundleError(
-            f"lora: {model.config.model_type!r} has no default target_modules; "
-            f"its linear layers are {', '.join(linear)}"
-        )
-    missing = [target for target in targets if target.rsplit(".", 1)[-1] not in linear]
-    if missing:
-        raise BundleError(
-            f"lora: target_modules {', '.join(missing)} match no layer; the linear layers are {', '.join(linear)}"
-        )
+    def _packed(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, length: torch.Tensor, context: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Features [N, H] of captions that share rows."""
+        if context is None:
+            packed = pack(input_ids, length, self.row_tokens)
+            inputs = {"input_ids": input_ids.reshape(-1)[packed.source]}
+        else:
+            # a context is a run of tokens below zero: one number for all captions, or one a caption
+            before = context.shape[-2]
+            number = torch.arange(len(input_ids) if context.ndim == 3 else 1, device=input_ids.device)
+            stand_in = (-1 - number)[:, None].expand(len(input_ids), before)
+            packed = pack(torch.cat([stand_in, input_ids], dim=1), length + before, self.row_tokens)
+            spread = context.expand(len(input_ids), -1, -1).to(self.dtype)
+            embedded = torch.cat([spread, self.embed_tokens(input_ids)], dim=1)
+            inputs = {"inputs_embeds": embedded.reshape(-1, embedded.shape[-1])[packed.source]}
+        hidden = self._run(packed.position, packed.visible, inputs)
+        return hidden.reshape(-1, hidden.shape[-1])[packed.feature]
+
+    def _run(self, position: torch.Tensor, visible: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Hidden states [R, L, H] under a mask of one's own; a prefix is seen by every token."""
+        if not isinstance(self.peft, Prefix):
+            return self.backbone(position_ids=position, attention_mask=visible, **inputs).last_hidden_state
+        virtual = self.peft.virtual_tokens
+        seen = torch.cat([visible.new_ones(*visible.shape[:-1], virtual), visible], dim=-1)
+        return self.language_model(
+            position_ids=position + virtual,
+            attention_mask=seen,
+            past_key_values=self.backbone.get_prompt(len(position)),
+            **inputs,
+        ).last_hidden_state
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the token embeddings."""
+        return self.language_model.get_input_embeddings().weight.dtype
+
+
+def _unfreeze(model: Any, parts: Sequence[str]) -> None:
+    """Train further parts of a model that is otherwise frozen."""
+    for part in parts:
+        if part not in get_args(Part):
+            raise BundleError(f"unfreeze: expected any of {', '.join(get_args(Part))}, got {part!r}")
+    if "embeddings" in parts:
+        model.get_input_embeddings().requires_grad_(True)
+    if "layer_norms" in parts:
+        for module in model.modules():
+            if "norm" in type(module).__name__.lower():
+                module.requires_grad_(True)
+
+
+def _quantization(quantize: str | None) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for quantised loading."""
+    if quantize is None:
+        return {}
+    if quantize != "4bit":
+        raise BundleError(f"quantize: expected '4bit' or null, got {quantize!r}")
+    if not torch.cuda.is_available():
+        raise BundleError("quantize: 4-bit loading needs a CUDA GPU, and there is none; set it to null")
     try:
-        # GPT-2 keeps its weights transposed (Conv1D), which peft must be told
-        config = LoraConfig(target_modules=list(targets), fan_in_fan_out="c_attn" in targets, **arguments)
-    except TypeError as error:
-        raise BundleError(f"lora: {error}") from error
-    return get_peft_model(model, config)
+        import bitsandbytes  # noqa: F401, PLC0415 - an optional extra, asked for only here
+    except ImportError as error:
+        raise BundleError("quantize: 4-bit loading needs the extra: pip install 'cleft_bundle[quantize]'") from error
+    from transformers import BitsAndBytesConfig  # noqa: PLC0415
 
-
-def _is_linear(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
+    settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    return {"quantization_config": settings}

@@ -3,6 +3,7 @@ import torch
 
 from cleft_bundle.checkpoints import TrainedState, load_trained, save
 from cleft_bundle.errors import BundleError
+from cleft_bundle.networks import Lora
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_another_language_model_is_refused_with_both_fingerprints(trained, make_
 
 
 def test_another_architecture_is_refused_and_the_network_stays_as_it_was(trained, make_network):
-    other = make_network(lora={"r": 4})
+    other = make_network(peft=Lora(r=4))
     before = {name: p.clone() for name, p in other.named_parameters()}
     with pytest.raises(BundleError, match=r"does not fit the network.*lora_"):
         TrainedState(other).load_state_dict(TrainedState(trained).state_dict())

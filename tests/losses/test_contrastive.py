@@ -34,6 +34,19 @@ def test_it_equals_a_numpy_reference(positives, captions):
     assert got.item() == pytest.approx(reference(image.numpy(), text.numpy(), scale, own), abs=1e-10)
 
 
+def test_labels_share_the_target_by_their_overlap():
+    labels = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, float("nan"), 0]], dtype=torch.float64)
+    overlap = np.array([[1, 0.5, 0, 0], [0.5, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]])
+    share = overlap / overlap.sum(axis=1, keepdims=True)
+    image, text = unit_vectors(0, 4), unit_vectors(1, 4)
+    expected = 0.0
+    for logits in (5.0 * image.numpy() @ text.numpy().T, 5.0 * text.numpy() @ image.numpy().T):
+        log_probability = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        expected -= (share * log_probability).sum(axis=1).mean()
+    got = ContrastiveLoss("labels")((image, text, torch.tensor(5.0)), labels)
+    assert got.item() == pytest.approx(expected, abs=1e-10)
+
+
 @pytest.mark.parametrize("positives", ["index", "caption"])
 def test_it_is_symmetric_in_image_and_text(positives):
     image, text, captions = unit_vectors(0, 4), unit_vectors(1, 4), torch.tensor([1, 1, 2, 3])
@@ -59,6 +72,6 @@ def test_equal_captions_are_pushed_apart_by_index_only():
 
 def test_wrong_use_is_refused():
     with pytest.raises(BundleError, match="positives"):
-        ContrastiveLoss("labels")
+        ContrastiveLoss("all")
     with pytest.raises(BundleError, match="at least two images"):
         ContrastiveLoss()((unit_vectors(0, 1), unit_vectors(1, 1), torch.tensor(1.0)), torch.tensor([1]))

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from transformers import AutoModel
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks import TextEncoder
+from cleft_bundle.networks import AdaLora, Dora, Ia3, Lora, Prefix, TextEncoder
 from tests.conftest import TINY_GPT2
 
 TINY_LLAMA = {
@@ -20,7 +20,7 @@ CAPTIONS = ["this is a chest x ray of a patient with edema", "edema", "cardiomeg
 
 @pytest.mark.parametrize("backbone", [TINY_GPT2, TINY_LLAMA])
 def test_the_feature_is_the_hidden_state_at_the_first_eos(backbone, tokenize):
-    encoder = TextEncoder(backbone, embedding_dim=8).eval()
+    encoder = TextEncoder(backbone, embedding_dim=8, peft="none").eval()
     batch = tokenize(CAPTIONS)
     hidden = encoder.backbone(**batch).last_hidden_state
     lengths = batch["attention_mask"].sum(dim=1)
@@ -31,14 +31,14 @@ def test_the_feature_is_the_hidden_state_at_the_first_eos(backbone, tokenize):
 
 
 def test_a_caption_has_the_same_embedding_however_far_its_batch_is_padded(tokenize):
-    encoder = TextEncoder(TINY_GPT2, lora={"r": 2}).eval()
+    encoder = TextEncoder(TINY_GPT2, peft=Lora(r=2)).eval()
     torch.testing.assert_close(encoder(**tokenize(CAPTIONS))[1:2], encoder(**tokenize(CAPTIONS[1:2])))
 
 
 @pytest.mark.parametrize("backbone", [TINY_GPT2, TINY_LLAMA])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_only_adapters_and_projection_get_gradients_and_none_is_zero(backbone, checkpointing, tokenize):
-    encoder = TextEncoder(backbone, lora={"r": 2}, gradient_checkpointing=checkpointing).train()
+    encoder = TextEncoder(backbone, peft=Lora(r=2), gradient_checkpointing=checkpointing).train()
     for name, parameter in encoder.named_parameters():
         if "lora_B" in name:  # starts at zero, which would make the gradient of lora_A vanish
             torch.nn.init.normal_(parameter)
@@ -50,8 +50,8 @@ def test_only_adapters_and_projection_get_gradients_and_none_is_zero(backbone, c
 
 
 def test_default_lora_targets_are_those_of_cleft():
-    gpt2 = TextEncoder(TINY_GPT2, lora={"r": 2})
-    llama = TextEncoder(TINY_LLAMA, lora={"r": 2})
+    gpt2 = TextEncoder(TINY_GPT2, peft=Lora(r=2))
+    llama = TextEncoder(TINY_LLAMA, peft=Lora(r=2))
     adapted = [
         {n.split(".lora_A")[0].rsplit(".", 1)[-1] for n, _ in e.named_modules() if ".lora_A" in n}
         for e in (gpt2, llama)
@@ -60,10 +60,10 @@ def test_default_lora_targets_are_those_of_cleft():
 
 
 def test_the_fingerprint_tells_weights_apart_and_survives_saving_and_precision(tmp_path):
-    encoder = TextEncoder(TINY_GPT2, seed=1)
+    encoder = TextEncoder(TINY_GPT2, peft="none", seed=1)
     assert encoder.fingerprint != TextEncoder(TINY_GPT2, seed=2).fingerprint
     encoder.backbone.save_pretrained(tmp_path / "gpt2")
-    assert TextEncoder(str(tmp_path / "gpt2"), lora={"r": 2}).fingerprint == encoder.fingerprint
+    assert TextEncoder(str(tmp_path / "gpt2"), peft=Lora(r=2)).fingerprint == encoder.fingerprint
     assert TextEncoder(str(tmp_path / "gpt2"), dtype="bfloat16").fingerprint == encoder.fingerprint
 
 
@@ -74,9 +74,66 @@ def test_bfloat16_weights_give_float32_embeddings_near_those_of_float32(tokenize
     torch.testing.assert_close(rounded(**batch), exact(**batch), atol=0.02, rtol=0)
 
 
+METHODS = [Lora(r=2), Dora(r=2), Ia3(), Prefix(3), AdaLora(init_r=3, target_r=2), "none", "full"]
+
+
+def gradients(encoder, batch, context=None):
+    """Embeddings of a batch, and the gradients of every trained parameter under a fixed loss."""
+    weights = torch.randn(encoder.projection.out_features, generator=torch.Generator().manual_seed(0))
+    for name, parameter in encoder.named_parameters():
+        if "lora_B" in name or "lora_E" in name:  # start at zero, which would make other gradients vanish
+            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    embedding = encoder(**batch, context=context)
+    (embedding @ weights).pow(2).sum().backward()
+    return embedding.detach(), {n: p.grad for n, p in encoder.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("backbone", [TINY_GPT2, TINY_LLAMA], ids=["gpt2", "llama"])
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("context", [None, (5, 16), (3, 5, 16)], ids=["no_context", "shared", "per_class"])
+def test_sharing_the_common_beginning_changes_nothing(backbone, method, context, tokenize):
+    batch = tokenize(["this is a chest x ray of a patient with edema", "this is a chest", "this is a chest x ray"])
+    before = None if context is None else torch.randn(context, generator=torch.Generator().manual_seed(0))
+    plain = TextEncoder(backbone, embedding_dim=8, peft=method, share_prefix=False).eval()
+    packed = TextEncoder(backbone, embedding_dim=8, peft=method, row_tokens=14).eval()
+    (a, grads_a), (b, grads_b) = gradients(plain, batch, before), gradients(packed, batch, before)
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+    assert grads_a.keys() == grads_b.keys()
+    for name, gradient in grads_a.items():
+        torch.testing.assert_close(gradient, grads_b[name], atol=1e-5, rtol=1e-4, msg=name)
+    assert all(gradient.abs().sum() > 0 for name, gradient in grads_a.items() if "lora_" in name or "ia3" in name)
+
+
+def test_unfrozen_parts_are_trained_beside_the_adapters():
+    names = {n for n, p in TextEncoder(TINY_GPT2, unfreeze=["embeddings"]).named_parameters() if p.requires_grad}
+    assert {n for n in names if "lora_" not in n} == {
+        "backbone.base_model.model.wte.weight",
+        "projection.weight",
+        "projection.bias",
+    }
+    norms = {n for n, p in TextEncoder(TINY_GPT2, unfreeze=["layer_norms"]).named_parameters() if p.requires_grad}
+    assert sum(".ln_" in n for n in norms) == 2 * (2 * 2 + 1)
+
+
+def test_trained_parameters_are_float32_however_the_frozen_ones_are_stored():
+    encoder = TextEncoder(TINY_GPT2, dtype="bfloat16", unfreeze=["layer_norms"])
+    assert {p.dtype for p in encoder.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in encoder.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+def test_a_context_longer_than_the_window_is_refused(tokenize):
+    with pytest.raises(BundleError, match=r"context of 60 and captions of \d+ tokens.* window of 64"):
+        TextEncoder(TINY_GPT2)(**tokenize(CAPTIONS), context=torch.zeros(60, 16))
+
+
+def test_an_empty_caption_is_refused(tokenize):
+    with pytest.raises(BundleError, match="a caption is empty"):
+        TextEncoder(TINY_GPT2)(torch.zeros(1, 2, dtype=torch.long), torch.zeros(1, 2, dtype=torch.long))
+
+
 def test_a_row_without_eos_outside_the_mask_is_refused(tokenize):
     batch = tokenize(CAPTIONS[1:2])
-    with pytest.raises(ValueError, match="fills its row"):
+    with pytest.raises(BundleError, match="fills its row"):
         TextEncoder(TINY_GPT2)(batch["input_ids"], torch.ones_like(batch["attention_mask"]))
 
 
@@ -84,11 +141,15 @@ def test_a_row_without_eos_outside_the_mask_is_refused(tokenize):
     ("arguments", "message"),
     [
         ({"backbone": "./no/folder"}, "text_backbone: the folder './no/folder' does not exist"),
-        ({"lora": {"target_modules": ["q_proj"]}}, "q_proj match no layer; the linear layers are c_attn"),
-        ({"lora": {"rank": 3}}, "rank"),
+        ({"peft": Lora(target_modules=["q_proj"])}, "q_proj match no layer; the linear layers are c_attn"),
+        ({"peft": "rola"}, "peft: expected one of lora, dora, ia3, prefix, adalora, none, full, got 'rola'"),
+        ({"unfreeze": ["heads"]}, "unfreeze: expected any of embeddings, layer_norms, got 'heads'"),
+        ({"quantize": "8bit"}, "quantize: expected '4bit' or null"),
+        ({"quantize": "4bit"}, "quantize: 4-bit loading needs a CUDA GPU"),
+        ({"peft": "prefix", "gradient_checkpointing": True}, "prefix: its keys and values do not go with"),
         (
-            {"backbone": {"model_type": "gptj", "n_embd": 16, "n_layer": 1, "n_head": 2, "rotary_dim": 4}, "lora": {}},
-            "linear layers are",
+            {"backbone": {"model_type": "xglm", "d_model": 16, "num_layers": 1, "attention_heads": 2, "ffn_dim": 16}},
+            "lora: no target_modules are known for 'xglm'; its linear layers are fc1",
         ),
     ],
 )
@@ -99,7 +160,7 @@ def test_wrong_use_is_refused_in_one_line(arguments, message):
 
 
 def test_no_language_model_head_is_built(tokenize):
-    encoder = TextEncoder(TINY_GPT2)
+    encoder = TextEncoder(TINY_GPT2, peft="none")
     assert encoder.backbone.config._attn_implementation == "sdpa"
     assert not any("lm_head" in name for name, _ in encoder.named_parameters())
     assert type(encoder.backbone) is type(AutoModel.from_config(encoder.backbone.config))

@@ -1,0 +1,70 @@
+"""What an interrupted training needs to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cleft_bundle.checkpoints import files
+from cleft_bundle.errors import BundleError
+
+FORMAT = 1
+MADE_BY = "there is nothing to resume; start without --resume"
+#: Values of a config that may differ between a run and its continuation: they decide where it runs, not what it learns.
+FREE = (
+    *("resume", "run_name", "training_checkpoint", "checkpoint_interval", "device", "num_workers", "cache_rate"),
+    *("tracking_uri", "experiment_name", "bundle_root", "output_dir", "models_dir", "dataset_dir", "dataset_name"),
+)
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, str]:
+    """The values of a config that must be equal where a run goes on, by id, as JSON texts."""
+    flat: dict[str, str] = {}
+
+    def visit(path: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, child in value.items():
+                visit(f"{path}#{key}" if path else str(key), child)
+        else:
+            flat[path] = json.dumps(value, default=str)
+
+    visit("", {key: value for key, value in config.items() if key not in FREE})
+    return flat
+
+
+def check_same_run(stored: Mapping[str, str], current: Mapping[str, str]) -> None:
+    """Refuse to go on under another config.
+
+    Raises:
+        BundleError: lists the keys that differ, with both values of the first five.
+    """
+    keys = [key for key in sorted(stored.keys() | current.keys()) if stored.get(key) != current.get(key)]
+    if keys:
+        shown = "; ".join(
+            f"{key}: {stored.get(key, 'absent')} then, {current.get(key, 'absent')} now" for key in keys[:5]
+        )
+        more = f"; and {', '.join(keys[5:])}" if len(keys) > 5 else ""
+        raise BundleError(f"resume: the config differs from that of the interrupted run in {shown}{more}")
+
+
+def resumed_run_name(resume: bool, path: str | Path, otherwise: str) -> str:
+    """The run's name in MLflow: that of the interrupted run where one is resumed, so that its curves go on.
+
+    Raises:
+        BundleError: where there is no checkpoint to resume from.
+    """
+    return load_training_state(path)["run_name"] if resume else otherwise
+
+
+def load_training_state(path: str | Path) -> dict[str, Any]:
+    """Read a training checkpoint.
+
+    Raises:
+        BundleError: where the file does not exist or is none.
+    """
+    state = files.load(path, MADE_BY)
+    if not isinstance(state, dict) or state.get("training_format") != FORMAT:
+        raise BundleError(f"{path} is not a training checkpoint of format {FORMAT}")
+    return state

@@ -1,0 +1,49 @@
+"""The pairwise sigmoid loss of SigLIP."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cleft_bundle.errors import BundleError
+from cleft_bundle.losses.contrastive import Embeddings, Positives, gather_batch, positive_pairs
+
+
+class SigmoidLoss(nn.Module):
+    """Decide for every pair of image and caption by itself whether they belong together.
+
+    The network needs a learnt ``logit_bias`` (SigLIP starts it at -10, and the temperature at 0.1), because nearly all
+    pairs are negatives. ``loss_sigmoid.json`` sets both.
+
+    Args:
+        positives: which pairs belong together, as in :class:`ContrastiveLoss`; ``index`` is SigLIP's.
+        gather: pair with the images and captions of all processes.
+
+    Source: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023, algorithm 1.
+    """
+
+    def __init__(self, positives: Positives = "caption", gather: bool = True) -> None:
+        super().__init__()
+        self.positives = positives
+        self.gather = gather
+
+    def forward(self, embeddings: Embeddings, target: torch.Tensor) -> torch.Tensor:
+        """Compute the loss of one batch.
+
+        Args:
+            embeddings: image embeddings [B, D], text embeddings [B, D] (unit vectors), logit scale and logit bias.
+            target: as in :meth:`ContrastiveLoss.forward`.
+
+        Returns:
+            the loss, a scalar tensor: summed over captions, averaged over images.
+
+        Raises:
+            BundleError: where the network has no logit bias, or the batch has one image.
+        """
+        if len(embeddings) < 4:
+            raise BundleError("SigmoidLoss needs a network with a logit_bias; add configs/loss_sigmoid.json")
+        image, text, scale, target = gather_batch(embeddings, target, self.gather)
+        logits = scale * image @ text.T + embeddings[3]
+        share = positive_pairs(target, self.positives, logits)
+        return F.binary_cross_entropy_with_logits(logits, share, reduction="sum") / len(image)

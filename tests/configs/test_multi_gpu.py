@@ -1,0 +1,52 @@
+"""The same training by one process and by two."""
+
+import os
+import subprocess
+import sys
+
+import mlflow
+import pytest
+import torch
+
+from tests.configs.conftest import TINY
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def train(folder, data, names, launcher, **override):
+    values = TINY | {"dataset_dir": data, "output_dir": folder / "eval", "models_dir": folder / "models"} | override
+    options = [part for key, value in values.items() for part in (f"--{key}", str(value))]
+    files = str([str(ROOT / "configs" / name) for name in names])
+    command = [sys.executable, *launcher, "-m", "monai.bundle", "run", "training", "--config_file", files, *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+
+
+def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_port):
+    """Half the batch each; without dropout and augmentation both runs compute the same numbers."""
+    same = {"random_transforms": "[]", "peft#dropout": 0.0, "epochs": 2}
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port)]
+    one = train(tmp_path / "one", chest_phantoms, ["train.json"], [], **same, batch_size=16)
+    assert one.returncode == 0, one.stderr[-2000:]
+    names = ["train.json", "multi_gpu_train.json"]
+    two = train(tmp_path / "two", chest_phantoms, names, torchrun, **same, batch_size=8)
+    assert two.returncode == 0, two.stderr[-2000:]
+    runs = []
+    for name in ("one", "two"):
+        client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/{name}/eval/mlruns.db")
+        (run,) = client.search_runs([client.get_experiment_by_name("cleft_bundle").experiment_id])
+        assert run.info.status == "FINISHED"
+        runs.append({key: value for key, value in run.data.metrics.items() if key != "lr"})
+    assert runs[0].keys() == runs[1].keys()
+    assert runs[0] == pytest.approx(runs[1], abs=1e-4)
+    weights = [torch.load(tmp_path / n / "models" / "cleft.pt", weights_only=True)["weights"] for n in ("one", "two")]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], atol=1e-4, rtol=0, msg=name)
+    assert two.stdout.count("training is done") + two.stderr.count("training is done") == 1
+
+
+def test_without_torchrun_it_says_so(tmp_path, chest_phantoms):
+    done = train(tmp_path, chest_phantoms, ["train.json", "multi_gpu_train.json"], [])
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: multi_gpu_train.json goes with torchrun")

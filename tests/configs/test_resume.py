@@ -1,0 +1,91 @@
+"""A run that is killed and resumed ends as one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import mlflow
+import pytest
+import torch
+
+from tests.configs.conftest import TINY
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+SIZE = {**TINY, "epochs": 4, "val_interval": 1, "checkpoint_interval": 3, "unfreeze_text": "[]"}
+
+
+def command(folder, data, *more, **override):
+    values = SIZE | {"dataset_dir": data, "output_dir": folder / "eval", "models_dir": folder / "models"} | override
+    options = [part for key, value in values.items() for part in (f"--{key}", str(value))]
+    config = str(ROOT / "configs/train.json")
+    return [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", config, *options, *more]
+
+
+def weights(folder):
+    return torch.load(folder / "models" / "cleft.pt", weights_only=True)["weights"]
+
+
+def metrics(folder):
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/eval/mlruns.db")
+    runs = client.search_runs([client.get_experiment_by_name("cleft_bundle").experiment_id])
+    assert len(runs) == 1, "a resumed run goes on under its own name"
+    assert runs[0].info.status == "FINISHED"
+    return {key: value for key, value in runs[0].data.metrics.items() if "auroc" in key or key == "train_loss"}
+
+
+@pytest.mark.parametrize(
+    "steps_before_kill", [4, 12]
+)  # within the first epoch of 6 steps, and at the end of the second
+def test_killed_and_resumed(steps_before_kill, tmp_path, chest_phantoms):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run(command(whole, chest_phantoms), check=True, capture_output=True)
+    checkpoint = broken / "models" / "checkpoints" / "training.pt"
+    process = subprocess.Popen(command(broken, chest_phantoms), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wanted = steps_before_kill // 3 * 3
+    while process.poll() is None:
+        if checkpoint.is_file() and torch.load(checkpoint, weights_only=True)["iteration"] >= wanted:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    done = subprocess.run(
+        command(broken, chest_phantoms, "--resume", "true"), check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "going on after step" in done.stdout + done.stderr
+    first, second = weights(whole), weights(broken)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert metrics(whole) == metrics(broken)
+
+
+def test_another_config_is_refused_with_the_keys_that_differ(tmp_path, chest_phantoms):
+    subprocess.run(command(tmp_path, chest_phantoms, epochs=1), check=True, capture_output=True)
+    kept = (tmp_path / "models" / "cleft.pt").read_bytes()
+    done = subprocess.run(
+        command(tmp_path, chest_phantoms, "--resume", "true", epochs=1, learning_rate=0.5, positives="index"),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: resume: the config differs")
+    assert "learning_rate" in last
+    assert 'positives: "caption" then, "index" now' in last
+    assert (tmp_path / "models" / "cleft.pt").read_bytes() == kept
+
+
+def test_nothing_to_resume_is_one_line(tmp_path, chest_phantoms):
+    done = subprocess.run(
+        command(tmp_path, chest_phantoms, "--resume", "true"), check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: checkpoint ")
+    assert last.endswith("there is nothing to resume; start without --resume")
+    assert json.loads((ROOT / "configs/train.json").read_text())["resume"] is False

@@ -1,0 +1,44 @@
+import subprocess
+import sys
+
+import pytest
+
+
+def run(root, tmp_path, script, *arguments):
+    command = [sys.executable, str(root / "scripts" / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+
+def cells(table):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.slow
+def test_the_training_benchmark_runs_in_all_its_ways_and_they_agree(root, tmp_path):
+    done = run(root, tmp_path, "benchmark.py", "training", "--small", "--repeats", "1", "--out", "table.md")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "table.md").read_text() == done.stdout
+    rows = cells(done.stdout)[2:]
+    assert [row[0].split(",")[0] for row in rows][:2] == ["release", "release"]
+    assert [row[1] for row in rows[:5]] == ["12 x 64"] * 3 + [rows[3][1], rows[4][1]]
+    assert rows[4][1].startswith("9 x ")
+    assert rows[5][1].startswith("1 x ")
+    assert len({round(float(row[6]), 4) for row in rows[:6]}) <= 2  # rounding may fall on either side
+    assert all(float(row[7]) < 1e-4 for row in rows[:6])
+
+
+@pytest.mark.slow
+def test_parameters_are_counted_from_any_working_directory(root, tmp_path):
+    configs = [str(root / "configs" / name) for name in ("train.json", "net_cleft.json")]
+    done = run(root, tmp_path, "count_parameters.py", "--config_file", str(configs))
+    assert done.returncode == 0, done.stderr
+    assert "90,909,953 = 90,909,952 + 1 logit scale" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_config_that_does_not_exist_is_one_line(root, tmp_path):
+    done = run(root, tmp_path, "count_parameters.py", "--config_file", "no.json")
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "error: config_file: there is no file 'no.json'"
+    assert "Traceback" not in done.stderr
