@@ -61,7 +61,7 @@ def loss_and_scale(output: dict[str, Any]) -> dict[str, float]:
     """What MLflow keeps of every training step, from the trainer's output: the loss, and what embeddings carry."""
     kept = {"train_loss": float(output["loss"])}
     if not isinstance(output["pred"], torch.Tensor):  # logits of a classification carry no scale
-        kept["logit_scale"] = float(output["pred"][2])
+        kept["logit_scale"] = float(output["pred"][2].detach())
     return kept
 
 

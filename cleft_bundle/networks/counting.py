@@ -179,8 +179,8 @@ def _adapters(backbone: nn.Module) -> list[nn.Parameter]:
     """The parameters that peft added to a language model."""
     if not isinstance(backbone, PeftModel):
         return []
-    # methods that add layers prefix their names; prefix tuning keeps its vectors in a prompt encoder
-    marks = (str(getattr(backbone.base_model, "prefix", "prompt_encoder.")), "prompt_encoder.")
+    # peft prefixes the layers that it adds; AdaLoRA counts ranks beside them, and prefix tuning has a prompt encoder
+    marks = ("lora_", "ia3_", ".ranknum.", "prompt_encoder.")
     return [parameter for name, parameter in backbone.named_parameters() if any(mark in name for mark in marks)]
 
 

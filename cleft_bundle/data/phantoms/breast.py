@@ -6,6 +6,7 @@ drawn decides the assessment letter: see ASSESSED.
 
 import csv
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +58,7 @@ def breast(root: str, patients: int = 200, seed: int = 0) -> str:
 def _fill(target: Path, patients: int, seed: int) -> None:
     metadata: list[dict[str, object]] = []
     clinical: list[dict[str, object]] = []
-    for index in folder.progress(range(patients), "breast"):
-        images, findings = _patient(target, index + 1, seed)
+    for images, findings in folder.draw_patients(partial(_patient, target, seed), patients, "breast"):
         metadata += images
         clinical += findings
     _table(target / "tables" / "EMBED_OpenData_metadata_phantom.csv", METADATA, metadata)
@@ -75,8 +75,9 @@ def _table(path: Path, columns: tuple[str, ...], rows: Sequence[Mapping[str, obj
         writer.writerows(rows)
 
 
-def _patient(target: Path, number: int, seed: int) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+def _patient(target: Path, seed: int, index: int) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """Draw and write one phantom patient's exam; give the rows of both tables."""
+    number = index + 1
     # The third number keeps these pictures independent of the chest phantoms of the same seed.
     rng = np.random.default_rng([seed, number, 1])
     age, density = int(rng.integers(35, 86)), int(rng.integers(1, 5))

@@ -6,6 +6,7 @@ empty.
 
 import csv
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +46,10 @@ def chest(root: str, patients: int = 500, seed: int = 0) -> str:
 def _fill(target: Path, patients: int, seed: int) -> None:
     rows: dict[str, list[dict[str, object]]] = {"train": [], "valid": []}
     boxes: list[tuple[object, ...]] = []
-    for index in folder.progress(range(patients), "chest"):
-        split = "valid" if index % 5 == 4 else "train"
-        for row, found in _patient(target, split, index + 1, seed):
-            rows[split].append(row)
+    drawn = folder.draw_patients(partial(_patient, target, seed), patients, "chest")
+    for index, studies in enumerate(drawn):
+        for row, found in studies:
+            rows[_split(index)].append(row)
             boxes.extend((row["Path"], name, *place) for name, place in found)
     for split, table in rows.items():
         with (target / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
@@ -62,8 +63,14 @@ def _fill(target: Path, patients: int, seed: int) -> None:
 Study = tuple[dict[str, object], list[tuple[str, tuple[int, int, int, int]]]]
 
 
-def _patient(target: Path, split: str, number: int, seed: int) -> list[Study]:
+def _split(index: int) -> str:
+    """Every fifth patient is for validation."""
+    return "valid" if index % 5 == 4 else "train"
+
+
+def _patient(target: Path, seed: int, index: int) -> list[Study]:
     """Draw and write all studies of one phantom patient; give their table rows and boxes."""
+    split, number = _split(index), index + 1
     rng = np.random.default_rng([seed, number])
     anatomy = Anatomy.draw(rng)
     sex, age = str(rng.choice(["Male", "Female"])), int(rng.integers(18, 91))

@@ -1,11 +1,14 @@
 """A set's folder appears under its name only when it is complete."""
 
+import multiprocessing
 import os
 import shutil
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -17,6 +20,9 @@ README = (
     "(patients={patients}, seed={seed}).\n"
     "They show how the software works. They say nothing about any person, disease or device.\n"
 )
+
+WORTH_A_POOL = 150  # patients; starting processes costs the drawing of about fifty
+R = TypeVar("R")
 
 
 def build(kind: str, version: int, root: str, patients: int, seed: int, fill: Callable[[Path], None]) -> str:
@@ -63,7 +69,23 @@ def build(kind: str, version: int, root: str, patients: int, seed: int, fill: Ca
     return str(final)
 
 
-def progress(patients: range, kind: str) -> tqdm:
-    """Show how many patients are drawn: a live bar on a terminal, a line every half minute in a log file."""
+def draw_patients(draw: Callable[[int], R], patients: int, kind: str) -> Iterator[R]:
+    """Draw phantom patients, on all cores where there are many of them, and show how many are done.
+
+    Args:
+        draw: draws and writes the patient of a number, from 0; it must pickle and depend on nothing but the number.
+        patients: how many.
+        kind: "chest" or "breast".
+
+    Yields:
+        what ``draw`` returns, in the order of the numbers.
+    """
     interval = 0.2 if sys.stderr.isatty() else 30.0
-    return tqdm(patients, desc=f"drawing {kind} phantoms", unit="patient", mininterval=interval, maxinterval=interval)
+    bar = {"desc": f"drawing {kind} phantoms", "unit": "patient", "mininterval": interval, "maxinterval": interval}
+    cores = os.cpu_count() or 1
+    if patients < WORTH_A_POOL or cores == 1 or multiprocessing.current_process().daemon:
+        yield from tqdm(map(draw, range(patients)), total=patients, **bar)
+        return
+    # spawned, not forked: the parent may hold threads of PyTorch
+    with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from tqdm(pool.map(draw, range(patients), chunksize=8), total=patients, **bar)
