@@ -289,7 +289,9 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     texts = [TEMPLATE + ", ".join([*POSITIVE, "no finding"]), *(TEMPLATE + finding for finding in POSITIVE)]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(special_tokens=[end], initial_alphabet=alphabet))
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(show_progress=False, special_tokens=[end], initial_alphabet=alphabet)
+    )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end)
 
 

@@ -28,13 +28,13 @@ def prompt_file(tmp_path):
 def test_shuffled_captions_teach_nothing(run_config, phantom_set, prompt_file):
     sizes = SIZE | {"dataset_dir": phantom_set, "prompt_file": prompt_file, "image_backbone#image_size": 84}
     true = run_config(["train.json"], "training", **sizes)
-    imports = [*true.parser.get("imports"), "$import tests.configs.shuffled"]
+    imports = [*true.parser.get("imports"), "$from tests.configs.shuffled import shuffle_captions"]
     shuffled = run_config(
         ["train.json"],
         "training",
         **sizes,
         imports=imports,
-        **{"train#dataset#data": "$tests.configs.shuffled.shuffle_captions(@splits['train'])"},
+        **{"train#dataset#data": "$shuffle_captions(@splits['train'])"},
     )
     auroc = [workflow.evaluator.state.metrics["zero_shot_auroc"] for workflow in (true, shuffled)]
     assert auroc[0] >= 0.8

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -81,7 +81,12 @@ def draw_patients(draw: Callable[[int], R], patients: int, kind: str) -> Iterato
         what ``draw`` returns, in the order of the numbers.
     """
     interval = 0.2 if sys.stderr.isatty() else 30.0
-    bar = {"desc": f"drawing {kind} phantoms", "unit": "patient", "mininterval": interval, "maxinterval": interval}
+    bar: dict[str, Any] = {
+        "desc": f"drawing {kind} phantoms",
+        "unit": "patient",
+        "mininterval": interval,
+        "maxinterval": interval,
+    }
     cores = os.cpu_count() or 1
     if patients < WORTH_A_POOL or cores == 1 or multiprocessing.current_process().daemon:
         yield from tqdm(map(draw, range(patients)), total=patients, **bar)
