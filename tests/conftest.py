@@ -11,9 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from cleft_bundle.data import CaptionTokenizer
 from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, TextEncoder, load_tokenizer
+
+# generating examples is slow, not wrong, where other processes keep the cores busy
+settings.register_profile("busy_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy_machine")
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY_VIT = {
