@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import require_one_of
 
 
 class ClassificationLoss(nn.Module):
@@ -25,8 +25,7 @@ class ClassificationLoss(nn.Module):
 
     def __init__(self, task: Literal["multiclass", "multilabel"]) -> None:
         super().__init__()
-        if task not in ("multiclass", "multilabel"):
-            raise BundleError(f"task: expected one of multiclass, multilabel, got {task!r}")
+        require_one_of("task", task, ("multiclass", "multilabel"))
         self.task = task
 
     def forward(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.losses.gather import gather_rows
 
 Positives = Literal["caption", "index", "labels"]
@@ -41,8 +41,7 @@ class ContrastiveLoss(nn.Module):
 
     def __init__(self, positives: Positives = "caption", gather: bool = True) -> None:
         super().__init__()
-        if positives not in get_args(Positives):
-            raise BundleError(f"positives: expected one of {', '.join(get_args(Positives))}, got {positives!r}")
+        require_one_of("positives", positives, get_args(Positives))
         self.positives = positives
         self.gather = gather
 

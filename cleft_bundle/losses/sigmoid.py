@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.losses.contrastive import Embeddings, Positives, gather_batch, positive_pairs
 
 
@@ -25,6 +27,7 @@ class SigmoidLoss(nn.Module):
 
     def __init__(self, positives: Positives = "caption", gather: bool = True) -> None:
         super().__init__()
+        require_one_of("positives", positives, get_args(Positives))
         self.positives = positives
         self.gather = gather
 

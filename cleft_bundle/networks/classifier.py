@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.image_encoder import ImageEncoder
 
@@ -85,8 +85,7 @@ def check_prompts(prompts: Mapping[str, Sequence[str]], task: Task) -> None:
     Raises:
         BundleError: names what is wrong.
     """
-    if task not in get_args(Task):
-        raise BundleError(f"task: expected one of {', '.join(get_args(Task))}, got {task!r}")
+    require_one_of("task", task, get_args(Task))
     if len(prompts) < 2:
         raise BundleError(f"class prompts: zero-shot scores need at least two classes, got {list(prompts)}")
     empty = [name for name, texts in prompts.items() if not texts]

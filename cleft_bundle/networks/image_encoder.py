@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from torch import nn
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.backbones import describe_source, fingerprint, load_backbone
 
 Pooling = Literal["tokens_prenorm", "cls", "mean_patches"]
@@ -56,8 +56,8 @@ class ImageEncoder(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _one_of("pooling", pooling, get_args(Pooling))
-        _one_of("projection", projection, get_args(Projection))
+        require_one_of("pooling", pooling, get_args(Pooling))
+        require_one_of("projection", projection, get_args(Projection))
         self.backbone: Any = load_backbone(backbone, "image_backbone", seed=seed)
         if pooling == "tokens_prenorm" and not (
             hasattr(self.backbone, "embeddings") and hasattr(self.backbone, "encoder")
@@ -146,8 +146,3 @@ def _interpolation(forward: Any) -> dict[str, bool]:
     """Models other than DINOv2 interpolate their position embeddings only when they are asked to."""
     asked = "interpolate_pos_encoding" in inspect.signature(forward).parameters
     return {"interpolate_pos_encoding": True} if asked else {}
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise BundleError(f"{name}: expected one of {', '.join(known)}, got {value!r}")

@@ -15,7 +15,7 @@ from peft.utils import constants
 from torch import nn
 from transformers import PreTrainedModel
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_one_of
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Lora(PeftMethod):
         targets = _targets(
             self.name, model, self.target_modules, constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
         )
-        return _wrap(
+        return peft.get_peft_model(
             model,
             peft.LoraConfig(
                 r=self.r,
@@ -137,7 +137,7 @@ class Ia3(PeftMethod):
         inner = constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
         targets = _targets(self.name, model, self.target_modules, known)
         feedforward = _targets(self.name, model, self.feedforward_modules, inner)
-        return _wrap(
+        return peft.get_peft_model(
             model,
             peft.IA3Config(
                 target_modules=targets,
@@ -166,7 +166,7 @@ class Prefix(PeftMethod):
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Add the prefix; :class:`cleft_bundle.networks.TextEncoder` hands it to the model."""
-        return _wrap(
+        return peft.get_peft_model(
             model,
             peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=self.virtual_tokens),
         )
@@ -211,7 +211,7 @@ class AdaLora(PeftMethod):
         targets = _targets(
             self.name, model, self.target_modules, constants.TRANSFORMERS_MODELS_TO_ADALORA_TARGET_MODULES_MAPPING
         )
-        return _wrap(
+        return peft.get_peft_model(
             model,
             peft.AdaLoraConfig(
                 init_r=self.init_r,
@@ -239,8 +239,7 @@ def resolve_peft(method: str | PeftMethod) -> PeftMethod:
     """
     if isinstance(method, PeftMethod):
         return method
-    if method not in METHODS:
-        raise BundleError(f"peft: expected one of {', '.join(METHODS)}, got {method!r}")
+    require_one_of("peft", method, METHODS)
     return METHODS[method]()
 
 
@@ -260,10 +259,6 @@ def _targets(
             f"{method}: target_modules {', '.join(missing)} match no layer; the linear layers are {listed}"
         )
     return targets
-
-
-def _wrap(model: PreTrainedModel, config: peft.PeftConfig) -> nn.Module:
-    return peft.get_peft_model(model, config)
 
 
 def _is_transposed(model: PreTrainedModel, targets: Sequence[str]) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.text_encoder import TextEncoder
 
 LENGTH = 30
@@ -46,8 +46,7 @@ class PromptLearner(nn.Module):
         classes: int = 0,
     ) -> None:
         super().__init__()
-        if context not in get_args(Context):
-            raise BundleError(f"context: expected one of {', '.join(get_args(Context))}, got {context!r}")
+        require_one_of("context", context, get_args(Context))
         window = text_encoder.max_positions
         if not 1 <= length <= window - 2:
             raise BundleError(

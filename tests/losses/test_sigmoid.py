@@ -34,3 +34,8 @@ def test_the_bias_learns():
 def test_a_network_without_a_bias_is_refused():
     with pytest.raises(BundleError, match="logit_bias"):
         SigmoidLoss()((unit_vectors(0, 3), unit_vectors(1, 3), torch.tensor(1.0)), torch.tensor([1, 2, 3]))
+
+
+def test_unknown_positives_are_refused():
+    with pytest.raises(BundleError, match="positives: expected one of caption, index, labels, got 'pairs'"):
+        SigmoidLoss("pairs")
