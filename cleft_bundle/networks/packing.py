@@ -1,18 +1,17 @@
-"""Captions in few rows: their common beginning once a row, and no padding between them.
+"""Captions in few rows: what several begin with stands once a row, and no padding stands between them.
 
-In a causal language model the hidden states of a beginning do not depend on what follows. Captions that all start with
-"this is a chest x ray of a patient with" can therefore share it: one row holds the beginning and, after it, the rest
-of several captions, which a mask keeps from seeing each other. Loss and gradients are those of one padded row a
-caption; the cost is that of the tokens that differ.
+In a causal language model the hidden states of a beginning do not depend on what follows. All of CLEFT's captions start
+with "this is a chest x ray of a patient with", and many go on alike: sorted, they are a tree of tokens. A row holds such
+a tree, in which a mask shows each token the path that leads to it and nothing else. Loss and gradients are those of one
+padded row a caption; the cost is that of the tokens that differ.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
-
-SHARED, PADDING = -1, -2  # owners of the tokens that no caption has to itself
 
 
 class PackedCaptions(NamedTuple):
@@ -45,43 +44,54 @@ def pack(token: torch.Tensor, length: torch.Tensor, row_tokens: int) -> PackedCa
     Returns:
         the layout, on the device of ``token``.
     """
-    device = token.device
-    token, lengths = token.cpu(), length.tolist()
-    shared = _shared_beginning(token, min(lengths))
-    columns = token.shape[1]
-    rows: list[list[list[int]]] = []  # of each row: source, position and owner of each token
-    feature = []
-    for caption, count in enumerate(lengths):
-        rest = range(shared, count + 1)
-        if not rows or len(rows[-1][0]) + len(rest) > row_tokens:
-            start = caption * columns
-            rows.append([list(range(start, start + shared)), list(range(shared)), [SHARED] * shared])
-        source, position, owner = rows[-1]
-        source.extend(caption * columns + place for place in rest)
-        position.extend(rest)
-        owner.extend([caption] * len(rest))
-        feature.append((len(rows) - 1, len(source) - 1))
-    width = max(len(source) for source, _, _ in rows)
-    fills = (0, 0, PADDING)
-    padded = [[part + [fill] * (width - len(part)) for part, fill in zip(row, fills, strict=True)] for row in rows]
-    sources, positions, owners = torch.tensor(padded, device=device).unbind(dim=1)
-    place = torch.tensor([row * width + column for row, column in feature], device=device)
-    return PackedCaptions(sources, positions, _visible(positions, owners, place), place)
+    tokens, lengths = token.cpu().numpy(), length.cpu().numpy()
+    order, shared = _sort(tokens, lengths)
+    rows: list[_Row] = []
+    place = np.empty((len(tokens), 2), dtype=np.int64)
+    for caption, known in zip(order, shared, strict=True):
+        if not rows or rows[-1].width + lengths[caption] + 1 - known > row_tokens:
+            rows.append(_Row())
+            known = 0
+        place[caption] = len(rows) - 1, rows[-1].add(caption * tokens.shape[1], known, lengths[caption])
+    width = max(row.width for row in rows)
+    source, position = np.zeros((2, len(rows), width), dtype=np.int64)
+    # padding sees itself, for a softmax must be over something; no token that counts sees padding
+    visible = np.broadcast_to(np.eye(width, dtype=bool), (len(rows), 1, width, width)).copy()
+    for number, row in enumerate(rows):
+        source[number, : row.width] = np.concatenate(row.source)
+        position[number, : row.width] = np.concatenate(row.position)
+        for path, new in row.paths:
+            visible[number, 0, path[new:, None], path] = np.tri(len(path) - new, len(path), new, dtype=bool)
+            visible[number, 0, path[-1], path[-1]] = False
+    parts = (source, position, visible, place[:, 0] * width + place[:, 1])
+    return PackedCaptions(*(torch.from_numpy(part).to(token.device) for part in parts))
 
 
-def _shared_beginning(token: torch.Tensor, limit: int) -> int:
-    """How many of the first ``limit`` columns are equal in all rows, up to the first that is not."""
-    equal = (token[:, :limit] == token[:1, :limit]).all(dim=0)
-    return int(equal.cumprod(dim=0).sum())
+class _Row:
+    """A tree of captions that are added in sorted order: each begins with a part of the path of the one before."""
+
+    def __init__(self) -> None:
+        self.width = 0
+        self.source: list[np.ndarray] = []
+        self.position: list[np.ndarray] = []
+        self.paths: list[tuple[np.ndarray, int]] = []  # columns from the root to the EOS, and how many are not new
+
+    def add(self, start: int, known: int, length: int) -> int:
+        """Add the caption at ``start`` from its token ``known`` on; return the column of its closing EOS."""
+        rest = np.arange(known, length + 1)
+        columns = self.width + rest - known
+        before = self.paths[-1][0][:known] if self.paths else columns[:0]
+        self.source.append(start + rest)
+        self.position.append(rest)
+        self.paths.append((np.concatenate([before, columns]), known))
+        self.width += len(rest)
+        return int(columns[-1])
 
 
-def _visible(position: torch.Tensor, owner: torch.Tensor, feature: torch.Tensor) -> torch.Tensor:
-    """Each token sees the shared beginning and its own caption, up to itself; a closing EOS is seen by nothing."""
-    closing = torch.zeros_like(owner, dtype=torch.bool)
-    closing.view(-1)[feature] = True
-    of_row = (owner[:, None, :] == SHARED) | (owner[:, None, :] == owner[:, :, None])
-    visible = of_row & (position[:, None, :] <= position[:, :, None]) & ~closing[:, None, :]
-    padding = owner == PADDING
-    # padding must see something, or its softmax is over nothing; itself is never seen by a token that counts
-    visible |= padding[:, :, None] & torch.eye(owner.shape[1], dtype=torch.bool, device=owner.device)
-    return visible[:, None]
+def _sort(tokens: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order in which captions with a common beginning are neighbours, and how much each shares with the one before."""
+    within = np.arange(tokens.shape[1]) < lengths[:, None]
+    keys = np.where(within, tokens, np.iinfo(tokens.dtype).min)
+    order = np.lexsort(keys.T[::-1])
+    equal = (keys[order][1:] == keys[order][:-1]) & within[order][1:] & within[order][:-1]
+    return order, np.concatenate([[0], np.cumprod(equal, axis=1).sum(axis=1)])
