@@ -1,24 +1,27 @@
 """Decoding of DICOM pixel data: what is checked before, and which decoder is asked in which order.
 
-Checks come before memory is taken: the size that the header claims is compared with the bytes that are there. The
-decoders are plug-ins of pydicom, asked by name in the order of `DECODERS`, and ITK last; the error lists what each
-said. Works with pydicom 2.4 (handlers) and 3 (decoders).
+Checks come before memory is taken: the size that the header claims is compared with the bytes that are there and with
+the size that a compressed stream claims for itself. The decoders are plug-ins of pydicom, asked by name in the order of
+`DECODERS`, and ITK last; the error lists what each said. Works with pydicom 2.4 (handlers) and 3 (decoders).
 """
 
 from __future__ import annotations
 
 import re
 import warnings
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from monai.utils import optional_import
 from pydicom import uid
 
+from cleft_bundle.data.codestreams import Codestream, decode_reduced, inspect
 from cleft_bundle.data.dicom_pixels import MONOCHROME, numbers, tag
 from cleft_bundle.errors import RadiographError
 
 get_decoder, _HAS_DECODERS = optional_import("pydicom.pixels", name="get_decoder")
+get_frame, _HAS_FRAMES = optional_import("pydicom.encaps", name="get_frame")
 _PROCESSING = "pydicom.pixels" if _HAS_DECODERS else "pydicom.pixel_data_handlers.util"
 
 _JPEG = ("gdcm", "pillow", "pylibjpeg")
@@ -39,13 +42,17 @@ DECODERS: dict[str, tuple[str, ...]] = {
     "1.2.840.10008.1.2.4.203": ("pylibjpeg",),  # HTJ2K
     str(uid.RLELossless): ("pylibjpeg", "pydicom"),
 }
+_LEVELLED = {str(syntax) for syntax in (uid.JPEG2000Lossless, uid.JPEG2000)} | {
+    f"1.2.840.10008.1.2.4.20{n}" for n in (1, 2, 3)
+}
+_RLE_RATIO = 64  # two bytes stand for 128 at most, PS3.5 section G.3
 _HANDLERS = {"pydicom": "rle", "pyjpegls": "jpeg_ls"}  # pydicom 2.4's names, where they differ
 _COLOUR = ("PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _CELLS = (1, 8, 16, 32)  # BitsAllocated
 
 
 def check_header(ds: Any, max_pixels: int) -> None:
-    """Check that the header describes one image that the file can hold.
+    """Check that the header describes an image, or several of one size, that the file can hold.
 
     Args:
         ds: the data set.
@@ -65,9 +72,6 @@ def check_header(ds: Any, max_pixels: int) -> None:
         raise RadiographError(
             f"{tag('Rows')} x {tag('Columns')} is {rows} x {columns}, more than the limit of {max_pixels} pixels"
         )
-    frames = int((numbers(ds, "NumberOfFrames") or [1])[0])
-    if frames != 1:
-        raise RadiographError(f"{tag('NumberOfFrames')} is {frames}: one image is expected")
     samples = int((numbers(ds, "SamplesPerPixel") or [1])[0])
     if samples != (3 if photometric in _COLOUR[1:] else 1):
         raise RadiographError(f"{tag('SamplesPerPixel')} is {samples}, which {photometric} does not allow")
@@ -83,22 +87,31 @@ def check_header(ds: Any, max_pixels: int) -> None:
 
 
 def _check_length(ds: Any, bits: int) -> None:
-    """Compare the pixel data with what the header promises, `bits` in all when uncompressed."""
+    """Compare the pixel data with what the header promises, `bits` for each frame when uncompressed."""
     data = ds.get("PixelData")
     if not data:
         raise RadiographError(f"{tag('PixelData')} is missing")
-    syntax = ds.file_meta.TransferSyntaxUID
-    if syntax.is_compressed and not syntax.is_deflated:
-        # Entropy-coded data never holds an end-of-image marker (ITU-T T.81 B.1.1.5, T.87, T.800 A), so its absence
-        # shows that the end was cut off; some decoders return half an image then. Bytes of padding may follow it.
-        if syntax != uid.RLELossless and b"\xff\xd9" not in data[-64:]:
-            raise RadiographError(f"{tag('PixelData')} is truncated: the compressed image has no end")
+    if is_native(ds):
+        expected = (bits * frame_count(ds) + 7) // 8
+        if ds.PhotometricInterpretation == "YBR_FULL_422":
+            expected = expected * 2 // 3  # two pixels share their colour
+    elif ds.file_meta.TransferSyntaxUID == uid.RLELossless:
+        expected = (bits * frame_count(ds) // 8) // _RLE_RATIO
+    else:
         return
-    expected = (bits + 7) // 8
-    if ds.PhotometricInterpretation == "YBR_FULL_422":
-        expected = expected * 2 // 3  # two pixels share their colour
     if len(data) < expected:
         raise RadiographError(f"{tag('PixelData')} is truncated: {len(data)} bytes of {expected}")
+
+
+def is_native(ds: Any) -> bool:
+    """Whether the pixel data lie uncompressed in the data set (which as a whole may be deflated)."""
+    syntax = ds.file_meta.TransferSyntaxUID
+    return not syntax.is_compressed or syntax.is_deflated
+
+
+def frame_count(ds: Any) -> int:
+    """NumberOfFrames, 1 where it is absent."""
+    return int((numbers(ds, "NumberOfFrames") or [1])[0])
 
 
 def _positive(ds: Any, name: str) -> int:
@@ -111,28 +124,40 @@ def _positive(ds: Any, name: str) -> int:
     return int(found[0])
 
 
-def decode(ds: Any, path: str) -> np.ndarray:
+def decode(ds: Any, path: str, frame: int = 0, target_size: int | None = None) -> np.ndarray:
     """Decode the pixel data of a data set that passed `check_header`.
 
     Args:
         ds: the data set.
         path: its file, which ITK reads again if no other decoder can.
+        frame: number of the frame, from 0.
+        target_size: if given, a grey JPEG 2000 image is decoded at the lowest resolution level whose longer side still
+            has this many pixels; see `codestreams.decode_reduced`.
 
     Returns:
         integer pixel cells: [H, W] for one sample a pixel, [H, W, 3] red, green, blue otherwise.
 
     Raises:
-        RadiographError: if no decoder can; lists what each said, in one line.
+        RadiographError: if the compressed image is not what the header says, or no decoder can read it; lists what
+            each said, in one line.
     """
     syntax = ds.file_meta.TransferSyntaxUID
-    native = not syntax.is_compressed or syntax.is_deflated
+    native = is_native(ds)
     if not native and str(syntax) not in DECODERS:
         raise RadiographError(f"{tag('TransferSyntaxUID')} {syntax}: no decoder is known for it")
     shape = (int(ds.Rows), int(ds.Columns))
     said = []
+    if not native and syntax != uid.RLELossless:
+        data = _compressed_frame(ds, frame)
+        halvings = min(_check_stream(ds, data), _halvings(max(shape), target_size))
+        if halvings and str(syntax) in _LEVELLED:
+            try:
+                return decode_reduced(data, halvings)
+            except Exception as e:  # a decoder may raise anything; the full image is still to be had
+                said.append(f"level {halvings}: {_one_line(e)}")
     for name in ("numpy",) if native else (*DECODERS[str(syntax)], "itk"):
         try:
-            pixels = _ask_itk(ds, path) if name == "itk" else _ask_pydicom(ds, name, native)
+            pixels = _ask_itk(ds, path) if name == "itk" else _ask_pydicom(ds, name, native, frame)
         # A decoder may raise anything at all on bad data; what it said is kept for the message.
         except Exception as e:
             said.append(f"{name}: {_one_line(e)}")
@@ -143,18 +168,60 @@ def decode(ds: Any, path: str) -> np.ndarray:
     raise RadiographError(f"{tag('PixelData')}, {syntax.name}, cannot be decoded ({'; '.join(said)})")
 
 
-def _ask_pydicom(ds: Any, name: str, native: bool) -> np.ndarray:
-    """Decode with one of pydicom's plug-ins."""
+def _compressed_frame(ds: Any, frame: int) -> bytes:
+    """Return the bytes of one compressed frame (PS3.5 section A.4)."""
+    count = frame_count(ds)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if _HAS_FRAMES:
+                table = (ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths"))
+                offsets = table if all(table) else None
+                return get_frame(ds.PixelData, frame, number_of_frames=count, extended_offsets=offsets)
+            generate, _ = optional_import("pydicom.encaps", name="generate_pixel_data_frame")
+            return next(islice(generate(ds.PixelData, count), frame, None))
+    except Exception as e:  # whatever is wrong with the container shows as an error of any kind
+        raise RadiographError(f"{tag('PixelData')} is not divided into frames: {_one_line(e)}") from e
+
+
+def _check_stream(ds: Any, data: bytes) -> int:
+    """Check that a compressed image is whole and as large as the header says; return its lower resolution levels."""
+    # Entropy-coded data never holds an end-of-image marker (ITU-T T.81 B.1.1.5, T.87, T.800 A), so its absence
+    # shows that the end was cut off; some decoders return half an image then. Bytes of padding may follow it.
+    if b"\xff\xd9" not in data[-64:]:
+        raise RadiographError(f"{tag('PixelData')} is truncated: the compressed image has no end")
+    try:
+        stream = inspect(data)
+    except RadiographError as e:
+        raise RadiographError(f"{tag('PixelData')}: {e}") from e
+    if stream is None:
+        raise RadiographError(f"{tag('PixelData')} does not begin like a compressed image")
+    promised = Codestream(int(ds.Rows), int(ds.Columns), int(ds.get("SamplesPerPixel") or 1), stream.levels)
+    if stream != promised:
+        raise RadiographError(
+            f"{tag('Rows')} x {tag('Columns')} is {promised.rows} x {promised.columns} with {promised.samples} samples,"
+            f" but the compressed image is {stream.rows} x {stream.columns} with {stream.samples}"
+        )
+    return stream.levels
+
+
+def _halvings(size: int, target_size: int | None) -> int:
+    """How often `size` can be halved and stay at or above `target_size`."""
+    return max(size // target_size, 1).bit_length() - 1 if target_size else 0
+
+
+def _ask_pydicom(ds: Any, name: str, native: bool, frame: int) -> np.ndarray:
+    """Decode one frame with one of pydicom's plug-ins."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about trailing bytes and the like; what matters is checked in check_header
         if _HAS_DECODERS:
             # The unused bits are ours to remove: pydicom assumes that they lie above the value.
-            options = {} if native else {"decoding_plugin": name}
+            options = {"view_only": True} if native else {"decoding_plugin": name}
             return get_decoder(ds.file_meta.TransferSyntaxUID).as_array(
-                ds, index=0, correct_unused_bits=False, **options
+                ds, index=frame, correct_unused_bits=False, **options
             )[0]
         ds.convert_pixel_data(name if native else _HANDLERS.get(name, name))
-        pixels = ds.pixel_array
+        pixels = ds.pixel_array if frame_count(ds) == 1 else ds.pixel_array[frame]
         if str(ds.PhotometricInterpretation).startswith("YBR_FULL"):
             convert, _ = optional_import(_PROCESSING, name="convert_color_space")
             pixels = convert(pixels, ds.PhotometricInterpretation, "RGB")
@@ -168,6 +235,8 @@ def _ask_itk(ds: Any, path: str) -> np.ndarray:
         raise RuntimeError("not installed")
     if ds.PhotometricInterpretation not in MONOCHROME:
         raise RuntimeError("is used for monochrome images only")
+    if frame_count(ds) != 1:
+        raise RuntimeError("is used for single images only")
     pixels = np.squeeze(itk.array_from_image(itk.imread(path)))
     slope, intercept = numbers(ds, "RescaleSlope") or [1.0], numbers(ds, "RescaleIntercept") or [0.0]
     if (slope[0], intercept[0]) != (1.0, 0.0):

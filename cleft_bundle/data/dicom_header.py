@@ -6,12 +6,20 @@ message or a log. PatientID and StudyInstanceUID are read for their pseudonyms a
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
-from typing import Any
+import zlib
+from typing import Any, BinaryIO
 
 import pydicom
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from cleft_bundle.data.dicom_pixels import numbers, tag
 from cleft_bundle.data.pseudonyms import pseudonym
@@ -20,7 +28,8 @@ from cleft_bundle.errors import RadiographError
 ELEMENTS = (
     # what the image is
     *("Modality", "Manufacturer", "PresentationIntentType", "PatientID", "StudyInstanceUID"),
-    *("ViewPosition", "ViewCodeSequence", "ImageLaterality", "Laterality"),
+    *("ViewPosition", "ViewCodeSequence", "SeriesDescription", "ImageLaterality", "FrameLaterality", "Laterality"),
+    *("PatientOrientation", "FieldOfViewHorizontalFlip"),
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "EstimatedRadiographicMagnificationFactor"),
     # how its pixels are stored
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
@@ -33,6 +42,12 @@ ELEMENTS = (
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "PixelIntensityRelationship"),
     *("PixelIntensityRelationshipSign", "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
     "PresentationLUTShape",
+    # the same of one frame among several
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+# Functional groups (PS3.3 C.7.6.16.2) that say of a frame what a plain image says of itself
+_GROUPS = (
+    *("PixelMeasuresSequence", "FrameVOILUTSequence", "PixelValueTransformationSequence", "FrameAnatomySequence"),
 )
 _VIEWS = {"LL": "LATERAL", "RL": "LATERAL", "LAT": "LATERAL", "LATERAL": "LATERAL"} | {
     view: view for view in ("PA", "AP", "CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM", "SIO", "FB")
@@ -40,24 +55,34 @@ _VIEWS = {"LL": "LATERAL", "RL": "LATERAL", "LAT": "LATERAL", "LATERAL": "LATERA
 # Code values of ViewCodeSequence: PS3.16 CID 4014 (mammography) and CID 4010 (DX), SNOMED RT and SNOMED CT
 _VIEW_CODES = {
     **{"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO"},
-    **{"R-10224": "ML", "399260004": "ML", "R-10228": "LM", "399352003": "LM"},
-    **{"R-10206": "AP", "399348003": "AP", "R-10214": "PA", "399132005": "PA"},
+    **{"R-10224": "ML", "399260004": "ML", "R-10228": "LM", "399352003": "LM", "R-10230": "LMO", "399099002": "LMO"},
+    **{"R-1024A": "XCCL", "399192008": "XCCL", "R-1024B": "XCCM", "399101009": "XCCM"},
+    **{"R-10244": "FB", "399196006": "FB", "R-102D0": "SIO", "399188001": "SIO"},
+    **{"R-10206": "AP", "399348003": "AP", "R-10214": "PA", "R-40888": "PA", "272479007": "PA"},
+    **dict.fromkeys(("R-102CD", "399067008", "R-10236", "399173006", "R-10232", "399198007"), "LATERAL"),
 }
+# A view in free text: as a word of its own, or behind its side (RMLO, L-CC)
+_VIEW_WORD = re.compile(rf"(?<![A-Z0-9])(?:[LR][ _-]?)?({'|'.join(_VIEWS)})(?![A-Z0-9])")
+_SIDE_WORD = re.compile(rf"(?<![A-Z0-9])(L|R)(?:(?<=L)EFT|(?<=R)IGHT)?(?:{'|'.join(_VIEWS)})?(?![A-Z0-9])")
 _INTENTS = ("FOR PRESENTATION", "FOR PROCESSING")
 
 
-def read_header(path: str) -> Any:
+def read_header(path: str, max_bytes: int) -> Any:
     """Read the elements of a DICOM file that this package needs, with or without a preamble.
+
+    Args:
+        path: the file.
+        max_bytes: what a deflated file may unfold to at most (PS3.5 section A.5).
 
     Returns:
         a pydicom data set, whose file_meta names a transfer syntax and whose code strings are clean.
 
     Raises:
-        RadiographError: if the file ends within its pixel data.
+        RadiographError: if the file ends within its pixel data, or unfolds to more than `max_bytes`.
     """
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught, open(path, "rb") as file:
         warnings.simplefilter("always")
-        ds = pydicom.dcmread(path, force=True, specific_tags=list(ELEMENTS))
+        ds = _read_deflated(file, max_bytes) or pydicom.dcmread(file, force=True, specific_tags=list(ELEMENTS))
     if "PixelData" not in ds and any("End of file" in str(w.message) for w in caught):
         raise RadiographError(f"{tag('PixelData')} is truncated: the file ends within it")
     if "TransferSyntaxUID" not in ds.file_meta:
@@ -70,22 +95,73 @@ def read_header(path: str) -> Any:
     return ds
 
 
-def describe(ds: Any) -> dict[str, Any]:
-    """Return the metadata of a data set: known codes, the maker and pseudonyms.
+def _read_deflated(file: BinaryIO, max_bytes: int) -> Any | None:
+    """Read a deflated file, which pydicom would unfold without a limit; None, and back to its start, for others."""
+    read_preamble(file, force=True)
+    meta = read_dataset(file, False, True, stop_when=lambda element, _vr, _length: element.group != 2)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        file.seek(0)
+        return None
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = inflate.decompress(file.read(), max_bytes)
+    if inflate.unconsumed_tail:
+        raise RadiographError(f"{tag('TransferSyntaxUID')} is deflated: unfolds to more than {max_bytes} bytes")
+    tags: list[Any] = [pydicom.tag.Tag(name) for name in ELEMENTS]
+    ds = read_dataset(io.BytesIO(content), False, True, specific_tags=tags)
+    ds.file_meta = pydicom.dataset.FileMetaDataset(meta)
+    return ds
+
+
+def choose_frame(ds: Any, frame: int | str | None) -> int:
+    """Choose one frame, and give the data set what its functional groups say of that frame (PS3.3 C.7.6.16).
+
+    Args:
+        ds: the data set; changed in place.
+        frame: its number, from 0; "middle"; or None, which accepts a single frame only.
 
     Returns:
-        modality, view ("PA", "AP", "LATERAL", "CC", "MLO", ...), laterality ("L", "R", "B"),
+        the number of the frame.
+
+    Raises:
+        RadiographError: if there are several frames and none is asked for, or there is no such frame.
+    """
+    count = int((numbers(ds, "NumberOfFrames") or [1])[0])
+    if count != 1 and (frame is None or count < 1):
+        hint = f'; frame=0..{count - 1} or frame="middle" reads one' if count > 1 else ""
+        raise RadiographError(f"{tag('NumberOfFrames')} is {count}: one image is expected{hint}")
+    index = count // 2 if frame == "middle" else int(frame or 0)
+    if index >= count:
+        raise RadiographError(f"{tag('NumberOfFrames')} is {count}; no. {index} (from 0) asked")
+    shared, own = ds.get("SharedFunctionalGroupsSequence") or [], ds.get("PerFrameFunctionalGroupsSequence") or []
+    for groups in (*shared[:1], *own[index : index + 1]):
+        for name in _GROUPS:
+            for item in (groups.get(name) or [])[:1]:
+                for element in item:
+                    if element.keyword in ELEMENTS:
+                        ds.add(element)
+    return index
+
+
+def describe(ds: Any) -> dict[str, Any]:
+    r"""Return the metadata of a data set: known codes, the maker and pseudonyms.
+
+    Returns:
+        modality, view ("PA", "AP", "LATERAL", "CC", "MLO", ...), laterality ("L", "R", "B"), patient_orientation (the
+        sides of the patient towards which rows and columns run, e.g. "L\F", PS3.3 C.7.6.1.1.1), horizontal_flip
+        ("YES", "NO": whether the field of view was flipped before it was stored, PS3.3 C.8.11.7),
         photometric_interpretation, manufacturer, presentation_intent, patient and study, each a string, "" where
         unknown; spacing, (row, column) distance in mm or None.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom quotes a value that breaks the rules of its type
-        laterality = code(ds, "ImageLaterality") or code(ds, "Laterality")
-        intent = code(ds, "PresentationIntentType")
+        description = str(ds.get("SeriesDescription") or "").upper()
+        intent, flip = code(ds, "PresentationIntentType"), code(ds, "FieldOfViewHorizontalFlip")
         return {
             "modality": code(ds, "Modality"),
-            "view": _view(ds),
-            "laterality": laterality if laterality in ("L", "R", "B") else "",
+            "view": _view(ds, description),
+            "laterality": _laterality(ds, description),
+            "patient_orientation": _orientation(ds),
+            "horizontal_flip": flip if flip in ("YES", "NO") else "",
             "photometric_interpretation": code(ds, "PhotometricInterpretation"),
             "manufacturer": " ".join(str(ds.get("Manufacturer") or "").split()),
             "presentation_intent": intent if intent in _INTENTS else "",
@@ -101,11 +177,32 @@ def code(ds: Any, name: str) -> str:
     return text if re.fullmatch(r"[A-Z0-9_ ]{0,16}", text) else ""
 
 
-def _view(ds: Any) -> str:
-    """Projection: ViewPosition, else the first item of ViewCodeSequence; "" where neither is known."""
+def _view(ds: Any, description: str) -> str:
+    """Projection: ViewPosition, else the first item of ViewCodeSequence, else a word of the series description."""
     view = _VIEWS.get(code(ds, "ViewPosition"), "")
     items = ds.get("ViewCodeSequence") or []
-    return view or (_VIEW_CODES.get(str(items[0].get("CodeValue", "")).strip(), "") if items else "")
+    view = view or (_VIEW_CODES.get(str(items[0].get("CodeValue", "")).strip(), "") if items else "")
+    word = _VIEW_WORD.search(description)
+    return view or (_VIEWS[word[1]] if word else "")
+
+
+def _laterality(ds: Any, description: str) -> str:
+    """Side of a paired organ: the tags, else, of a mammogram, a word of the series description.
+
+    A chest has no side: "L LAT" in its description names the projection.
+    """
+    for name in ("ImageLaterality", "FrameLaterality", "Laterality"):
+        if code(ds, name) in ("L", "R", "B"):
+            return code(ds, name)
+    words = set(_SIDE_WORD.findall(description))
+    return words.pop() if len(words) == 1 and code(ds, "Modality") == "MG" else ""
+
+
+def _orientation(ds: Any) -> str:
+    """PatientOrientation as its two codes with a backslash between, "" where absent or not two codes."""
+    value = ds.get("PatientOrientation") or []
+    codes = [str(part).strip(" \0").upper() for part in value]
+    return "\\".join(codes) if len(codes) == 2 and all(re.fullmatch("[APRLHF]{1,3}", c) for c in codes) else ""
 
 
 def _spacing(ds: Any) -> tuple[float, float] | None:

@@ -18,6 +18,7 @@ from pydicom.datadict import tag_for_keyword
 from cleft_bundle.errors import RadiographError
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+_BLOCK = 1 << 16  # pixels worked on at a time: few enough to stay in the processor's cache
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601-7, section 2.5.1
 
 
@@ -294,7 +295,7 @@ def render(
         possible = np.arange(2 ** (8 * cells.itemsize))
     else:
         possible, cells = np.unique(raw, return_inverse=True)
-        cells = cells.reshape(raw.shape)
+        cells = cells.reshape(raw.shape)  # cells number the possible values
     high_bit = ds.get("HighBit")
     values = unpack_stored(possible, bits, bits - 1 if high_bit is None else int(high_bit), signed)
     padding = padding_mask(values, ds, bits, signed)
@@ -302,7 +303,7 @@ def render(
     windowed = None if log or voi in ("percentile", "none") else apply_voi(values, ds, voi, little_endian)
     inverted = is_inverted(ds)
     if windowed is None:
-        counts = np.bincount(cells.ravel(), minlength=len(possible))
+        counts = _histogram(cells, len(possible))
         counts[padding] = 0
         seen = counts > 0
         if log and seen.any():
@@ -310,7 +311,27 @@ def render(
         windowed = _own_range(values, counts, percentile_range if log or voi == "percentile" else (0.0, 100.0))
     shown = 1.0 - windowed if inverted else windowed
     shown[padding] = 0.0
-    return shown.astype(np.float32)[cells]
+    return _look_up(shown.astype(np.float32), cells)
+
+
+def _look_up(table: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Equal to `table[cells]`, in a fraction of its time; float32, shape of `cells`."""
+    flat, result = cells.ravel(), np.empty(cells.size, np.float32)
+    index = np.empty(min(_BLOCK, flat.size), np.intp)
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        index[: block.size] = block
+        # "clip" keeps numpy from buffering the output; every index is valid
+        np.take(table, index[: block.size], out=result[start : start + block.size], mode="clip")
+    return result.reshape(cells.shape)
+
+
+def _histogram(cells: np.ndarray, size: int) -> np.ndarray:
+    """How often each number below `size` occurs, int64 [size]."""
+    counts, flat = np.zeros(size, np.int64), cells.ravel()
+    for start in range(0, flat.size, _BLOCK * 4):
+        counts += np.bincount(flat[start : start + _BLOCK * 4], minlength=size)
+    return counts
 
 
 def _own_range(values: np.ndarray, counts: np.ndarray, q: tuple[float, float]) -> np.ndarray:

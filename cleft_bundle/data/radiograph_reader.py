@@ -19,7 +19,7 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple, optional_import
 from PIL import Image, ImageOps
 
 from cleft_bundle.data.dicom_decoding import check_header, decode, palette_to_rgb
-from cleft_bundle.data.dicom_header import describe, read_header
+from cleft_bundle.data.dicom_header import choose_frame, describe, read_header
 from cleft_bundle.data.dicom_pixels import MONOCHROME, luminance, render, stretch, tag
 from cleft_bundle.errors import RadiographError
 
@@ -29,8 +29,8 @@ _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")  # PNG, 
 _PICTURE_FORMATS = ("PNG", "JPEG", "TIFF")
 _SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz")
 _TEXTS = (
-    *("modality", "view", "laterality", "photometric_interpretation", "manufacturer"),
-    *("presentation_intent", "patient", "study"),
+    *("modality", "view", "laterality", "patient_orientation", "horizontal_flip", "photometric_interpretation"),
+    *("manufacturer", "presentation_intent", "patient", "study"),
 )
 
 
@@ -62,8 +62,9 @@ class RadiographReader(ImageReader):
     The metadata has the same keys for every format, and nothing in it is None, so that mixed batches collate:
     `affine` and `original_affine` (4 x 4, the spacing on the diagonal, 1 where unknown), `spatial_shape`,
     `original_channel_dim` (nan: no channel), `space`; `spacing` (float64 [2], mm between rows and between columns, nan
-    where unknown); and strings, "" where unknown: `modality`, `view`, `laterality`, `photometric_interpretation`,
-    `manufacturer`, `presentation_intent`, and the pseudonyms `patient` and `study`.
+    where unknown); and strings, "" where unknown: `modality`, `view`, `laterality`, `patient_orientation`,
+    `horizontal_flip`, `photometric_interpretation`, `manufacturer`, `presentation_intent`, and the pseudonyms `patient`
+    and `study`. The image is never flipped: `patient_orientation` and `horizontal_flip` say what the header declares.
 
     Args:
         voi: the number of the window to use (of the table, in a file that has tables and no windows); "lut": the first
@@ -73,7 +74,14 @@ class RadiographReader(ImageReader):
         percentiles: two percentages of the pixels (padding left out), for `voi="percentile"` and `for_processing`.
         for_processing: "error", or "log" to show images whose Presentation Intent Type is FOR PROCESSING by the
             logarithm of the detector signal between `percentiles`.
-        max_pixels: largest Rows x Columns that is read.
+        frame: of a multi-frame file, such as a tomosynthesis: the number of the frame (from 0), or "middle"; None
+            makes such a file an error that names the number of its frames.
+        target_size: None, or the size in pixels that the longer side is needed at: a grey JPEG 2000 or HTJ2K file is
+            then decoded at the lowest resolution level that is not smaller. Saves most of the time; the result is
+            approximate (a wavelet's low-pass band instead of the mean over an area) and must be shrunk afterwards.
+            Other files are read in full.
+        max_pixels: largest Rows x Columns that is read; 16 bits and 4 samples for each are what a deflated file may
+            unfold to.
 
     Raises:
         RadiographError: if a parameter is not one of the above.
@@ -84,7 +92,9 @@ class RadiographReader(ImageReader):
         voi: int | str = 0,
         percentiles: tuple[float, float] = (0.5, 99.5),
         for_processing: str = "error",
-        max_pixels: int = 400_000_000,
+        frame: int | str | None = None,
+        target_size: int | None = None,
+        max_pixels: int = 100_000_000,
     ) -> None:
         super().__init__()
         if voi not in ("lut", "percentile", "none") and not (isinstance(voi, int) and voi >= 0):
@@ -93,9 +103,15 @@ class RadiographReader(ImageReader):
             raise RadiographError(f"for_processing is {for_processing!r}: 'error' or 'log' is expected")
         if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise RadiographError(f"percentiles is {percentiles!r}: two rising numbers within 0..100 are expected")
+        if not (frame is None or frame == "middle" or (isinstance(frame, int) and frame >= 0)):
+            raise RadiographError(f"frame is {frame!r}: a frame's number, 'middle' or None is expected")
+        if not (target_size is None or (isinstance(target_size, int) and target_size > 0)):
+            raise RadiographError(f"target_size is {target_size!r}: a number of pixels or None is expected")
         self.voi = voi
         self.percentiles = (float(percentiles[0]), float(percentiles[1]))
         self.for_processing = for_processing
+        self.frame = frame
+        self.target_size = target_size
         self.max_pixels = max_pixels
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -143,7 +159,8 @@ class RadiographReader(ImageReader):
             raise RadiographError(f"{path}: cannot be read: {' '.join(str(e).split()) or type(e).__name__}") from e
 
     def _read_dicom(self, path: str) -> tuple[np.ndarray, dict[str, Any]]:
-        ds = read_header(path)
+        ds = read_header(path, max_bytes=8 * self.max_pixels)
+        frame = choose_frame(ds, self.frame)
         check_header(ds, self.max_pixels)
         details = describe(ds)
         log = details["presentation_intent"] == "FOR PROCESSING"
@@ -152,7 +169,10 @@ class RadiographReader(ImageReader):
                 f'{tag("PresentationIntentType")} is FOR PROCESSING: not for viewing; for_processing="log" shows it'
             )
         photometric = details["photometric_interpretation"]
-        pixels = decode(ds, path)
+        pixels = decode(ds, path, frame, self.target_size)
+        if details["spacing"]:  # a lower resolution level has larger pixels
+            height, width = details["spacing"]
+            details["spacing"] = (height * (ds.Rows / pixels.shape[0]), width * (ds.Columns / pixels.shape[1]))
         if photometric not in MONOCHROME:
             colour = palette_to_rgb(ds, pixels) if photometric == "PALETTE COLOR" else pixels
             return _grey(colour), details
