@@ -1,0 +1,85 @@
+"""Mean and standard deviation of the images that an image backbone was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import AutoConfig, ImageProcessingMixin
+from transformers.utils.constants import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
+
+from cleft_bundle.errors import BundleError
+
+Triple = tuple[float, float, float]
+
+FAMILIES = {
+    **dict.fromkeys(
+        ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit_mae"), (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    ),
+    **dict.fromkeys(
+        ("beit", "vit", "siglip", "siglip_vision_model", "siglip2", "siglip2_vision_model"),
+        (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD),
+    ),
+    **dict.fromkeys(("clip", "clip_vision_model"), (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)),
+}
+
+
+def backbone_statistics(backbone: str | Mapping[str, Any]) -> tuple[Triple, Triple]:
+    """Find the mean and standard deviation, per channel and for values of 0..1, that a backbone expects.
+
+    Args:
+        backbone: a hub id or a local folder, whose `preprocessor_config.json` is read, and where there is none the
+            `model_type` in its `config.json`; or a mapping of config values with `model_type`. A model type has the
+            statistics that its authors published, in `FAMILIES`.
+
+    Returns:
+        mean and standard deviation, three numbers each; 0 and 1 where the backbone's own processor does not normalise.
+
+    Raises:
+        BundleError: names the backbone if nothing can be found out, or its file does not hold the six numbers.
+    """
+    if isinstance(backbone, Mapping):
+        return _of_family(backbone.get("model_type"), "the config")
+    try:
+        processor, _ = ImageProcessingMixin.get_image_processor_dict(backbone)
+    except (OSError, ValueError):  # no such file, or no hub at hand: the backbone's own config may do
+        return _of_family(_model_type(backbone), repr(backbone))
+    if not processor.get("do_normalize", True):
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    mean, std = (_triple(processor.get(name), f"{name} of {backbone!r}") for name in ("image_mean", "image_std"))
+    if min(std) <= 0:
+        raise BundleError(f"backbone: image_std of {backbone!r} is {list(std)}: numbers above 0 are expected")
+    return mean, std
+
+
+def _model_type(backbone: str) -> str:
+    try:
+        return AutoConfig.from_pretrained(backbone).model_type
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"backbone: {backbone!r} has no readable preprocessor_config.json or config: {reason}"
+        ) from error
+
+
+def _of_family(model_type: Any, where: str) -> tuple[Triple, Triple]:
+    if model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        raise BundleError(f"backbone: model_type of {where} is {model_type!r}; statistics are known of {known}")
+    mean, std = FAMILIES[model_type]
+    return _triple(mean, "mean"), _triple(std, "std")
+
+
+def _triple(values: Any, what: str) -> Triple:
+    try:
+        red, green, blue = (float(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"backbone: {what} is {values!r}: three numbers are expected") from error
+    return red, green, blue
