@@ -17,10 +17,8 @@ from safetensors.torch import save_file
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, Frozen, ImageEncoder, Lora, PeftMethod, PromptLearner, TextEncoder
 from cleft_bundle.networks.backbones import fingerprint
-from cleft_bundle.networks.image_encoder import MLP_WIDTH
 
 BIOMEDLM = "stanford-crfm/BioMedLM"
-_PROJECTION = "network_def#image_encoder#projection"
 _DTYPE = "network_def#text_encoder#dtype"
 _MAX_SCALE = "network_def#max_logit_scale"
 
@@ -28,6 +26,7 @@ _VIT, _LLM = "image_encoder.backbone.", "text_encoder.language_model."
 _BLOCK = r"img_encoder_q\.model\.blocks\.(\d+)\."
 # however many levels peft and a task head put around the bare language model
 _TEXT = r"text_encoder_q\.model\.(?:(?:base_model|model|transformer)\.)*"
+_HEAD = r"(?:head\.)?((?:\d+\.)?(?:weight|bias|running_mean|running_var|num_batches_tracked))"
 _IGNORED = {
     r"(?:img|text)_encoder_q\.local_embed\..+": "projection of local features, which CLEFT never uses",
     _TEXT + r"lm_head\.weight": "output head over the vocabulary, tied to the token embeddings and not used",
@@ -47,10 +46,10 @@ _RULES: dict[str, tuple[str, ...]] = {
     _BLOCK + r"mlp\.w12\.(\w+)": tuple(_VIT + rf"encoder.layer.\1.mlp.{x}_proj.\2" for x in ("gate", "up")),
     _BLOCK + r"mlp\.w3\.(\w+)": (_VIT + r"encoder.layer.\1.mlp.down_proj.\2",),
     r"img_encoder_q\.model\.norm\.(\w+)": (_VIT + r"layernorm.\1",),
-    r"img_encoder_q\.global_embed\.(?:head\.)?(.+)": (r"image_encoder.projection.\1",),
+    r"img_encoder_q\.global_embed\." + _HEAD: (r"image_encoder.projection.\1",),
     _TEXT + r"((?:wte|wpe|h|ln_f|embed_tokens|layers|norm)\..+)": (_LLM + r"\1",),
     r"text_encoder_q\.model\.prompt_encoder\.default\.embedding\.weight": ("prompt.context",),
-    r"text_encoder_q\.global_embed\.(weight|bias)": (r"text_encoder.projection.\1",),
+    r"text_encoder_q\.global_embed\." + _HEAD: (r"text_encoder.projection.\1",),
     r"logit_scale": ("logit_scale",),
 }
 _GPT2_HEADS = {768: 12, 1024: 16, 1280: 20, 1600: 25, 2560: 20}  # by width; BioMedLM is the last
@@ -204,9 +203,10 @@ def _settings(weights: Mapping[str, torch.Tensor], hyper: _HyperParameters) -> d
         "tokenizer_source": BIOMEDLM if text_backbone["vocab_size"] == _BIOMEDLM_SHAPE[0] else "@text_backbone",
         "peft": {"_target_": f"cleft_bundle.networks.{type(peft).__name__}", **dataclasses.asdict(peft)},
         "unfreeze_text": [],
-        "embedding_dim": _shape(weights, "text_encoder.projection.weight")[0],
+        "embedding_dim": _embedding_dim(weights),
         "pooling": "tokens_prenorm" if hyper.get("pool_feat", True) else "cls",
-        _PROJECTION: _projection(weights),
+        **_projection(weights, "image_encoder"),
+        **_projection(weights, "text_encoder"),
         _DTYPE: str(weights[f"{_LLM}{embeddings}.weight"].dtype).removeprefix("torch."),
         _MAX_SCALE: None,  # the release does not clamp
         "image_size": 224,
@@ -299,14 +299,19 @@ def _peft(weights: Mapping[str, torch.Tensor], hyper: _HyperParameters) -> PeftM
     )
 
 
-def _projection(weights: Mapping[str, torch.Tensor]) -> str:
-    """The kind of the image projection."""
-    if "image_encoder.projection.weight" in weights:
-        return "linear"
-    hidden = _shape(weights, "image_encoder.projection.0.weight")[0]
-    if hidden != MLP_WIDTH:
-        raise BundleError(f"img_encoder_q.global_embed.head is {hidden} wide inside, this bundle's mlp is {MLP_WIDTH}")
-    return "mlp"
+def _embedding_dim(weights: Mapping[str, torch.Tensor]) -> int:
+    """Width of the shared space: what the last layer of the text projection gives."""
+    layers = [name for name in weights if name.startswith("text_encoder.projection.") and weights[name].ndim == 2]
+    if not layers:
+        raise BundleError("no key of the file gives text_encoder.projection.weight")
+    return len(weights[max(layers)])
+
+
+def _projection(weights: Mapping[str, torch.Tensor], tower: str) -> dict[str, Any]:
+    """The kind of a tower's projection, by config id; ``linear`` is the default and goes without saying."""
+    if f"{tower}.projection.weight" in weights:
+        return {}
+    return {f"network_def#{tower}#projection": _shape(weights, f"{tower}.projection.0.weight")[0]}
 
 
 def _prompt_length(weights: Mapping[str, torch.Tensor], language_model: Mapping[str, Any]) -> int:
@@ -332,10 +337,15 @@ def _build(settings: Mapping[str, Any], weights: Mapping[str, torch.Tensor], nam
     """The network that the settings describe, with random weights."""
     values = {key: value for key, value in settings["peft"].items() if key != "_target_"}
     peft = Lora(**values) if values else Frozen()
+    prefix = "network_def#"
+    extra: dict[str, dict[str, Any]] = {"image_encoder": {}, "text_encoder": {}}
+    for key in (key for key in settings if key.count("#") == 2 and key.startswith(prefix)):
+        tower, argument = key.removeprefix(prefix).split("#")
+        extra[tower][argument] = settings[key]
     width = settings["embedding_dim"]
     network = CLEFT(
-        ImageEncoder(settings["image_backbone"], width, settings["pooling"], settings[_PROJECTION]),
-        TextEncoder(settings["text_backbone"], width, peft, dtype=settings[_DTYPE]),
+        ImageEncoder(settings["image_backbone"], width, settings["pooling"], **extra["image_encoder"]),
+        TextEncoder(settings["text_backbone"], width, peft, **extra["text_encoder"]),
         max_logit_scale=settings[_MAX_SCALE],
     )
     network.text_encoder.source = f"the language model of {name}"

@@ -39,7 +39,7 @@ class CLEFT(nn.Module):
         logit_bias: float | None = None,
     ) -> None:
         super().__init__()
-        widths = image_encoder.embedding_dim, text_encoder.projection.out_features
+        widths = image_encoder.embedding_dim, text_encoder.embedding_dim
         if widths[0] != widths[1]:
             raise BundleError(
                 f"embedding_dim: the towers meet in one space, but embed {widths[0]} and {widths[1]} wide"

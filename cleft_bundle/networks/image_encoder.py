@@ -13,10 +13,9 @@ from torch import nn
 
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.backbones import describe_source, fingerprint, load_backbone
+from cleft_bundle.networks.projection import Projection, build_projection
 
 Pooling = Literal["tokens_prenorm", "cls", "mean_patches"]
-Projection = Literal["linear", "mlp"]
-MLP_WIDTH = 2048  # of the hidden layer in the release
 
 
 class ImageEncoder(nn.Module):
@@ -30,8 +29,8 @@ class ImageEncoder(nn.Module):
             ``tokens_prenorm`` is CLEFT's: the mean over all tokens, class and register tokens included, before the
             final layer norm. ``cls`` is the class token and ``mean_patches`` the mean over the patch tokens, both
             after the norm.
-        projection: ``linear``, CLEFT's recipe, or ``mlp``, two layers with batch norm after each. Batch norm wants
-            large batches: it is the release's alternative, not a recommendation.
+        projection: ``linear``, ``mlp`` or the width of an ``mlp``, see
+            :func:`cleft_bundle.networks.projection.build_projection`.
         trainable: False freezes the backbone; the projection is always trained.
         frozen_blocks: freeze the embeddings and this many of the first blocks.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
@@ -57,7 +56,6 @@ class ImageEncoder(nn.Module):
     ) -> None:
         super().__init__()
         require_one_of("pooling", pooling, get_args(Pooling))
-        require_one_of("projection", projection, get_args(Projection))
         self.backbone: Any = load_backbone(backbone, "image_backbone", seed=seed)
         if pooling == "tokens_prenorm" and not (
             hasattr(self.backbone, "embeddings") and hasattr(self.backbone, "encoder")
@@ -72,7 +70,7 @@ class ImageEncoder(nn.Module):
         self._prefix_tokens = 1 + getattr(config, "num_register_tokens", 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.projection = _projection(projection, config.hidden_size, embedding_dim)
+            self.projection = build_projection(projection, config.hidden_size, embedding_dim)
         self._freeze(trainable, frozen_blocks)
         frozen = [(name, p) for name, p in self.backbone.named_parameters() if not p.requires_grad]
         self.fingerprint = fingerprint(frozen) if frozen else None
@@ -128,18 +126,6 @@ class ImageEncoder(nn.Module):
         for name, parameter in self.backbone.named_parameters():
             if not trainable or (frozen_blocks and depths[name] <= frozen_blocks):
                 parameter.requires_grad_(False)
-
-
-def _projection(kind: str, width: int, embedding_dim: int) -> nn.Module:
-    if kind == "linear":
-        return nn.Linear(width, embedding_dim)
-    return nn.Sequential(
-        nn.Linear(width, MLP_WIDTH),
-        nn.BatchNorm1d(MLP_WIDTH),
-        nn.ReLU(),
-        nn.Linear(MLP_WIDTH, embedding_dim),
-        nn.BatchNorm1d(embedding_dim, affine=False),
-    )
 
 
 def _interpolation(forward: Any) -> dict[str, bool]:

@@ -1,9 +1,9 @@
 """Captions in few rows: what several begin with stands once a row, and no padding stands between them.
 
-In a causal language model the hidden states of a beginning do not depend on what follows. All of CLEFT's captions start
-with "this is a chest x ray of a patient with", and many go on alike: sorted, they are a tree of tokens. A row holds such
-a tree, in which a mask shows each token the path that leads to it and nothing else. Loss and gradients are those of one
-padded row a caption; the cost is that of the tokens that differ.
+In a causal language model the hidden states of a beginning do not depend on what follows. All of CLEFT's captions
+start with "this is a chest x ray of a patient with", and many go on alike: sorted, they are a tree of tokens. A row
+holds such a tree, in which a mask shows each token the path that leads to it and nothing else. Loss and gradients are
+those of one padded row a caption; the cost is that of the tokens that differ.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ def pack(token: torch.Tensor, length: torch.Tensor, row_tokens: int) -> PackedCa
     order, shared = _sort(tokens, lengths)
     rows: list[_Row] = []
     place = np.empty((len(tokens), 2), dtype=np.int64)
-    for caption, known in zip(order, shared, strict=True):
-        if not rows or rows[-1].width + lengths[caption] + 1 - known > row_tokens:
+    for caption, common in zip(order, shared, strict=True):
+        full = not rows or rows[-1].width + lengths[caption] + 1 - common > row_tokens
+        if full:
             rows.append(_Row())
-            known = 0
+        known = 0 if full else common
         place[caption] = len(rows) - 1, rows[-1].add(caption * tokens.shape[1], known, lengths[caption])
     width = max(row.width for row in rows)
     source, position = np.zeros((2, len(rows), width), dtype=np.int64)

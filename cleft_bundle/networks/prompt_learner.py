@@ -57,7 +57,7 @@ class PromptLearner(nn.Module):
         tokens = batch["input_ids"][0, : int(batch["attention_mask"].sum())]
         if not len(tokens):
             raise BundleError("prompt words: expected at least one word for the context to start from")
-        device = text_encoder.projection.weight.device
+        device = text_encoder.language_model.device
         with torch.no_grad():
             start = text_encoder.embed_tokens(tokens.repeat(-(-length // len(tokens)))[:length].to(device)).float()
         self.context = nn.Parameter(start.clone() if context == "shared" else start.expand(classes, -1, -1).clone())

@@ -13,8 +13,10 @@ from torch import nn
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks.backbones import describe_source, fingerprint, freeze, load_backbone
+from cleft_bundle.networks.frozen_products import speed_up_frozen_products
 from cleft_bundle.networks.packing import pack
 from cleft_bundle.networks.peft_methods import AdaLora, PeftMethod, Prefix, resolve_peft
+from cleft_bundle.networks.projection import Projection, build_projection
 
 Part = Literal["embeddings", "layer_norms"]
 
@@ -31,10 +33,12 @@ class TextEncoder(nn.Module):
         peft: how the model is adapted: ``lora``, ``dora``, ``ia3``, ``prefix``, ``adalora``, ``none`` or ``full`` with
             CLEFT's values, or an object of :mod:`cleft_bundle.networks.peft_methods` with others.
         unfreeze: further parts of the model that are trained: ``embeddings`` (of the tokens), ``layer_norms``.
+        projection: ``linear``, ``mlp`` or the width of an ``mlp``, see
+            :func:`cleft_bundle.networks.projection.build_projection`.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
-        share_prefix: run the captions' common beginning once, see :mod:`cleft_bundle.networks.packing`. It changes
-            the cost and nothing else; models that take no ``position_ids`` go without.
-        row_tokens: about how many tokens stand in a row then.
+        row_tokens: pack captions into rows of up to this many tokens, where what several begin with runs once, see
+            :mod:`cleft_bundle.networks.packing`. It changes the cost and nothing else. None gives each caption a
+            padded row of its own, as do models that take no ``position_ids``.
         seed: seed of random weights: those of the adapters, of the projection and of a backbone from a config.
         dtype: precision of the frozen weights, such as ``"bfloat16"``; adapters and projection stay in float32.
         quantize: ``"4bit"`` loads the model in 4 bits (NF4, bitsandbytes), which needs CUDA; None does not.
@@ -52,9 +56,9 @@ class TextEncoder(nn.Module):
         embedding_dim: int = 512,
         peft: str | PeftMethod = "lora",
         unfreeze: Sequence[Part] = (),
+        projection: Projection = "linear",
         gradient_checkpointing: bool = False,
-        share_prefix: bool = True,
-        row_tokens: int = 512,
+        row_tokens: int | None = 512,
         seed: int = 0,
         dtype: str = "float32",
         quantize: str | None = None,
@@ -72,14 +76,16 @@ class TextEncoder(nn.Module):
                 raise BundleError("prefix: its keys and values do not go with gradient_checkpointing; set that false")
             # non-reentrant: the reentrant form gives no gradient to adapters whose inputs are frozen
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        self._packs = share_prefix and "position_ids" in inspect.signature(model.forward).parameters
-        self.row_tokens = row_tokens
+        packs = "position_ids" in inspect.signature(model.forward).parameters
+        self.row_tokens = row_tokens if packs else None
         self.hidden_size = int(model.config.hidden_size)
+        self.embedding_dim = embedding_dim
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.backbone: Any = self.peft.apply(model)
-            self.projection = nn.Linear(self.hidden_size, embedding_dim)
+            self.projection = build_projection(projection, self.hidden_size, embedding_dim)
         _unfreeze(model, unfreeze)
+        speed_up_frozen_products(model)
         for parameter in self.backbone.parameters():
             if parameter.requires_grad and parameter.dtype.is_floating_point:
                 parameter.data = parameter.data.float()
@@ -137,9 +143,11 @@ class TextEncoder(nn.Module):
                 f"a context of {before} and captions of {input_ids.shape[1]} tokens, EOS included, are longer than "
                 f"the language model's window of {self.max_positions}"
             )
-        hidden = self._packed if self._packs else self._padded
-        feature = hidden(input_ids, attention_mask, length, context)
-        return F.normalize(self.projection(feature.to(self.projection.weight.dtype)), dim=-1)
+        if self.row_tokens is None:
+            feature = self._padded(input_ids, attention_mask, length, context)
+        else:
+            feature = self._packed(input_ids, length, context, self.row_tokens)
+        return F.normalize(self.projection(feature.to(next(self.projection.parameters()).dtype)), dim=-1)
 
     def _padded(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, length: torch.Tensor, context: torch.Tensor | None
@@ -154,18 +162,18 @@ class TextEncoder(nn.Module):
         return self.backbone(inputs_embeds=inputs, attention_mask=mask).last_hidden_state[rows, length + before]
 
     def _packed(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, length: torch.Tensor, context: torch.Tensor | None
+        self, input_ids: torch.Tensor, length: torch.Tensor, context: torch.Tensor | None, row_tokens: int
     ) -> torch.Tensor:
         """Features [N, H] of captions that share rows."""
         if context is None:
-            packed = pack(input_ids, length, self.row_tokens)
+            packed = pack(input_ids, length, row_tokens)
             inputs = {"input_ids": input_ids.reshape(-1)[packed.source]}
         else:
             # a context is a run of tokens below zero: one number for all captions, or one a caption
             before = context.shape[-2]
             number = torch.arange(len(input_ids) if context.ndim == 3 else 1, device=input_ids.device)
             stand_in = (-1 - number)[:, None].expand(len(input_ids), before)
-            packed = pack(torch.cat([stand_in, input_ids], dim=1), length + before, self.row_tokens)
+            packed = pack(torch.cat([stand_in, input_ids], dim=1), length + before, row_tokens)
             spread = context.expand(len(input_ids), -1, -1).to(self.dtype)
             embedded = torch.cat([spread, self.embed_tokens(input_ids)], dim=1)
             inputs = {"inputs_embeds": embedded.reshape(-1, embedded.shape[-1])[packed.source]}

@@ -247,10 +247,10 @@ def test_a_language_model_with_head_and_masks(state, write):
     torch.testing.assert_close(embed(imported.network, torch.zeros(2, 3, 42, 42))[1], text_reference(state, gpt2))
 
 
-def mlp_keys(hidden):
+def mlp_keys(tower, features, hidden):
     mlp = randomised(
         torch.nn.Sequential(
-            torch.nn.Linear(WIDTH, hidden),
+            torch.nn.Linear(features, hidden),
             torch.nn.BatchNorm1d(hidden),
             torch.nn.ReLU(),
             torch.nn.Linear(hidden, DIM),
@@ -259,26 +259,34 @@ def mlp_keys(hidden):
     )
     for index in (1, 4):
         mlp[index].running_var.abs_().add_(0.1)
-    return mlp, prefixed("img_encoder_q.global_embed.head.", mlp)
+    return mlp, prefixed(f"{tower}.global_embed.head.", mlp)
 
 
 def with_head(state, head):
-    return {key: tensor for key, tensor in state.items() if "img_encoder_q.global_embed" not in key} | head
+    towers = {key.split(".")[0] for key in head}
+    kept = {k: t for k, t in state.items() if not any(k.startswith(f"{tower}.global_embed") for tower in towers)}
+    return kept | head
 
 
-def test_a_head_of_two_layers(state, vit, write):
-    mlp, keys = mlp_keys(2048)
+@pytest.mark.parametrize("hidden", [2048, 20])
+def test_a_head_of_two_layers(state, vit, write, hidden):
+    mlp, keys = mlp_keys("img_encoder_q", WIDTH, hidden)
     imported = import_official(write(with_head(state, keys)))
     image = torch.randn(2, 3, 42, 42)
     with torch.no_grad():
         expected = F.normalize(mlp(vit(image).last_hidden_state[:, 0]), dim=1)
     torch.testing.assert_close(embed(imported.network, image)[0], expected)
-    assert imported.settings["network_def#image_encoder#projection"] == "mlp"
+    assert imported.settings["network_def#image_encoder#projection"] == hidden
 
 
-def test_a_head_of_another_width_is_refused(state, write):
-    with pytest.raises(BundleError, match="head is 20 wide inside, this bundle's mlp is 2048"):
-        import_official(write(with_head(state, mlp_keys(20)[1])))
+def test_a_text_head_of_two_layers(state, gpt2, write):
+    mlp, keys = mlp_keys("text_encoder_q", LLM_WIDTH, 20)
+    imported = import_official(write(with_head(state, keys)))
+    with torch.no_grad():
+        hidden = gpt2(input_ids=IDS, attention_mask=MASK).last_hidden_state[[0, 1], MASK.sum(dim=1)]
+        expected = F.normalize(mlp(hidden), dim=1)
+    torch.testing.assert_close(embed(imported.network, torch.randn(2, 3, 42, 42))[1], expected)
+    assert imported.settings["embedding_dim"] == DIM
 
 
 def prompt_tuned(state, prompt):
@@ -326,7 +334,7 @@ def test_the_llama_family(state, write):
 def test_every_leftover_key_is_named(state, write):
     extra = {
         "img_encoder_q.model.blocks.0.unknown": torch.ones(1),
-        "text_encoder_q.global_embed.head.0.weight": torch.ones(1),
+        "text_encoder_q.global_embed.tail.weight": torch.ones(1),
         f"{LEVELS}h.0.attn.c_attn.ia3_l.default": torch.ones(1),
     }
     for keys in (list(extra)[:2], list(extra)[2:]):
@@ -404,9 +412,7 @@ def from_overlay(values):
     """The network that configs/train.json builds with the overlay, by the same arguments."""
     peft_values = {key: value for key, value in values["peft"].items() if key != "_target_"}
     width = values["embedding_dim"]
-    image = ImageEncoder(
-        values["image_backbone"], width, values["pooling"], values["network_def#image_encoder#projection"]
-    )
+    image = ImageEncoder(values["image_backbone"], width, values["pooling"])
     text = TextEncoder(
         values["text_backbone"],
         width,

@@ -63,3 +63,59 @@ def test_wrong_use_is_refused_in_one_line(arguments, message):
     with pytest.raises(BundleError, match=message) as caught:
         ImageEncoder(**arguments)
     assert "\n" not in str(caught.value)
+
+
+def test_a_projection_of_two_layers_of_either_width(images):
+    for kind, width in (("mlp", 2048), (6, 6)):
+        encoder = ImageEncoder(TINY_VIT, embedding_dim=8, projection=kind)
+        assert encoder.projection[0].out_features == width
+        torch.testing.assert_close(encoder(images).norm(dim=1), torch.ones(4))
+    with pytest.raises(BundleError, match="projection: expected linear, mlp or the width"):
+        ImageEncoder(TINY_VIT, projection="deep")
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2])
+def test_the_first_blocks_can_be_frozen(blocks):
+    encoder = ImageEncoder(TINY_VIT, frozen_blocks=blocks)
+    trained = {name for name, p in encoder.backbone.named_parameters() if p.requires_grad}
+    depths = encoder.depths()
+    assert trained == {name for name, depth in depths.items() if not blocks or depth > blocks}
+    assert {depths["embeddings.cls_token"], depths["encoder.layer.0.norm1.weight"]} == {0, 1}
+    assert depths["layernorm.weight"] == len(encoder.blocks) + 1
+    assert (encoder.fingerprint is None) == (blocks == 0)
+
+
+def test_more_frozen_blocks_than_there_are_are_refused():
+    with pytest.raises(BundleError, match="frozen_blocks: expected 0 to 2, got 3"):
+        ImageEncoder(TINY_VIT, frozen_blocks=3)
+
+
+@pytest.mark.parametrize("side", [14, 42, 70])
+def test_image_sides_other_than_the_one_pre_trained_on(side):
+    image = torch.randn(2, 3, side, side + 14)
+    assert ImageEncoder(TINY_VIT, embedding_dim=8)(image).shape == (2, 8)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        {"model_type": "vit", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28},
+        {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+    ],
+    ids=["vit", "dinov2_without_registers"],
+)
+def test_other_vision_transformers(backbone):
+    values = backbone | {"patch_size": 14, "intermediate_size": 32}
+    for pooling in ("cls", "mean_patches"):
+        assert ImageEncoder(values, embedding_dim=8, pooling=pooling)(torch.randn(2, 3, 56, 56)).shape == (2, 8)
+
+
+def test_gradient_checkpointing_changes_no_gradient(images):
+    gradients = []
+    for checkpointing in (False, True):
+        encoder = ImageEncoder(TINY_VIT, embedding_dim=8, gradient_checkpointing=checkpointing).train()
+        encoder(images).square().cumsum(dim=1).sum().backward()
+        gradients.append({name: p.grad for name, p in encoder.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], msg=name)

@@ -79,7 +79,7 @@ METHODS = [Lora(r=2), Dora(r=2), Ia3(), Prefix(3), AdaLora(init_r=3, target_r=2)
 
 def gradients(encoder, batch, context=None):
     """Embeddings of a batch, and the gradients of every trained parameter under a fixed loss."""
-    weights = torch.randn(encoder.projection.out_features, generator=torch.Generator().manual_seed(0))
+    weights = torch.randn(encoder.embedding_dim, generator=torch.Generator().manual_seed(0))
     for name, parameter in encoder.named_parameters():
         if "lora_B" in name or "lora_E" in name:  # start at zero, which would make other gradients vanish
             torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
@@ -94,7 +94,7 @@ def gradients(encoder, batch, context=None):
 def test_sharing_the_common_beginning_changes_nothing(backbone, method, context, tokenize):
     batch = tokenize(["this is a chest x ray of a patient with edema", "this is a chest", "this is a chest x ray"])
     before = None if context is None else torch.randn(context, generator=torch.Generator().manual_seed(0))
-    plain = TextEncoder(backbone, embedding_dim=8, peft=method, share_prefix=False).eval()
+    plain = TextEncoder(backbone, embedding_dim=8, peft=method, row_tokens=None).eval()
     packed = TextEncoder(backbone, embedding_dim=8, peft=method, row_tokens=14).eval()
     (a, grads_a), (b, grads_b) = gradients(plain, batch, before), gradients(packed, batch, before)
     torch.testing.assert_close(a, b, atol=1e-5, rtol=0)

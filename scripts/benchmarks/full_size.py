@@ -1,0 +1,112 @@
+"""That the paper's own model trains on a small machine: two steps of it, with random weights that need no download."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from cleft_bundle.data import CaptionCollate
+from cleft_bundle.errors import BundleError
+from cleft_bundle.networks import CLEFT
+from cleft_bundle.networks.backbones import count_parameters, fingerprint
+
+CONFIGS = tuple(
+    str(Path(__file__).resolve().parents[2] / "configs" / name)
+    for name in ("train.json", "net_cleft.json", "net_cleft_random.json")
+)
+GIGABYTE = 2**20  # ru_maxrss is in kibibytes on Linux
+
+
+def full_size(
+    config_file: str | Sequence[str] = CONFIGS,
+    steps: int = 2,
+    batch_size: int = 4,
+    tokens: int = 20,
+    learning_rate: float = 4e-5,
+    seed: int = 0,
+) -> None:
+    """Take optimizer steps of a config's network on random images and captions, and say what they cost.
+
+    Args:
+        config_file: a training config, or a list of one and its overlays.
+        steps: number of optimizer steps.
+        batch_size: number of images, each with a caption of its own.
+        tokens: length of each caption in tokens, its closing EOS not counted.
+        learning_rate: constant, for there are too few steps to warm up.
+        seed: of images and captions.
+
+    Raises:
+        BundleError: where a gradient is zero or not finite, or a frozen weight has changed.
+    """
+    config = ConfigParser()
+    config.read_config([config_file] if isinstance(config_file, str) else list(config_file))
+    config.update({"learning_rate": learning_rate, "backbone_learning_rate": learning_rate})
+    network: CLEFT = config.get_parsed_content("network")
+    counts = count_parameters(network)
+    print(f"{counts['total_parameters']:,} parameters, {counts['trainable_parameters']:,} trained; {_peak()}")
+    frozen = _frozen(network)
+    optimizer, loss_of = config.get_parsed_content("optimizer"), config.get_parsed_content("loss")
+    network.train()
+    for step in range(steps):
+        batch = _batch(config, batch_size, tokens, seed + step)
+        text = {key: batch[key] for key in ("input_ids", "attention_mask", "caption_index")}
+        start = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(network(batch["image"], **text), batch["caption_id"])
+        loss.backward()
+        largest = _gradients(network, step)
+        optimizer.step()
+        print(f"step {step + 1}: loss {float(loss):.4f}, {time.perf_counter() - start:.1f} s; {_peak()}")
+        print("  largest gradient of " + ", ".join(f"{part}: {value:.1e}" for part, value in largest.items()))
+        sys.stdout.flush()
+    if _frozen(network) != frozen:
+        raise BundleError("a frozen weight has changed")
+    print("the frozen weights are unchanged")
+
+
+def _batch(config: ConfigParser, batch_size: int, tokens: int, seed: int) -> dict[str, Any]:
+    """Random images with captions of random words, collated as in training."""
+    random = torch.Generator().manual_seed(seed)
+    side = int(config.get_parsed_content("image_size"))
+    tokenizer = config.get_parsed_content("tokenizer")
+    words = [text for text in map(tokenizer.decode, range(len(tokenizer))) if len(tokenizer(text)["input_ids"]) == 1]
+    items = []
+    for number in range(batch_size):
+        caption = ""
+        while len(tokenizer(caption)["input_ids"]) < tokens:
+            caption += words[int(torch.randint(len(words), (1,), generator=random))]
+        image = torch.randn(3, side, side, generator=random)
+        items.append({"image": image, "caption": caption, "label": [0.0], "name": str(number)})
+    return CaptionCollate(config.get_parsed_content("tokenize"))(items)
+
+
+def _gradients(network: CLEFT, step: int) -> dict[str, float]:
+    """The largest gradient of each trained part.
+
+    ``lora_A`` has none before ``lora_B``, which starts at zero, has moved.
+    """
+    largest: dict[str, float] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad or "mask_token" in name:  # DINOv2's mask token is for its own pre-training
+            continue
+        value = 0.0 if parameter.grad is None else float(parameter.grad.abs().max())
+        if not 0 < value < float("inf") and not (step == 0 and "lora_A" in name):
+            raise BundleError(f"{name}: the gradient of step {step + 1} is {value}")
+        part = "adapters" if "lora_" in name else ".".join(name.split(".")[:2])
+        largest[part] = max(largest.get(part, 0.0), value)
+    return largest
+
+
+def _frozen(network: CLEFT) -> str:
+    return fingerprint((name, p) for name, p in network.named_parameters() if not p.requires_grad)
+
+
+def _peak() -> str:
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIGABYTE:.2f} GB peak resident memory"
