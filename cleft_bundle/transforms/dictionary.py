@@ -1,6 +1,7 @@
 """Dictionary versions of the transforms, named as MONAI names them: CropBreastd, also CropBreastD and CropBreastDict.
 
-Where one image decides for others, such as its mask, that is the one of `source_key`; without it, the first of `keys`.
+Where one image decides for others, such as its mask, that is the one of `source_key`; without it, the first of `keys`
+that the item has.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ from cleft_bundle.transforms.spatial import (
 Data = Mapping[Hashable, Any]
 
 
+def _source(transform: Any, d: dict[Hashable, Any]) -> Hashable | None:
+    """The key of the image that decides; None where an item may be without all of its images, and is."""
+    return next(iter(transform.key_iterator(d)), None) if transform.source_key is None else transform.source_key
+
+
 class ContentCropd(Cropd):
     """Crop several images to the box that one of them tells; the base of `CropBreastd` and `CropCollimationd`."""
 
@@ -57,7 +63,7 @@ class ContentCropd(Cropd):
         lazy: bool = False,
     ) -> None:
         super().__init__(keys, cropper=cropper, allow_missing_keys=allow_missing_keys, lazy=lazy)
-        self.source_key = self.keys[0] if source_key is None else source_key
+        self.source_key = source_key
 
     @property
     def requires_current_data(self) -> bool:
@@ -67,7 +73,10 @@ class ContentCropd(Cropd):
     def __call__(self, data: Data, lazy: bool | None = None) -> dict[Hashable, torch.Tensor]:
         """Crop the images of an item."""
         d = dict(data)
-        slices = self.cropper.box(as_image(d[self.source_key]))
+        source = _source(self, d)
+        if source is None:
+            return d
+        slices = self.cropper.box(as_image(d[source]))
         for key in self.key_iterator(d):
             d[key] = self.cropper(d[key], slices=slices, lazy=self.lazy if lazy is None else lazy)
         return d
@@ -128,13 +137,16 @@ class OrientBreastd(MapTransform, InvertibleTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.source_key = self.keys[0] if source_key is None else source_key
+        self.source_key = source_key
         self.orient = OrientBreast(chest_wall, by)
 
     def __call__(self, data: Data) -> dict[Hashable, torch.Tensor]:
         """Mirror the images of an item, or none of them."""
         d = dict(data)
-        mirror = self.orient.is_mirrored(as_image(d[self.source_key]))
+        source = _source(self, d)
+        if source is None:
+            return d
+        mirror = self.orient.is_mirrored(as_image(d[source]))
         for key in self.key_iterator(d):
             d[key] = self.orient(d[key], mirror=mirror)
         return d
