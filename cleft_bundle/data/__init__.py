@@ -1,6 +1,7 @@
 """Images, label tables, captions, splits and batches."""
 
 from cleft_bundle.data import chexpert, embed, folder, phantoms
+from cleft_bundle.data.cache import RadiographCache, cached_dataset
 from cleft_bundle.data.captions import PromptSet, load_prompts, names_as_prompts
 from cleft_bundle.data.collate import CaptionCollate, CaptionTokenizer
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
@@ -15,8 +16,10 @@ __all__ = [
     "EpochDataset",
     "EpochSampler",
     "PromptSet",
+    "RadiographCache",
     "RadiographReader",
     "TolerantDataset",
+    "cached_dataset",
     "check_items",
     "chexpert",
     "collate_readable",

@@ -32,6 +32,13 @@ _TEXTS = (
     *("modality", "view", "laterality", "patient_orientation", "horizontal_flip", "photometric_interpretation"),
     *("manufacturer", "presentation_intent", "patient", "study"),
 )
+#: All that the metadata of an image may hold: nothing in it identifies a patient.
+METADATA = frozenset(
+    {
+        *(MetaKeys.AFFINE, MetaKeys.ORIGINAL_AFFINE, MetaKeys.SPATIAL_SHAPE, MetaKeys.ORIGINAL_CHANNEL_DIM),
+        *(MetaKeys.SPACE, "spacing", *_TEXTS),
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from cleft_bundle.checkpoints import load_classifier
+from cleft_bundle.data import RadiographReader
 from cleft_bundle.errors import BundleError
 from tests.configs.conftest import TINY
 from tests.conftest import ROOT
@@ -74,11 +75,30 @@ def test_tracking_can_be_switched_off_and_a_run_shorter_than_the_interval_still_
     assert (tmp_path / "models" / "model.pt").is_file()
 
 
+def test_a_second_run_trains_on_the_cache_of_the_first(run_config, chest_phantoms, tmp_path, monkeypatch):
+    states = []
+    cached = TINY | {"dataset_dir": chest_phantoms, "cache_dir": str(tmp_path / "cache"), "tracking_uri": ""}
+    for override in (TINY | {"dataset_dir": chest_phantoms, "tracking_uri": ""}, cached, cached):
+        if len(states) == 2:
+            monkeypatch.setattr(RadiographReader, "get_data", lambda *_: pytest.fail("an image was read again"))
+        workflow = run_config(["train.json"], "training", **override)
+        assert workflow.check_properties() == []
+        states.append(torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)["weights"])
+    for state in states[1:]:
+        assert all(torch.equal(states[0][name], state[name]) for name in state)
+
+
 def test_train_on_breast_phantoms(run_config, breast_phantoms, tmp_path):
     run_config(["train.json", "data_phantom_breast.json"], "training", dataset_dir=breast_phantoms, **TINY)
     classifier = load_classifier(tmp_path / "models" / "model.pt")
     assert len(classifier.class_names) == 4
     assert classifier.task == "multiclass"
+
+
+def test_the_sigmoid_loss_learns_its_bias(run_config, chest_phantoms, tmp_path):
+    run_config(["train.json", "loss_sigmoid.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+    weights = torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)["weights"]
+    assert weights["logit_bias"] != -10.0
 
 
 def test_two_runs_are_equal_bit_for_bit(run_config, chest_phantoms, tmp_path):
@@ -97,6 +117,9 @@ def test_two_runs_are_equal_bit_for_bit(run_config, chest_phantoms, tmp_path):
         ({"text_backbone": "./none/x"}, "text_backbone: the folder './none/x' does not exist"),
         ({"tokenizer_source": "/weights/none"}, "tokenizer: the folder '/weights/none' does not exist"),
         ({"positives": "all"}, "positives: expected one of caption, index"),
+        ({"batch_size": 1}, "batch_size: a contrastive loss needs at least two images a batch"),
+        ({"peft": "qlora"}, "peft: expected one of lora"),
+        ({"peft#target_modules": ["q_proj"]}, "lora: target_modules q_proj match no layer; the linear layers are"),
         ({"prompt_file": "/none.json"}, "/none.json"),
     ],
 )

@@ -1,0 +1,219 @@
+"""Images after their deterministic transforms, kept in files: read and resized once, then loaded in a moment.
+
+A cached image is found by a name that covers all that it depends on: the file, the transforms' parameters and the
+versions of this package and of MONAI. Whatever changes, the name changes with it, so nothing stale is ever read;
+a folder of caches may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from monai.data import CacheDataset, Dataset, MetaTensor, PersistentDataset
+from monai.transforms import RandomizableTrait, Transform
+
+import cleft_bundle
+from cleft_bundle.data.pseudonyms import keyed_digest
+from cleft_bundle.data.radiograph_reader import METADATA
+from cleft_bundle.errors import BundleError
+
+_NAME_BYTES = 24
+
+
+def cached_dataset(
+    data: Sequence[dict[str, Any]],
+    transform: Any,
+    cache_dir: str | None = None,
+    cache_rate: float = 1.0,
+    num_workers: int = 1,
+    progress: bool = True,
+) -> Dataset:
+    """Keep images after their deterministic transforms: in memory, or in files where `cache_dir` is given.
+
+    Args:
+        data: items.
+        transform: a Compose; what comes before its first random transform is kept.
+        cache_dir: folder of `RadiographCache`; None keeps them in the memory of MONAI's CacheDataset.
+        cache_rate: share of the items kept in memory; with `cache_dir`, all are kept in files.
+        num_workers: threads that fill the memory.
+        progress: show a bar while they do.
+    """
+    if cache_dir is None:
+        return CacheDataset(data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress)
+    return RadiographCache(data, transform, cache_dir)
+
+
+class RadiographCache(PersistentDataset):
+    """MONAI's PersistentDataset for radiographs: safe names, safe content, safe to be killed and to be shared.
+
+    The deterministic transforms, those before the first random one, see `{key: path}` alone; captions, labels and all
+    else of an item bypass the cache, so that they may change at will and never lie in it. The cached image is a tensor
+    or a MetaTensor [C, H, W], its metadata the names of `radiograph_reader.METADATA` and what MONAI needs to invert the
+    transforms. The name of a cache file is a hash keyed by the salt of `pseudonyms`: it does not tell the image's path.
+
+    A file is written under a temporary name and then renamed: a killed process leaves no half-read cache behind, and of
+    two processes that write the same image the later one wins with the same content. A file that cannot be read (a
+    broken disk) is made anew.
+
+    Args:
+        data: items, each with the path of an image file at `key`.
+        transform: a Compose, or transforms in a sequence.
+        cache_dir: folder of the cache files; made where it does not exist. Sets, runs and processes may share it.
+        by_content: identify an image by a hash of its bytes instead of path, size and time of change: reads every file
+            in full each time, but recognises files that were copied or moved.
+        key: where an item holds the path.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Any,
+        cache_dir: str | Path,
+        by_content: bool = False,
+        key: str = "image",
+    ) -> None:
+        super().__init__(data, transform, cache_dir=Path(cache_dir).expanduser())
+        self.by_content = by_content
+        self.key = key
+        self.transform = self.transform.flatten()
+        first_random = self.transform.get_index_of_first(  # as PersistentDataset has it
+            lambda step: isinstance(step, RandomizableTrait) or not isinstance(step, Transform)
+        )
+        kept = settings(self.transform.transforms[:first_random])
+        self.made_by = "\0".join([cleft_bundle.__version__, monai.__version__, key, kept])
+
+    def set_data(self, data: Sequence[dict[str, Any]]) -> None:
+        """Change the items; what is cached stays, because a name never stands for anything else."""
+        self.data = data
+
+    def _cachecheck(self, item_transformed: dict[str, Any]) -> dict[str, Any]:
+        path = str(item_transformed[self.key])
+        file = self.cache_dir / f"{self._name(path)}.pt"
+        content = _load(file)
+        if content is None:
+            content = _pack(self._pre_transform({self.key: path})[self.key])
+            _save(content, file)
+        # also what was just made, so that the first epoch gets exactly what the second gets
+        return {**item_transformed, self.key: _unpack(content, path)}
+
+    def _name(self, path: str) -> str:
+        """Name of the image's cache file: of fixed length, and without anything that can be read."""
+        if self.by_content:
+            with open(path, "rb") as image:
+                identity = hashlib.file_digest(image, "blake2b").hexdigest()
+        elif os.path.isfile(path):
+            status = os.stat(path)
+            identity = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
+        else:
+            identity = path  # the reader will say what is wrong with it
+        return keyed_digest(f"{self.made_by}\0{identity}", _NAME_BYTES)
+
+
+def settings(steps: Sequence[Any]) -> str:
+    """Describe transforms by their classes and attributes, all the way down: equal settings give equal JSON.
+
+    Functions are described by their code and what they close over.
+
+    Raises:
+        BundleError: if an attribute cannot be described, so that a change of it would not be noticed.
+    """
+    try:
+        return json.dumps(steps, default=_describe, sort_keys=True)
+    except (TypeError, ValueError) as e:
+        names = ", ".join(type(step).__name__ for step in steps)
+        raise BundleError(f"cache_dir: the settings of {names} cannot be told: {e}") from e
+
+
+def _describe(value: Any) -> Any:
+    """What stands in JSON for an object that JSON does not know."""
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    state: Any
+    if isinstance(value, FunctionType):
+        closure = [cell.cell_contents for cell in value.__closure__ or ()]
+        state = [value.__module__, value.__qualname__, value.__code__, value.__defaults__, closure]
+    elif isinstance(value, CodeType):
+        state = [value.co_code.hex(), value.co_names, value.co_consts]
+    elif isinstance(value, MethodType):
+        state = [value.__func__, value.__self__]
+    elif isinstance(value, partial):
+        state = [value.func, value.args, value.keywords]
+    elif isinstance(value, (np.ndarray, np.generic, torch.Tensor)):
+        array = np.asarray(value)
+        state = [str(array.dtype), array.shape, hashlib.blake2b(array.tobytes()).hexdigest()]
+    elif isinstance(value, (set, frozenset)):
+        state = sorted(map(str, value))
+    elif hasattr(value, "__dict__"):
+        state = vars(value)
+    else:  # of a compiled class: a dtype, a device, ...; an address in memory says nothing
+        state = str(value).partition(" at 0x")[0]
+    return [type(value), state]
+
+
+def _pack(image: torch.Tensor) -> dict[str, Any]:
+    """What of an image is kept: values, safe metadata, and how to invert what was done to it."""
+    if not isinstance(image, MetaTensor):
+        return {"image": image.contiguous()}
+    meta = {str(name): value for name, value in image.meta.items() if name in METADATA}
+    arrays = {name: torch.as_tensor(value) for name, value in meta.items() if isinstance(value, np.ndarray)}
+    return {
+        "image": image.as_tensor().contiguous(),
+        "meta": {name: _plain(value) for name, value in meta.items() if name not in arrays},
+        "arrays": arrays,
+        "applied_operations": _plain(image.applied_operations),
+    }
+
+
+def _unpack(content: dict[str, Any], path: str) -> torch.Tensor:
+    """Make the image again from what `_pack` kept and from its path."""
+    if "meta" not in content:
+        return content["image"]
+    arrays = {name: value.numpy() for name, value in content["arrays"].items()}
+    meta = {**content["meta"], **arrays, "filename_or_obj": path}
+    return MetaTensor(content["image"], meta=meta, applied_operations=content["applied_operations"])
+
+
+def _plain(value: Any) -> Any:
+    """Turn what `torch.load(weights_only=True)` refuses (NumPy's types, MONAI's names) into Python's and torch's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, np.ndarray):
+        return torch.as_tensor(value)
+    if isinstance(value, dict):
+        return {_plain(k): _plain(v) for k, v in value.items()}
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+
+
+def _load(file: Path) -> dict[str, Any] | None:
+    """Load a cache file; None where there is none, or none that can be read."""
+    try:
+        return torch.load(file, weights_only=True)
+    except Exception:  # an unpickler raises anything at all over a broken file
+        return None
+
+
+def _save(content: dict[str, Any], file: Path) -> None:
+    """Write a cache file at once: under a temporary name beside it, which is then renamed."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".writing.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            torch.save(content, stream)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except BaseException:
+        os.unlink(temporary)
+        raise
