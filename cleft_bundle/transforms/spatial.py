@@ -21,7 +21,7 @@ from cleft_bundle.transforms.checks import about, as_image, extremes, require_fr
 from cleft_bundle.transforms.sides import opposite
 from cleft_bundle.transforms.tissue import find_tissue
 
-_SAMPLES = 512  # pixels of a row or column that are looked at
+_SAMPLES = 128  # pixels of a row or column that are looked at
 _SIDES = ("left", "right")
 
 
@@ -87,19 +87,20 @@ class CropCollimation(ContentCrop):
     def box(self, img: torch.Tensor) -> tuple[slice, slice]:
         """Rows and columns within the shutters."""
         with about(img):
-            grey = img.to(torch.float32).mean(0).numpy(force=True)
-            low, high = extremes(grey)
-            box, before = (slice(0, grey.shape[0]), slice(0, grey.shape[1])), None
-            while box != before:
-                before = box
-                box = (_varied(grey[box], box[0].start, self.tolerance * (high - low)), box[1])
-                box = (box[0], _varied(grey[box].T, box[1].start, self.tolerance * (high - low)))
-            return box
+            pixels = img.to(torch.float32).numpy(force=True)
+            low, high = extremes(pixels)
+            limit = self.tolerance * (high - low)
+            rows, columns, before = slice(0, pixels.shape[1]), slice(0, pixels.shape[2]), None
+            while (rows, columns) != before:
+                before = rows, columns
+                rows = _varied(pixels[:, rows, columns], rows.start, limit)
+                columns = _varied(pixels[:, rows, columns].swapaxes(1, 2), columns.start, limit)
+            return rows, columns
 
 
-def _varied(grey: np.ndarray, start: int, limit: float) -> slice:
+def _varied(pixels: np.ndarray, start: int, limit: float) -> slice:
     """The rows of an image between those at its two ends that vary by no more than `limit`; the first is `start`."""
-    sample = grey[:, :: max(1, grey.shape[1] // _SAMPLES)]
+    sample = pixels[:, :, :: max(1, pixels.shape[2] // _SAMPLES)].mean(0)
     low, high = np.quantile(sample, ((0.0, 0.05, 0.1), (0.9, 0.95, 1.0)), axis=1)
     kept = np.flatnonzero((high - low).min(0) > limit)
     if not len(kept):
