@@ -24,7 +24,7 @@ from monai.transforms import (
 )
 from monai.utils import TraceKeys
 
-from cleft_bundle.transforms.checks import as_image
+from cleft_bundle.transforms.checks import as_image, require_fraction
 from cleft_bundle.transforms.intensity import (
     GreyToRGB,
     NormalizeForBackbone,
@@ -39,7 +39,6 @@ from cleft_bundle.transforms.spatial import (
     CropCollimation,
     OrientBreast,
     PadToSquare,
-    RandBreastFlip,
     mark_mirrored,
 )
 
@@ -183,8 +182,7 @@ class RandBreastFlipd(RandFlipd):
         allow_missing_keys: bool = False,
         lazy: bool = False,
     ) -> None:
-        flip = RandBreastFlip(prob, lazy)  # checks the arguments
-        super().__init__(keys, flip.prob, spatial_axis=1, allow_missing_keys=allow_missing_keys, lazy=lazy)
+        super().__init__(keys, require_fraction("prob", prob), 1, allow_missing_keys, lazy)
         self.laterality_key = laterality_key
         self.caption_key = caption_key
 

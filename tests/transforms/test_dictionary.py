@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from monai.transforms import Compose, Resized
 
 from cleft_bundle import transforms
 from cleft_bundle.transforms import (
+    CropBreast,
     CropBreastd,
     CropCollimationd,
     GreyToRGBd,
@@ -111,6 +112,29 @@ def test_compose_seeds_the_random_ones(chest):
         Compose([RandWindowd("image", prob=1.0)]).set_random_state(3)({"image": chest[None]})["image"] for _ in range(2)
     )
     torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_maps_of_a_batch_come_back_each_to_its_image(workers, draw_mammogram):
+    items = [{"image": draw_mammogram(chest_wall=side, top_edge=side == "left").tensor} for side in ("right", "left")]
+    resize = Resized("image", (64, 64), mode="area")
+    chain = Compose([CropBreastd("image"), OrientBreastd("image"), PadToSquared("image"), resize])
+    (batch,) = DataLoader(Dataset(items, chain), batch_size=2, num_workers=workers)
+    backs = [chain.inverse({"image": image})["image"] for image in decollate_batch(batch["image"])]
+    for back, item in zip(backs, items, strict=True):
+        assert back.shape == item["image"].shape
+        assert np.corrcoef(back.flatten(), item["image"].flatten())[0, 1] > 0.9
+
+
+def test_the_affine_follows_the_pixels_and_comes_back(draw_mammogram):
+    affine = np.diag([0.1, 0.2, 1.0, 1.0])
+    image = MetaTensor(draw_mammogram(chest_wall="right").tensor, affine=affine)
+    chain = Compose([CropBreastd("image"), OrientBreastd("image")])
+    out = chain({"image": image})["image"]
+    rows, columns = CropBreast().box(image)
+    corner = out.affine.numpy() @ [0, 0, 0, 1]  # the first pixel is what was the last of its row
+    np.testing.assert_allclose(corner[:2], [rows.start * 0.1, (columns.stop - 1) * 0.2], rtol=1e-6)
+    np.testing.assert_allclose(chain.inverse({"image": out})["image"].affine, affine, atol=1e-9)
 
 
 def test_lazy_pipelines_give_what_others_give(draw_mammogram):
