@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -123,6 +123,13 @@ def config_files() -> list[str]:
     if "--config_file" in arguments[:-1]:
         return re.findall(r"[^\s'\"\[\],]+", arguments[arguments.index("--config_file") + 1])
     return []
+
+
+def command(run_id: str, files: Sequence[str], *options: str) -> str:
+    """The line by which a shell runs config files."""
+    names = ",".join(f"'{file}'" for file in files)
+    config_file = f'"[{names}]"' if len(files) > 1 else files[0]
+    return " ".join(["python -m monai.bundle run", run_id, "--config_file", config_file, *options])
 
 
 def _running_workflow() -> ConfigWorkflow | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import fire
 
 from cleft_bundle.checkpoints import TrainedState, official, save
+from cleft_bundle.config import command
 from cleft_bundle.errors import BundleError
 
 
@@ -44,6 +45,9 @@ def main(file: str, out: str = "models/cleft.pt", text_backbone: str | None = No
     print(f"wrote {path} and {net}; the language model is {backbone}")
     if imported.settings["tokenizer_source"] == "@text_backbone":
         print(f"the file holds no tokenizer: put that of the language model into {backbone}, or pass tokenizer_source")
+    tuned = ["configs/prompt_tuning.json"] if imported.network.prompt is not None else []
+    overlays = ["configs/train.json", *tuned, str(net), "configs/evaluate.json"]
+    print(f"evaluate it: {command('evaluating', overlays, '--checkpoint', str(path))}")
 
 
 def _print_report(imported: official.OfficialImport, verbose: bool) -> None:

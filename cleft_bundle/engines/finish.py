@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.checkpoints import TrainedState, load_trained, save
-from cleft_bundle.config import config_files
+from cleft_bundle.config import command, config_files
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.handlers import RunTracker
 from cleft_bundle.inferers import ZeroShotInferer
@@ -66,15 +65,15 @@ def finish_training(
     tracker.finish([*pictures, model_path], metrics)
     configs = config_files() or ["configs/train.json"]
     overlays = [configs[0], str(Path(configs[0]).parent / "evaluate.json"), *configs[1:]]
+    inference = str(Path(configs[0]).parent / "inference.json")
     lines = [
         f"training is done; epoch {evaluator.state.best_metric_epoch} was the best on the validation patients:",
         *_metric_lines(metrics),
         f"  trained weights        {cleft_path}",
         f"  classifier             {model_path}",
         *_output_lines(pictures, tracker),
-        f"evaluate again:  python -m monai.bundle run evaluating --config_file {shlex.quote(str(overlays))}",
-        "score a folder:  python -m monai.bundle run --config_file "
-        f"{shlex.quote(str(Path(configs[0]).parent / 'inference.json'))} --dataset_dir FOLDER",
+        f"evaluate again:  {command('evaluating', overlays)}",
+        f"score a folder:  {command('run', [inference], '--dataset_dir', 'FOLDER')}",
     ]
     logger.info("\n".join(lines))
     return metrics

@@ -22,6 +22,8 @@ CONFIGS = tuple(
     for name in ("train.json", "net_cleft.json", "net_cleft_random.json")
 )
 GIGABYTE = 2**20  # ru_maxrss is in kibibytes on Linux
+# DINOv2's mask token is for its own pre-training, and CLEFT pools before the final norm
+UNUSED = ("embeddings.mask_token", "backbone.layernorm.")
 
 
 def full_size(
@@ -94,7 +96,7 @@ def _gradients(network: CLEFT, step: int) -> dict[str, float]:
     """
     largest: dict[str, float] = {}
     for name, parameter in network.named_parameters():
-        if not parameter.requires_grad or "mask_token" in name:  # DINOv2's mask token is for its own pre-training
+        if not parameter.requires_grad or any(part in name for part in UNUSED):
             continue
         value = 0.0 if parameter.grad is None else float(parameter.grad.abs().max())
         if not 0 < value < float("inf") and not (step == 0 and "lora_A" in name):

@@ -1,5 +1,6 @@
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from cleft_bundle.checkpoints.official import (
     is_biomedlm,
     save_language_model,
 )
+from cleft_bundle.data import phantoms
 from cleft_bundle.errors import BundleError
 from cleft_bundle.losses import ContrastiveLoss
 from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, PromptLearner, TextEncoder
@@ -81,11 +83,9 @@ def make_vit(kind="dinov2_with_registers", **values):
     return randomised(AutoModel.from_config(AutoConfig.for_model(kind, **VIT | registers | values)))
 
 
-def make_gpt2(kind=GPT2Model, r=RANK, layers=2):
-    config = GPT2Config(
-        **{"vocab_size": 50, "n_positions": 32, "n_embd": LLM_WIDTH, "n_layer": layers, "n_head": 3},
-        **{"bos_token_id": None, "eos_token_id": None},
-    )
+def make_gpt2(kind=GPT2Model, r=RANK, layers=2, **values):
+    sizes = {"vocab_size": 50, "n_positions": 32, "n_embd": LLM_WIDTH, "n_layer": layers, "n_head": 3}
+    config = GPT2Config(**sizes | values, bos_token_id=None, eos_token_id=None)
     lora = peft.LoraConfig(r=r, lora_alpha=12, target_modules=["c_attn"], fan_in_fan_out=True)
     return randomised(peft.get_peft_model(kind(config), lora))
 
@@ -457,6 +457,23 @@ def test_the_overlay_goes_onto_the_training_config(root, state, write, tmp_path)
     image = torch.randn(2, 3, 42, 42)
     for a, b in zip(embed(network, image), embed(import_official(arguments[0]).network, image), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuned", [False, True])
+def test_the_command_that_the_script_prints_evaluates_the_checkpoint(tuned, root, state, write, tmp_path):
+    """With the tokenizer of the embedded default and a language model of its vocabulary."""
+    state |= prefixed("text_encoder_q.model.", make_gpt2(vocab_size=768, n_positions=64))
+    out, data = tmp_path / "models" / "cleft.pt", phantoms.chest(str(tmp_path / "data"), patients=40, seed=0)
+    done = run_script(root, write(prompt_tuned(state, torch.randn(30, LLM_WIDTH)) if tuned else state), "--out", out)
+    line = done.stdout.splitlines()[-1].removeprefix("evaluate it: ")
+    values = {"dataset_dir": data, "tracking_uri": "", "output_dir": tmp_path / "eval", "models_dir": tmp_path}
+    values |= {"tokenizer_source": root / "configs" / "tokenizer_tiny", "image_size": 56, "num_workers": 0}
+    options = [part for key, value in values.items() for part in (f"--{key}", str(value))]
+    command = [sys.executable, *shlex.split(line)[1:], *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=root)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "zero shot auroc" in done.stdout + done.stderr
 
 
 @pytest.mark.slow

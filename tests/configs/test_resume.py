@@ -38,13 +38,16 @@ def metrics(folder):
 
 
 @pytest.mark.parametrize(
-    "steps_before_kill", [4, 12]
-)  # within the first epoch of 6 steps, and at the end of the second
-def test_killed_and_resumed(steps_before_kill, tmp_path, chest_phantoms):
+    ("steps_before_kill", "peft"),
+    [(4, "lora"), (12, "lora"), (12, "adalora")],  # within the first epoch of 6 steps, and at the end of the second
+)
+def test_killed_and_resumed(steps_before_kill, peft, tmp_path, chest_phantoms):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run(command(whole, chest_phantoms), check=True, capture_output=True)
+    subprocess.run(command(whole, chest_phantoms, peft=peft), check=True, capture_output=True)
     checkpoint = broken / "models" / "checkpoints" / "training.pt"
-    process = subprocess.Popen(command(broken, chest_phantoms), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(broken, chest_phantoms, peft=peft), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wanted = steps_before_kill // 3 * 3
     while process.poll() is None:
         if checkpoint.is_file() and torch.load(checkpoint, weights_only=True)["iteration"] >= wanted:
@@ -52,9 +55,8 @@ def test_killed_and_resumed(steps_before_kill, tmp_path, chest_phantoms):
             break
         time.sleep(0.01)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
-    done = subprocess.run(
-        command(broken, chest_phantoms, "--resume", "true"), check=False, capture_output=True, text=True
-    )
+    resume = command(broken, chest_phantoms, "--resume", "true", peft=peft)
+    done = subprocess.run(resume, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "going on after step" in done.stdout + done.stderr
     first, second = weights(whole), weights(broken)

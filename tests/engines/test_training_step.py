@@ -1,4 +1,6 @@
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from cleft_bundle.engines import PrepareImageText, TrainingStep
 from cleft_bundle.errors import BundleError
 from cleft_bundle.losses import ContrastiveLoss
 from cleft_bundle.networks import Lora
+from tests.conftest import ROOT
 
 
 def batch(tokenize, size=12):
@@ -54,13 +57,25 @@ def test_a_step_equals_that_of_monai(make_network, tokenize):
     assert_equal_weights(ours, monais, 1e-7)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 5, 100])
-def test_chunks_give_the_gradient_of_the_whole_batch(chunk_size, make_network, tokenize):
+@pytest.mark.parametrize(("size", "chunk_size"), [(12, 1), (12, 5), (12, 100), (256, 16)])
+def test_chunks_give_the_gradient_of_the_whole_batch(size, chunk_size, make_network, tokenize):
     network = make_network(peft=Lora(r=2, dropout=0.0))
-    whole, engine = trained(network, [batch(tokenize)], TrainingStep())
-    chunked, other = trained(network, [batch(tokenize)], TrainingStep(chunk_size=chunk_size))
+    whole, engine = trained(network, [batch(tokenize, size)], TrainingStep())
+    chunked, other = trained(network, [batch(tokenize, size)], TrainingStep(chunk_size=chunk_size))
     assert_equal_weights(whole, chunked, 1e-6)
     assert float(engine.state.output["loss"]) == pytest.approx(float(other.state.output["loss"]), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_batch_of_256_in_chunks_of_16_needs_about_the_memory_of_16():
+    def growth(*arguments):
+        command = [sys.executable, "-m", "tests.engines.chunk_memory", *map(str, arguments)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+        return float(done.stdout)
+
+    sixteen, chunked, whole = growth(16), growth(256, 16), growth(256)
+    assert whole > 4 * sixteen, "the test is too small to tell"
+    assert chunked < 1.5 * sixteen, f"{chunked:.0f} MB in chunks, {sixteen:.0f} MB for 16, {whole:.0f} MB for 256"
 
 
 def test_both_passes_of_a_chunk_drop_the_same(make_network, tokenize):

@@ -1,0 +1,47 @@
+"""Take one step on a batch in chunks and print by how much the peak of resident memory grew, in MB."""
+
+import resource
+import sys
+
+import torch
+from monai.engines import SupervisedTrainer
+
+from cleft_bundle.engines import PrepareImageText, TrainingStep
+from cleft_bundle.losses import ContrastiveLoss
+from cleft_bundle.networks import CLEFT, ImageEncoder, TextEncoder
+from tests.conftest import TINY_GPT2, TINY_VIT
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main(batch_size: int, chunk_size: int | None) -> None:
+    vit = TINY_VIT | {"hidden_size": 96, "num_hidden_layers": 4, "image_size": 112}
+    network = CLEFT(ImageEncoder(vit, embedding_dim=8), TextEncoder(TINY_GPT2, embedding_dim=8))
+    index = torch.arange(batch_size)
+    batch = {
+        "image": torch.randn(batch_size, 3, 112, 112),
+        "caption_index": index,
+        "caption_id": index,
+        "input_ids": torch.randint(1, 768, (batch_size, 6)),
+        "attention_mask": torch.tensor([[1, 1, 1, 1, 1, 0]]).expand(batch_size, -1),
+    }
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[batch],
+        network=network,
+        optimizer=torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1),
+        loss_function=ContrastiveLoss(),
+        prepare_batch=PrepareImageText(),
+        iteration_update=TrainingStep(chunk_size=chunk_size),
+        decollate=False,
+    )
+    before = peak()
+    trainer.run()
+    print(peak() - before)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)

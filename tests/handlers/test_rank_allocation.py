@@ -1,0 +1,60 @@
+import torch
+from monai.engines import SupervisedTrainer
+
+from cleft_bundle.engines import PrepareImageText, TrainingStep
+from cleft_bundle.handlers import RankAllocation
+from cleft_bundle.losses import ContrastiveLoss
+from cleft_bundle.networks import AdaLora
+
+
+def train(network, allocation, tokenize, epochs):
+    batch = {
+        "image": torch.randn(4, 3, 28, 28, generator=torch.Generator().manual_seed(0)),
+        "caption_index": torch.arange(4),
+        "caption_id": torch.arange(4),
+        **tokenize(["edema", "cardiomegaly", "no finding", "pleural effusion"]),
+    }
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=epochs,
+        train_data_loader=[batch] * 5,
+        network=network,
+        optimizer=torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1),
+        loss_function=ContrastiveLoss(),
+        prepare_batch=PrepareImageText(),
+        iteration_update=TrainingStep(),
+        decollate=False,
+    )
+    allocation.attach(trainer)
+    trainer.run()
+
+
+def ranks(network):
+    return sum(int((p != 0).sum()) for name, p in network.named_parameters() if "lora_E" in name)
+
+
+def test_ranks_are_pruned_to_the_target_on_the_average(make_network, tokenize):
+    network = make_network(peft=AdaLora(init_r=4, target_r=2))
+    train(network, RankAllocation(network), tokenize, epochs=4)
+    layers = sum("lora_E" in name for name, _ in network.named_parameters())
+    assert ranks(network) == 2 * layers
+
+
+def test_importances_survive_a_restart(make_network, tokenize):
+    network = make_network(peft=AdaLora(init_r=4, target_r=2))
+    allocation = RankAllocation(network)
+    train(network, allocation, tokenize, epochs=1)
+    other = make_network(peft=AdaLora(init_r=4, target_r=2))
+    restarted = RankAllocation(other)
+    restarted.load_state_dict(allocation.state_dict())
+    for name, values in allocation.state_dict().items():
+        assert values, name
+        assert values.keys() == restarted.state_dict()[name].keys()
+        assert all(torch.equal(value, restarted.state_dict()[name][key]) for key, value in values.items())
+
+
+def test_other_methods_have_nothing_to_allocate(make_network, tokenize):
+    network = make_network()
+    allocation = RankAllocation(network)
+    train(network, allocation, tokenize, epochs=1)
+    assert allocation.state_dict() == {}
