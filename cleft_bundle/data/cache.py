@@ -22,7 +22,7 @@ import monai
 import numpy as np
 import torch
 from monai.data import CacheDataset, Dataset, MetaTensor, PersistentDataset
-from monai.transforms import RandomizableTrait, Transform
+from monai.transforms import Compose, RandomizableTrait, Transform
 
 import cleft_bundle
 from cleft_bundle.data.pseudonyms import keyed_digest
@@ -87,7 +87,7 @@ class RadiographCache(PersistentDataset):
         super().__init__(data, transform, cache_dir=Path(cache_dir).expanduser())
         self.by_content = by_content
         self.key = key
-        self.transform = self.transform.flatten()
+        self.transform: Compose = self.transform.flatten()
         first_random = self.transform.get_index_of_first(  # as PersistentDataset has it
             lambda step: isinstance(step, RandomizableTrait) or not isinstance(step, Transform)
         )
