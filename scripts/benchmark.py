@@ -9,11 +9,12 @@ import sys
 
 import fire
 from benchmarks.full_size import full_size
+from benchmarks.reading import reading
 from benchmarks.training import training
 
 from cleft_bundle.errors import BundleError
 
-COMPARISONS = {"training": training, "full_size": full_size}
+COMPARISONS = {"training": training, "full_size": full_size, "reading": reading}
 
 if __name__ == "__main__":
     try:

@@ -42,3 +42,23 @@ def test_a_config_that_does_not_exist_is_one_line(root, tmp_path):
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == "error: config_file: there is no file 'no.json'"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_reading_benchmark_runs(root, tmp_path):
+    pytest.importorskip("cv2", reason="needs opencv-python-headless")
+    done = run(root, tmp_path, "benchmark.py", "reading", "--small", "--repeats", "1", "--out", "table.md")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "table.md").read_text() == done.stdout
+    rows = cells(done.stdout)[2:]
+    assert {"explicit", "big endian", "deflated", "RLE", "JPEG-LS", "JPEG 2000"} <= {row[0] for row in rows}
+    assert all(float(cell) >= 0 for row in rows for cell in row[1:])
+
+
+@pytest.mark.slow
+def test_damaged_files_become_an_image_or_a_radiograph_error(root, tmp_path):
+    done = run(root, tmp_path, "fuzz_reader.py", "--mutations", "150", "--seed", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    outcomes = {line.split()[-1]: int(line.split()[0]) for line in done.stdout.splitlines()[2:] if line.strip()}
+    assert outcomes.keys() == {"image", "RadiographError"}
+    assert sum(outcomes.values()) == 150

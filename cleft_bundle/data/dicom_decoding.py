@@ -8,6 +8,7 @@ the size that a compressed stream claims for itself. The decoders are plug-ins o
 from __future__ import annotations
 
 import re
+import tempfile
 import warnings
 from itertools import islice
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 from monai.utils import optional_import
 from pydicom import uid
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 
 from cleft_bundle.data.codestreams import Codestream, decode_reduced, inspect
 from cleft_bundle.data.dicom_pixels import MONOCHROME, numbers, tag
@@ -83,6 +86,8 @@ def check_header(ds: Any, max_pixels: int) -> None:
             f"{tag('BitsStored')} {stored} and {tag('HighBit')} {high_bit} do not fit "
             f"{tag('BitsAllocated')} {allocated}"
         )
+    if samples == 3 and stored != allocated and not is_native(ds):  # PS3.3 C.7.6.3.1.2; GDCM ends the process over it
+        raise RadiographError(f"{tag('BitsStored')} is {stored}: {allocated} is expected of compressed colour")
     _check_length(ds, rows * columns * samples * allocated)
 
 
@@ -124,12 +129,11 @@ def _positive(ds: Any, name: str) -> int:
     return int(found[0])
 
 
-def decode(ds: Any, path: str, frame: int = 0, target_size: int | None = None) -> np.ndarray:
+def decode(ds: Any, frame: int = 0, target_size: int | None = None) -> np.ndarray:
     """Decode the pixel data of a data set that passed `check_header`.
 
     Args:
         ds: the data set.
-        path: its file, which ITK reads again if no other decoder can.
         frame: number of the frame, from 0.
         target_size: if given, a grey JPEG 2000 image is decoded at the lowest resolution level whose longer side still
             has this many pixels; see `codestreams.decode_reduced`.
@@ -147,9 +151,10 @@ def decode(ds: Any, path: str, frame: int = 0, target_size: int | None = None) -
         raise RadiographError(f"{tag('TransferSyntaxUID')} {syntax}: no decoder is known for it")
     shape = (int(ds.Rows), int(ds.Columns))
     said = []
-    if not native and syntax != uid.RLELossless:
+    if not native:
         data = _compressed_frame(ds, frame)
-        halvings = min(_check_stream(ds, data), _halvings(max(shape), target_size))
+        levels = 0 if syntax == uid.RLELossless else _check_stream(ds, data)
+        halvings = min(levels, _halvings(max(shape), target_size))
         if halvings and str(syntax) in _LEVELLED:
             try:
                 return decode_reduced(data, halvings)
@@ -157,9 +162,12 @@ def decode(ds: Any, path: str, frame: int = 0, target_size: int | None = None) -
                 said.append(f"level {halvings}: {_one_line(e)}")
     for name in ("numpy",) if native else (*DECODERS[str(syntax)], "itk"):
         try:
-            pixels = _ask_itk(ds, path) if name == "itk" else _ask_pydicom(ds, name, native, frame)
-        # A decoder may raise anything at all on bad data; what it said is kept for the message.
-        except Exception as e:
+            pixels = _ask_itk(ds, data) if name == "itk" else _ask_pydicom(ds, name, native, frame)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        # A decoder may raise anything at all on bad data (those in Rust not even an Exception); it is kept for the
+        # message.
+        except BaseException as e:
             said.append(f"{name}: {_one_line(e)}")
             continue
         if pixels.shape[:2] == shape and pixels.ndim == (2 if int(ds.get("SamplesPerPixel") or 1) == 1 else 3):
@@ -228,24 +236,33 @@ def _ask_pydicom(ds: Any, name: str, native: bool, frame: int) -> np.ndarray:
         return pixels
 
 
-def _ask_itk(ds: Any, path: str) -> np.ndarray:
-    """Decode with ITK, and undo what it has done beyond decoding: inversion of MONOCHROME1, then rescale."""
+def _ask_itk(ds: Any, data: bytes) -> np.ndarray:
+    """Decode one grey frame with ITK, from a temporary file that holds the frame and its format and nothing else.
+
+    From the file itself ITK would also invert, rescale and read whatever else is in it, however damaged.
+    """
     itk, found = optional_import("itk")
     if not found:
         raise RuntimeError("not installed")
     if ds.PhotometricInterpretation not in MONOCHROME:
         raise RuntimeError("is used for monochrome images only")
-    if frame_count(ds) != 1:
-        raise RuntimeError("is used for single images only")
-    pixels = np.squeeze(itk.array_from_image(itk.imread(path)))
-    slope, intercept = numbers(ds, "RescaleSlope") or [1.0], numbers(ds, "RescaleIntercept") or [0.0]
-    if (slope[0], intercept[0]) != (1.0, 0.0):
-        pixels = np.rint((pixels.astype(np.float64) - intercept[0]) / slope[0])
-    pixels = pixels.astype(np.int32)
-    if ds.PhotometricInterpretation == "MONOCHROME1":
-        bits = int(ds.BitsStored)
-        pixels = (-1 if ds.get("PixelRepresentation") else (1 << bits) - 1) - pixels
-    return pixels
+    plain = Dataset()
+    plain.file_meta = FileMetaDataset()
+    plain.file_meta.TransferSyntaxUID = ds.file_meta.TransferSyntaxUID
+    plain.SOPClassUID, plain.SOPInstanceUID = uid.SecondaryCaptureImageStorage, uid.generate_uid()
+    plain.PhotometricInterpretation, plain.SamplesPerPixel = "MONOCHROME2", 1
+    for name in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"):
+        setattr(plain, name, int(ds.get(name) or 0))
+    plain.PixelData = encapsulate([data])
+    plain["PixelData"].VR, plain["PixelData"].is_undefined_length = "OB", True
+    if not _HAS_DECODERS:
+        plain.is_little_endian, plain.is_implicit_VR = True, False
+    plain.preamble = bytes(128)
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/frame.dcm"
+        plain.save_as(file)
+        # by its DICOM reader alone: the search for another one takes a second and much memory
+        return np.squeeze(itk.array_from_image(itk.imread(file, imageio=itk.GDCMImageIO.New())))
 
 
 def palette_to_rgb(ds: Any, pixels: np.ndarray) -> np.ndarray:
@@ -254,7 +271,7 @@ def palette_to_rgb(ds: Any, pixels: np.ndarray) -> np.ndarray:
     return apply_color_lut(pixels, ds)
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     """Say an exception in one short line, without pydicom's preamble about all plug-ins."""
     text = str(error).rpartition("by all available plugins:")[2]
     text = re.sub(r"^\s*\w+: ", "", text) if "available plugins" in str(error) else text

@@ -176,7 +176,7 @@ class RadiographReader(ImageReader):
                 f'{tag("PresentationIntentType")} is FOR PROCESSING: not for viewing; for_processing="log" shows it'
             )
         photometric = details["photometric_interpretation"]
-        pixels = decode(ds, path, frame, self.target_size)
+        pixels = decode(ds, frame, self.target_size)
         if details["spacing"]:  # a lower resolution level has larger pixels
             height, width = details["spacing"]
             details["spacing"] = (height * (ds.Rows / pixels.shape[0]), width * (ds.Columns / pixels.shape[1]))

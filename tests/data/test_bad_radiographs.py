@@ -91,7 +91,7 @@ def test_decoders_fall_back_in_order_and_the_error_lists_what_each_said(tmp_path
     monkeypatch.setattr(dicom_decoding, "_ask_pydicom", ask)
     np.testing.assert_allclose(load(path)[0], EXPECTED, atol=1e-6)  # ITK, the last, can
     assert asked == ["pyjpegls", "gdcm", "pylibjpeg"]
-    monkeypatch.setattr(dicom_decoding, "_ask_itk", lambda ds, path: np.zeros((2, 2)))
+    monkeypatch.setattr(dicom_decoding, "_ask_itk", lambda ds, data: np.zeros((2, 2)))
     with pytest.raises(RadiographError) as error:
         load(path)
     assert "pyjpegls: pyjpegls cannot do it; gdcm: gdcm cannot do it" in str(error.value)
@@ -102,8 +102,9 @@ def test_decoders_fall_back_in_order_and_the_error_lists_what_each_said(tmp_path
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_itk_gives_the_stored_values_that_pydicom_gives(tmp_path, photometric):
     elements = {"PhotometricInterpretation": photometric, "RescaleSlope": 2, "RescaleIntercept": -1000}
-    path = make_dicom(tmp_path / "x.dcm", **elements)
-    np.testing.assert_array_equal(dicom_decoding._ask_itk(pydicom.dcmread(path), path), scene())
+    ds = pydicom.dcmread(make_dicom(tmp_path / "x.dcm", syntax=JPEGLSLossless, **elements))
+    frame = next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
+    np.testing.assert_array_equal(dicom_decoding._ask_itk(ds, frame), scene())
 
 
 @pytest.mark.parametrize(
