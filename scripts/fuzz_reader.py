@@ -55,7 +55,7 @@ def main(
         mutations: number of damaged files.
         seed: what they depend on.
         timeout: seconds after which a read counts as hanging.
-        most_memory: largest resident memory of the reading process, in megabytes.
+        most_memory: megabytes by which the resident memory of the reading process may exceed that after its imports.
         keep: write the damaged file of this number to the working directory, and read none.
 
     Raises:
@@ -75,7 +75,7 @@ def main(
     for number in tqdm(range(mutations), disable=not sys.stderr.isatty()):
         outcome, peak = worker.read(number, timeout)
         highest = max(highest, peak)
-        if outcome in ("image", "RadiographError") and peak > most_memory:
+        if outcome in ("image", "RadiographError") and peak - worker.baseline > most_memory:
             outcome = f"more than {most_memory} MB"
         outcomes[outcome.partition(":")[0]] += 1
         if outcome not in ("image", "RadiographError"):
