@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixel_data_handlers import util as pydicom_util
@@ -251,3 +251,40 @@ def test_luminance_of_grey_is_the_grey():
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     np.testing.assert_allclose(dicom_pixels.luminance(np.stack([grey] * 3, -1)), grey, atol=1e-9)
     assert dicom_pixels.luminance(np.array([[[0, 255, 0]]], np.uint8))[0, 0] == pytest.approx(0.587 * 255)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 700), st.integers(1, 400)),
+    stored=st.integers(2, 16),
+    shift=st.integers(0, 14),
+    signed=st.booleans(),
+    inverted=st.booleans(),
+    padding=st.integers(-(2**15), 2**16 - 1),
+    window=st.tuples(st.integers(-5000, 70000), st.integers(1, 70000)),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=40)
+def test_the_whole_chain_equals_its_stages_one_after_the_other(
+    shape, stored, shift, signed, inverted, padding, window, seed
+):
+    high_bit = stored - 1 + min(shift, 16 - stored)
+    raw = np.random.default_rng(seed).integers(0, 2**16, shape, dtype=np.uint16)
+    ds = header(BitsStored=stored, HighBit=high_bit, PixelRepresentation=int(signed))
+    ds.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
+    ds.RescaleSlope, ds.RescaleIntercept = 0.5, -100
+    ds.WindowCenter, ds.WindowWidth = window
+    ds.add_new("PixelPaddingValue", "SS" if padding < 0 else "US", padding)
+    values = unpack_stored(raw, stored, high_bit, signed)
+    expected = dicom_pixels.window_linear(values * 0.5 - 100, *window)
+    expected = np.where(dicom_pixels.padding_mask(values, ds, stored, signed), 0, abs(expected - inverted))
+    got = render(raw.view(np.int16) if signed else raw, ds)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 65_535, 65_536, 65_537, 300_000])
+def test_blocks_join_without_a_seam(size):
+    raw = np.random.default_rng(4).integers(0, 4096, (1, size), dtype=np.uint16)
+    np.testing.assert_allclose(render(raw, header(PixelPaddingValue=5), voi="none") > 0, (raw > raw.min()) & (raw != 5))
+    shown = render(raw, header(), voi="none")
+    np.testing.assert_allclose(shown, (raw - raw.min()) / max(np.ptp(raw), 1), atol=1e-6)
