@@ -30,7 +30,7 @@ _PROCESSING = "pydicom.pixels" if _HAS_DECODERS else "pydicom.pixel_data_handler
 _JPEG = ("gdcm", "pillow", "pylibjpeg")
 _JPEG_LOSSLESS = ("gdcm", "pylibjpeg")
 _JPEG_LS = ("pyjpegls", "gdcm", "pylibjpeg")
-_JPEG_2000 = ("pylibjpeg", "gdcm", "pillow")
+_JPEG_2000 = ("gdcm", "pylibjpeg", "pillow")
 DECODERS: dict[str, tuple[str, ...]] = {
     str(uid.JPEGBaseline8Bit): _JPEG,
     str(uid.JPEGExtended12Bit): _JPEG,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-def cost(work: Callable[[], Any]) -> tuple[float, int]:
-    """Seconds that `work` takes, and megabytes by which resident memory rises at most meanwhile."""
+def peak_during(work: Callable[[], Any]) -> int:
+    """Megabytes by which resident memory rises at most while `work` runs; slows down what it measures."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # what earlier work has freed, the system gets back, so that it counts again
     forget_peak()
-    before, start = megabytes("VmRSS"), time.perf_counter()
+    before = megabytes("VmRSS")
     work()
-    return time.perf_counter() - start, megabytes("VmHWM") - before
+    return megabytes("VmHWM") - before
