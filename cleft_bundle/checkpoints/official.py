@@ -215,6 +215,8 @@ def _settings(weights: Mapping[str, torch.Tensor], hyper: _HyperParameters) -> d
     }
     if "prompt.context" in weights:
         settings["context_length"] = _prompt_length(weights, text_backbone)
+        # the release learns it before whole captions, each tokenised on its own
+        settings |= {"objective": "contrastive", "prompts_follow": ""}
     return settings
 
 

@@ -19,16 +19,20 @@ class CaptionTokenizer:
     Args:
         tokenizer: a Hugging Face tokenizer with an EOS token (:func:`cleft_bundle.networks.load_tokenizer`).
         max_length: number of tokens of the window, its EOS included; longer captions are cut so that one EOS remains.
+        after: words that come before every caption from elsewhere, such as a learnt context. The tokens are those that
+            follow them: tokenizers tell a word that begins a text from the same word behind another.
 
     Raises:
         BundleError: where the window leaves no room for a word.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int = 64) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_length: int = 64, after: str = "") -> None:
         if max_length < 2:
             raise BundleError(f"max_length: a caption needs at least 2 tokens, one of them EOS, got {max_length}")
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.after = f"{after} " if after else ""
+        self._skipped = len(tokenizer(after)["input_ids"]) if after else 0
 
     def __call__(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
         """Tokenise N captions.
@@ -36,7 +40,9 @@ class CaptionTokenizer:
         Returns:
             ``input_ids`` and ``attention_mask``, int64 tensors [N, T] with T the longest caption plus one EOS.
         """
-        rows = self.tokenizer(list(captions), truncation=True, max_length=self.max_length - 1)["input_ids"]
+        texts = [self.after + caption for caption in captions]
+        whole = self.tokenizer(texts, truncation=True, max_length=self._skipped + self.max_length - 1)["input_ids"]
+        rows = [row[self._skipped :] for row in whole]
         width = max(map(len, rows)) + 1
         input_ids = torch.full((len(rows), width), int(self.tokenizer.eos_token_id))
         attention_mask = torch.zeros_like(input_ids)

@@ -48,3 +48,14 @@ def test_the_caption_id_is_stable_and_fits_int64():
 def test_a_window_without_room_is_refused(tokenize):
     with pytest.raises(BundleError, match="max_length"):
         CaptionTokenizer(tokenize.tokenizer, max_length=1)
+
+
+def test_words_after_a_context_have_the_tokens_that_they_have_in_a_sentence(tokenize):
+    tokenizer, before, words = tokenize.tokenizer, "x ray of a patient with", ["edema", "pleural effusion"]
+    whole, start = CaptionTokenizer(tokenizer), len(tokenizer(before)["input_ids"])
+    after = CaptionTokenizer(tokenizer, after=before)(words)
+    expected = whole([f"{before} {word}" for word in words])
+    assert torch.equal(after["input_ids"], expected["input_ids"][:, start:])
+    assert torch.equal(after["attention_mask"], expected["attention_mask"][:, start:])
+    assert not torch.equal(after["input_ids"], whole(words)["input_ids"])
+    assert CaptionTokenizer(tokenizer, max_length=3, after=before)(words)["input_ids"].shape == (2, 3)
