@@ -156,7 +156,8 @@ def _describe(value: Any) -> Any:
     elif isinstance(value, (set, frozenset)):
         state = sorted(map(str, value))
     elif hasattr(value, "__dict__"):
-        state = vars(value)
+        # MONAI's switch of tracing comes to be with the first use, and says nothing about the result
+        state = {name: part for name, part in vars(value).items() if name != "_tracing"}
     else:  # of a compiled class: a dtype, a device, ...; an address in memory says nothing
         state = str(value).partition(" at 0x")[0]
     return [type(value), state]

@@ -276,3 +276,10 @@ def test_a_cached_epoch_is_twenty_times_faster(tmp_path, folder):
         assert len(list(dataset)) == 3
         seconds.append(time.perf_counter() - start)
     assert min(seconds[1:]) * 20 < seconds[0]
+
+
+def test_settings_are_those_of_before_once_transforms_have_been_used():
+    steps = [Resized("image", 8, size_mode="longest", mode="area"), SpatialPadd("image", (8, 8))]
+    before = cache.settings(steps)
+    Compose(steps)({"image": MetaTensor(torch.rand(1, 16, 12))})
+    assert cache.settings(steps) == before
