@@ -43,7 +43,7 @@ def test_ranks_are_pruned_to_the_target_on_the_average(make_network, tokenize):
 def test_importances_survive_a_restart(make_network, tokenize):
     network = make_network(peft=AdaLora(init_r=4, target_r=2))
     allocation = RankAllocation(network)
-    train(network, allocation, tokenize, epochs=1)
+    train(network, allocation, tokenize, epochs=4)
     other = make_network(peft=AdaLora(init_r=4, target_r=2))
     restarted = RankAllocation(other)
     restarted.load_state_dict(allocation.state_dict())
