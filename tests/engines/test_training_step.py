@@ -75,7 +75,9 @@ def test_a_batch_of_256_in_chunks_of_16_needs_about_the_memory_of_16():
 
     sixteen, chunked, whole = growth(16), growth(256, 16), growth(256)
     assert whole > 4 * sixteen, "the test is too small to tell"
-    assert chunked - sixteen < 0.15 * (whole - sixteen), f"{chunked:.0f} MB in chunks, {sixteen:.0f} MB for 16, {whole:.0f} MB for 256"
+    assert chunked - sixteen < 0.15 * (whole - sixteen), (
+        f"{chunked:.0f} MB in chunks, {sixteen:.0f} MB for 16, {whole:.0f} MB for 256"
+    )
 
 
 def test_both_passes_of_a_chunk_drop_the_same(make_network, tokenize):

@@ -40,17 +40,15 @@ def test_ranks_are_pruned_to_the_target_on_the_average(make_network, tokenize):
     assert ranks(network) == 2 * layers
 
 
-def test_importances_survive_a_restart(make_network, tokenize):
-    network = make_network(peft=AdaLora(init_r=4, target_r=2))
-    allocation = RankAllocation(network)
-    train(network, allocation, tokenize, epochs=4)
-    other = make_network(peft=AdaLora(init_r=4, target_r=2))
+def test_importances_survive_a_restart(make_network):
+    network, other = (make_network(peft=AdaLora(init_r=4, target_r=2)) for _ in range(2))
+    allocator = network.text_encoder.backbone.base_model.rankallocator
+    for number, name in enumerate(("ipt", "exp_avg_ipt", "exp_avg_unc")):
+        setattr(allocator, name, {"layer.lora_E": torch.full((4, 1), float(number))})
     restarted = RankAllocation(other)
-    restarted.load_state_dict(allocation.state_dict())
-    for name, values in allocation.state_dict().items():
-        assert values, name
-        assert values.keys() == restarted.state_dict()[name].keys()
-        assert all(torch.equal(value, restarted.state_dict()[name][key]) for key, value in values.items())
+    restarted.load_state_dict(RankAllocation(network).state_dict())
+    for number, values in enumerate(restarted.state_dict().values()):
+        assert torch.equal(values["layer.lora_E"], torch.full((4, 1), float(number)))
 
 
 def test_other_methods_have_nothing_to_allocate(make_network, tokenize):
