@@ -1,9 +1,9 @@
 """What is saved and loaded: the trained part of a network, an interrupted training, and the deployable classifier."""
 
 from cleft_bundle.checkpoints.classifier_file import load_classifier
-from cleft_bundle.checkpoints.files import save
 from cleft_bundle.checkpoints.official import import_official
 from cleft_bundle.checkpoints.trained_state import TrainedState, load_trained
 from cleft_bundle.checkpoints.training_state import resumed_run_name
+from cleft_bundle.files import save
 
 __all__ = ["TrainedState", "import_official", "load_classifier", "load_trained", "resumed_run_name", "save"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cleft_bundle.checkpoints import files
+from cleft_bundle import files
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
 from cleft_bundle.networks.classifier import decode_settings

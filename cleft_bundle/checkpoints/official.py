@@ -19,6 +19,7 @@ from cleft_bundle.networks import CLEFT, Frozen, ImageEncoder, Lora, PeftMethod,
 from cleft_bundle.networks.backbones import fingerprint
 
 BIOMEDLM = "stanford-crfm/BioMedLM"
+_PROJECTION = "network_def#{}#projection"  # of either tower
 _DTYPE = "network_def#text_encoder#dtype"
 _MAX_SCALE = "network_def#max_logit_scale"
 
@@ -313,7 +314,7 @@ def _projection(weights: Mapping[str, torch.Tensor], tower: str) -> dict[str, An
     """The kind of a tower's projection, by config id; ``linear`` is the default and goes without saying."""
     if f"{tower}.projection.weight" in weights:
         return {}
-    return {f"network_def#{tower}#projection": _shape(weights, f"{tower}.projection.0.weight")[0]}
+    return {_PROJECTION.format(tower): _shape(weights, f"{tower}.projection.0.weight")[0]}
 
 
 def _prompt_length(weights: Mapping[str, torch.Tensor], language_model: Mapping[str, Any]) -> int:
@@ -339,15 +340,11 @@ def _build(settings: Mapping[str, Any], weights: Mapping[str, torch.Tensor], nam
     """The network that the settings describe, with random weights."""
     values = {key: value for key, value in settings["peft"].items() if key != "_target_"}
     peft = Lora(**values) if values else Frozen()
-    prefix = "network_def#"
-    extra: dict[str, dict[str, Any]] = {"image_encoder": {}, "text_encoder": {}}
-    for key in (key for key in settings if key.count("#") == 2 and key.startswith(prefix)):
-        tower, argument = key.removeprefix(prefix).split("#")
-        extra[tower][argument] = settings[key]
     width = settings["embedding_dim"]
+    image, text = (settings.get(_PROJECTION.format(tower), "linear") for tower in ("image_encoder", "text_encoder"))
     network = CLEFT(
-        ImageEncoder(settings["image_backbone"], width, settings["pooling"], **extra["image_encoder"]),
-        TextEncoder(settings["text_backbone"], width, peft, **extra["text_encoder"]),
+        ImageEncoder(settings["image_backbone"], width, settings["pooling"], image),
+        TextEncoder(settings["text_backbone"], width, peft, projection=text, dtype=settings[_DTYPE]),
         max_logit_scale=settings[_MAX_SCALE],
     )
     network.text_encoder.source = f"the language model of {name}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cleft_bundle.checkpoints import files
+from cleft_bundle import files
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, ImageEncoder, TextEncoder
 

@@ -7,23 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cleft_bundle.checkpoints import files
+from cleft_bundle import files
 from cleft_bundle.errors import BundleError
 
 FORMAT = 1
 MADE_BY = "there is nothing to resume; start without --resume"
 #: Values of a config that may differ between a run and its continuation: they decide where it runs, not what it learns.
 FREE = (
-    *(
-        "resume",
-        "run_name",
-        "training_checkpoint",
-        "checkpoint_interval",
-        "device",
-        "num_workers",
-        "cache_dir",
-        "cache_rate",
-    ),
+    *("resume", "run_name", "training_checkpoint", "checkpoint_interval", "device", "num_workers"),
+    *("cache_dir", "cache_rate"),
     *("tracking_uri", "experiment_name", "bundle_root", "output_dir", "models_dir", "dataset_dir", "dataset_name"),
 )
 

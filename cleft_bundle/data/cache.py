@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from enum import Enum
 from functools import partial
@@ -28,6 +27,7 @@ import cleft_bundle
 from cleft_bundle.data.pseudonyms import keyed_digest
 from cleft_bundle.data.radiograph_reader import METADATA
 from cleft_bundle.errors import BundleError
+from cleft_bundle.files import save
 
 _NAME_BYTES = 24
 
@@ -104,7 +104,7 @@ class RadiographCache(PersistentDataset):
         content = _load(file)
         if content is None:
             content = _pack(self._pre_transform({self.key: path})[self.key])
-            _save(content, file)
+            save(content, file)
         # also what was just made, so that the first epoch gets exactly what the second gets
         return {**item_transformed, self.key: _unpack(content, path)}
 
@@ -205,16 +205,3 @@ def _load(file: Path) -> dict[str, Any] | None:
         return torch.load(file, weights_only=True)
     except Exception:  # an unpickler raises anything at all over a broken file
         return None
-
-
-def _save(content: dict[str, Any], file: Path) -> None:
-    """Write a cache file at once: under a temporary name beside it, which is then renamed."""
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".writing.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            torch.save(content, stream)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        os.unlink(temporary)
-        raise

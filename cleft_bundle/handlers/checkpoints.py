@@ -10,12 +10,12 @@ import torch
 from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
 
-from cleft_bundle.checkpoints.files import save
 from cleft_bundle.checkpoints.trained_state import TrainedState
 from cleft_bundle.checkpoints.training_state import FORMAT, check_same_run, flatten, load_training_state
 from cleft_bundle.config import executed_config
 from cleft_bundle.data.epochs import EpochSampler, derive_seed
 from cleft_bundle.distributed import rank
+from cleft_bundle.files import save
 from cleft_bundle.networks import CLEFT
 
 logger = logging.getLogger(__name__)

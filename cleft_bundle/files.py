@@ -1,4 +1,4 @@
-"""Writing and reading checkpoint files without losing any."""
+"""Writing files of tensors, checkpoints and caches, at once or not at all; reading checkpoints."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from cleft_bundle.errors import BundleError
 
 
 def save(content: Any, path: str | Path) -> None:
-    """Write a checkpoint under a temporary name beside ``path`` and rename it: a killed run leaves the old file."""
+    """Write a file under a temporary name beside ``path`` and rename it: a killed run leaves the old file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".writing.{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             torch.save(content, file)

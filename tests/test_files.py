@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cleft_bundle.checkpoints import save
-from cleft_bundle.checkpoints.files import load
+from cleft_bundle.files import load
 
 
 class Unpicklable:
