@@ -9,7 +9,7 @@ types:
 	mypy
 
 test:
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 train:
 	python -m monai.bundle run training --config_file configs/train.json

@@ -20,6 +20,10 @@ from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, TextEncoder, load_t
 settings.register_profile("busy_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy_machine")
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers side by side, and what they start, take a core each
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY_VIT = {
     "model_type": "dinov2_with_registers",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
+from benchmarks.memory import megabytes
 from cleft_bundle.data import CaptionCollate
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT
@@ -21,7 +21,6 @@ CONFIGS = tuple(
     str(Path(__file__).resolve().parents[2] / "configs" / name)
     for name in ("train.json", "net_cleft.json", "net_cleft_random.json")
 )
-GIGABYTE = 2**20  # ru_maxrss is in kibibytes on Linux
 # DINOv2's mask token is for its own pre-training, and CLEFT pools before the final norm
 UNUSED = ("embeddings.mask_token", "backbone.layernorm.")
 
@@ -111,4 +110,4 @@ def _frozen(network: CLEFT) -> str:
 
 
 def _peak() -> str:
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIGABYTE:.2f} GB peak resident memory"
+    return f"{megabytes('VmHWM') / 1024:.2f} GB peak resident memory"

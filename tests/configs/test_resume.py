@@ -1,7 +1,9 @@
 """A run that is killed and resumed ends as one that was not."""
 
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,13 +39,25 @@ def metrics(folder):
     return {key: value for key, value in runs[0].data.metrics.items() if "auroc" in key or key == "train_loss"}
 
 
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory, chest_phantoms):
+    """The folder of a run that was never killed, by the method that adapts the language model; each runs once."""
+
+    @functools.cache
+    def run(peft):
+        folder = tmp_path_factory.mktemp("whole")
+        subprocess.run(command(folder, chest_phantoms, peft=peft), check=True, capture_output=True)
+        return folder
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("steps_before_kill", "peft"),
     [(4, "lora"), (12, "lora"), (12, "adalora")],  # within the first epoch of 6 steps, and at the end of the second
 )
-def test_killed_and_resumed(steps_before_kill, peft, tmp_path, chest_phantoms):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run(command(whole, chest_phantoms, peft=peft), check=True, capture_output=True)
+def test_killed_and_resumed(steps_before_kill, peft, tmp_path, chest_phantoms, whole_run):
+    whole, broken = whole_run(peft), tmp_path
     checkpoint = broken / "models" / "checkpoints" / "training.pt"
     process = subprocess.Popen(
         command(broken, chest_phantoms, peft=peft), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -65,11 +79,11 @@ def test_killed_and_resumed(steps_before_kill, peft, tmp_path, chest_phantoms):
     assert metrics(whole) == metrics(broken)
 
 
-def test_another_config_is_refused_with_the_keys_that_differ(tmp_path, chest_phantoms):
-    subprocess.run(command(tmp_path, chest_phantoms, epochs=1), check=True, capture_output=True)
+def test_another_config_is_refused_with_the_keys_that_differ(tmp_path, chest_phantoms, whole_run):
+    shutil.copytree(whole_run("lora"), tmp_path, dirs_exist_ok=True)
     kept = (tmp_path / "models" / "cleft.pt").read_bytes()
     done = subprocess.run(
-        command(tmp_path, chest_phantoms, "--resume", "true", epochs=1, learning_rate=0.5, positives="index"),
+        command(tmp_path, chest_phantoms, "--resume", "true", learning_rate=0.5, positives="index"),
         check=False,
         capture_output=True,
         text=True,

@@ -1,6 +1,5 @@
 """Take one step on a batch in chunks and print by how much the peak of resident memory grew, in MB."""
 
-import resource
 import sys
 
 import torch
@@ -9,11 +8,8 @@ from monai.engines import SupervisedTrainer
 from cleft_bundle.engines import PrepareImageText, TrainingStep
 from cleft_bundle.losses import ContrastiveLoss
 from cleft_bundle.networks import CLEFT, ImageEncoder, TextEncoder
+from scripts.benchmarks.memory import megabytes
 from tests.conftest import TINY_GPT2, TINY_VIT
-
-
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main(batch_size: int, chunk_size: int | None) -> None:
@@ -38,9 +34,9 @@ def main(batch_size: int, chunk_size: int | None) -> None:
         iteration_update=TrainingStep(chunk_size=chunk_size),
         decollate=False,
     )
-    before = peak()
+    before = megabytes("VmHWM")
     trainer.run()
-    print(peak() - before)
+    print(megabytes("VmHWM") - before)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ from cleft_bundle.networks import Lora
 from tests.conftest import ROOT
 
 
-def batch(tokenize, size=12):
+def batch(tokenize, size=12, dtype=torch.float32):
     generator = torch.Generator().manual_seed(0)
     captions = ["edema", "cardiomegaly", "no finding", "edema, fracture", "pleural effusion"]
     index = torch.arange(size) % len(captions)
     return {
-        "image": torch.randn(size, 3, 28, 28, generator=generator),
+        "image": torch.randn(size, 3, 28, 28, generator=generator).to(dtype),
         "caption_index": index,
         "caption_id": index,
         **tokenize(captions),
@@ -59,11 +59,12 @@ def test_a_step_equals_that_of_monai(make_network, tokenize):
 
 @pytest.mark.parametrize(("size", "chunk_size"), [(12, 1), (12, 5), (12, 100), (256, 16)])
 def test_chunks_give_the_gradient_of_the_whole_batch(size, chunk_size, make_network, tokenize):
-    network = make_network(peft=Lora(r=2, dropout=0.0))
-    whole, engine = trained(network, [batch(tokenize, size)], TrainingStep())
-    chunked, other = trained(network, [batch(tokenize, size)], TrainingStep(chunk_size=chunk_size))
-    assert_equal_weights(whole, chunked, 1e-6)
-    assert float(engine.state.output["loss"]) == pytest.approx(float(other.state.output["loss"]), abs=1e-6)
+    network = make_network(peft=Lora(r=2, dropout=0.0)).double()  # what rounding leaves differs between processors
+    inputs = batch(tokenize, size, torch.float64)
+    whole, engine = trained(network, [inputs], TrainingStep())
+    chunked, other = trained(network, [inputs], TrainingStep(chunk_size=chunk_size))
+    assert_equal_weights(whole, chunked, 1e-9)
+    assert float(engine.state.output["loss"]) == pytest.approx(float(other.state.output["loss"]), abs=1e-9)
 
 
 @pytest.mark.slow
