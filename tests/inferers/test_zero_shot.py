@@ -2,8 +2,8 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from cleft_bundle.inferers import ZeroShotInferer
-from cleft_bundle.networks import class_weights, scores
+from cleft_bundle.inferers import ClassPromptInferer, ZeroShotInferer
+from cleft_bundle.networks import PromptLearner, class_weights, scores
 
 PROMPTS = {"edema": ["edema"], "no finding": ["no finding"]}
 
@@ -45,6 +45,24 @@ def test_prompts_are_embedded_once_an_evaluation_not_once_a_batch(make_network, 
     inferer.attach(engine)
     engine.run(range(5))
     assert calls == [2]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_a_tuning_step_embeds_each_class_once_for_a_batch_of_any_size(batch_size, make_network, tokenize):
+    network = make_network().eval()
+    prompt = PromptLearner(network.text_encoder, tokenize, length=3, context="per_class", classes=2)
+    network.learn_prompt(prompt)
+    tokens = []
+    network.text_encoder.language_model.register_forward_pre_hook(
+        lambda _, args, inputs: tokens.append(inputs["inputs_embeds"].shape[:2].numel()), with_kwargs=True
+    )
+    inferer = ClassPromptInferer(PROMPTS, tokenize, "multiclass")
+    logits = inferer(torch.nn.functional.normalize(torch.randn(batch_size, 8)), network)
+    assert logits.shape == (batch_size, 2)
+    words = int(inferer.tokenized["attention_mask"].sum())
+    assert tokens == [2 * 3 + words + 2], "two contexts, the words of both classes and their EOS, in one pass"
+    logits.sum().backward()
+    assert prompt.context.grad is not None
 
 
 def test_an_inferer_that_is_not_attached_says_so(make_network, images, tokenize):
