@@ -23,6 +23,7 @@ from pydicom.uid import (
 
 from cleft_bundle.data.dicom_pixels import numbers, tag
 from cleft_bundle.data.pseudonyms import pseudonym
+from cleft_bundle.data.tables import OLDEST, years
 from cleft_bundle.errors import RadiographError
 
 ELEMENTS = (
@@ -45,6 +46,9 @@ ELEMENTS = (
     # the same of one frame among several
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
+# Who was imaged: read where asked for, and never part of an image's metadata
+PERSON = ("PatientSex", "PatientAge")
+_OLDEST = 90  # years, and what every older patient is given: higher ages identify (45 CFR 164.514(b)(2)(i)(C))
 # Functional groups (PS3.3 C.7.6.16.2) that say of a frame what a plain image says of itself
 _GROUPS = (
     *("PixelMeasuresSequence", "FrameVOILUTSequence", "PixelValueTransformationSequence", "FrameAnatomySequence"),
@@ -64,15 +68,19 @@ _VIEW_CODES = {
 # A view in free text: as a word of its own, or behind its side (RMLO, L-CC)
 _VIEW_WORD = re.compile(rf"(?<![A-Z0-9])(?:[LR][ _-]?)?({'|'.join(_VIEWS)})(?![A-Z0-9])")
 _SIDE_WORD = re.compile(rf"(?<![A-Z0-9])(L|R)(?:(?<=L)EFT|(?<=R)IGHT)?(?:{'|'.join(_VIEWS)})?(?![A-Z0-9])")
+_MAX_BYTES = 800_000_000  # what the reader allows a deflated file unless told otherwise
+_WITHOUT_PIXELS = [name for name in ELEMENTS if name != "PixelData"]
 _INTENTS = ("FOR PRESENTATION", "FOR PROCESSING")
 
 
-def read_header(path: str, max_bytes: int) -> Any:
+def read_header(path: str, max_bytes: int = _MAX_BYTES, *, pixels: bool = True) -> Any:
     """Read the elements of a DICOM file that this package needs, with or without a preamble.
 
     Args:
         path: the file.
         max_bytes: what a deflated file may unfold to at most (PS3.5 section A.5).
+        pixels: read the pixels and how to show them; without them, the file is read up to its pixels only, and
+            PatientSex and PatientAge are read too.
 
     Returns:
         a pydicom data set, whose file_meta names a transfer syntax and whose code strings are clean.
@@ -82,8 +90,11 @@ def read_header(path: str, max_bytes: int) -> Any:
     """
     with warnings.catch_warnings(record=True) as caught, open(path, "rb") as file:
         warnings.simplefilter("always")
-        ds = _read_deflated(file, max_bytes) or pydicom.dcmread(file, force=True, specific_tags=list(ELEMENTS))
-    if "PixelData" not in ds and any("End of file" in str(w.message) for w in caught):
+        wanted = list(ELEMENTS) if pixels else [*_WITHOUT_PIXELS, *PERSON]
+        ds = _read_deflated(file, max_bytes, wanted) or pydicom.dcmread(
+            file, force=True, specific_tags=wanted, stop_before_pixels=not pixels
+        )
+    if pixels and "PixelData" not in ds and any("End of file" in str(w.message) for w in caught):
         raise RadiographError(f"{tag('PixelData')} is truncated: the file ends within it")
     if "TransferSyntaxUID" not in ds.file_meta:
         implicit, little = getattr(ds, "original_encoding", (ds.is_implicit_VR, ds.is_little_endian))
@@ -95,7 +106,7 @@ def read_header(path: str, max_bytes: int) -> Any:
     return ds
 
 
-def _read_deflated(file: BinaryIO, max_bytes: int) -> Any | None:
+def _read_deflated(file: BinaryIO, max_bytes: int, wanted: list[str]) -> Any | None:
     """Read a deflated file, which pydicom would unfold without a limit; None, and back to its start, for others."""
     read_preamble(file, force=True)
     meta = read_dataset(file, False, True, stop_when=lambda element, _vr, _length: element.group != 2)
@@ -106,7 +117,7 @@ def _read_deflated(file: BinaryIO, max_bytes: int) -> Any | None:
     content = inflate.decompress(file.read(), max_bytes)
     if inflate.unconsumed_tail:
         raise RadiographError(f"{tag('TransferSyntaxUID')} is deflated: unfolds to more than {max_bytes} bytes")
-    tags: list[Any] = [pydicom.tag.Tag(name) for name in ELEMENTS]
+    tags: list[Any] = [pydicom.tag.Tag(name) for name in wanted]
     ds = read_dataset(io.BytesIO(content), False, True, specific_tags=tags)
     ds.file_meta = pydicom.dataset.FileMetaDataset(meta)
     return ds
@@ -169,6 +180,24 @@ def describe(ds: Any) -> dict[str, Any]:
             "study": _hashed(ds, "StudyInstanceUID"),
             "spacing": _spacing(ds),
         }
+
+
+def describe_person(ds: Any) -> dict[str, Any]:
+    """What a caption may say of the patient.
+
+    Args:
+        ds: what :func:`read_header` read without pixels.
+
+    Returns:
+        ``sex`` ("F", "M", or "" where unknown or other) and ``age`` in years, or None where unknown or above 120.
+        Everybody of 90 and older is 90.
+    """
+    sex = code(ds, "PatientSex")
+    age = years(str(ds.get("PatientAge") or "").strip(" \0"))
+    return {
+        "sex": sex if sex in ("F", "M") else "",
+        "age": None if age is None or age > OLDEST else min(age, float(_OLDEST)),
+    }
 
 
 def code(ds: Any, name: str) -> str:

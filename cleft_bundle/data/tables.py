@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -21,8 +22,12 @@ from cleft_bundle.errors import BundleError
 T = TypeVar("T")
 
 _SEPARATORS = ",;\t"
+_AGE = re.compile(r"(\d+(?:\.\d*)?)([YMWD]?)", re.IGNORECASE)
+_PER_YEAR = {"": 1.0, "Y": 1.0, "M": 12.0, "W": 365.25 / 7, "D": 365.25}
 _LONGEST_FIELD = 2**24  # characters; the csv module's own limit of 2**17 is shorter than some region-of-interest lists
 
+#: Years; a larger age is a slip of the keyboard.
+OLDEST = 120
 #: What sides, splits and sexes are called in tables, in lower case, and what items call them.
 SIDES: Mapping[str, str] = {"l": "L", "left": "L", "r": "R", "right": "R"}
 SPLITS: Mapping[str, str] = {
@@ -56,7 +61,8 @@ def read_table(path: str | Path, required: Sequence[str] = (), optional: Sequenc
     """Read the named columns of a CSV file as text.
 
     The separator is the comma, or the semicolon or tab where the header holds no comma. Blank lines are passed over
-    and still counted, a byte-order mark is dropped, and quoted fields may hold line breaks.
+    and still counted, a byte-order mark is dropped, quoted fields may hold line breaks, and nameless columns at the end
+    of the header (some spreadsheets write them) need no field in the records.
 
     Args:
         path: the table.
@@ -92,6 +98,7 @@ def _read_records(
 ) -> pd.DataFrame:
     numbered = enumerate(records, start=1)
     header = [name.strip() for name in next(numbered, (1, []))[1]]
+    fewest = max((place for place, name in enumerate(header, start=1) if name), default=0)
     for name in required:
         if name not in header:
             raise BundleError(
@@ -102,23 +109,23 @@ def _read_records(
     if repeated := [name for name in wanted if header.count(name) > 1]:
         raise BundleError(f"{path}: column '{repeated[0]}' stands in the header {header.count(repeated[0])} times")
     places = [header.index(name) for name in wanted]
-    rows: list[int] = []
+    index: list[int] = []
     values: list[list[str]] = []
     seen: dict[str, str] = {}  # one string object for equal values: tables repeat a few codes a million times
     for row, record in numbered:
         if not any(record):
             continue
-        if len(record) != len(header):
+        if not fewest <= len(record) <= len(header):
             raise BundleError(
-                f"{path}, row {row}: expected {len(header)} fields as in the header, found {len(record)}; "
+                f"{path}, row {row}: expected {fewest} fields as in the header, found {len(record)}; "
                 "a field that holds the separator needs quotes"
             )
-        rows.append(row)
+        index.append(row)
         fields = [record[place].strip() for place in places]
         values.append([seen.setdefault(field, field) for field in fields])
-    if not rows:
+    if not index:
         raise BundleError(f"{path}: the table is empty, expected a header and at least one row")
-    return pd.DataFrame(values, columns=wanted, index=pd.Index(rows, name="row"), dtype=object)
+    return pd.DataFrame(values, columns=wanted, index=pd.Index(index, name="row"), dtype=object)
 
 
 def numbers(column: pd.Series, path: str | Path, allowed: Collection[float] | None = None) -> pd.Series:
@@ -140,6 +147,33 @@ def numbers(column: pd.Series, path: str | Path, allowed: Collection[float] | No
     expected = "a number" if allowed is None else "one of " + ", ".join(f"{value:g}" for value in sorted(allowed))
     _refuse(column[~good & (column != "")], path, expected)
     return found
+
+
+def ages(column: pd.Series, path: str | Path) -> pd.Series:
+    """Turn a column of ages into years.
+
+    Args:
+        column: text values of :func:`read_table`: plain numbers of years, or DICOM's age strings such as ``058Y``,
+            ``009M``, ``006W``, ``012D`` (PS3.5 section 6.2, AS). An empty one becomes NaN, and so does one above 120
+            years: real tables hold a few, such as 412.
+        path: the table, for the error.
+
+    Returns:
+        Years, a float column with the same index.
+
+    Raises:
+        BundleError: a value is no age; names the column, the count and the first row.
+    """
+    meaning = {value: years(value) for value in column.unique()}
+    _refuse(column[column.map(meaning).isna() & (column != "")], path, "an age such as 58, 058Y or 009M")
+    found = column.map(meaning).astype(float)
+    return found.where(found <= OLDEST)
+
+
+def years(text: str) -> float | None:
+    """Years of an age, in plain numbers or as DICOM's age string; None where it is neither."""
+    found = _AGE.fullmatch(text)
+    return float(found[1]) / _PER_YEAR[found[2].upper()] if found else None
 
 
 def codes(column: pd.Series, path: str | Path, meanings: Mapping[str, T]) -> list[T | None]:
@@ -170,9 +204,7 @@ def no_gaps(column: pd.Series, path: str | Path) -> None:
     """
     empty = column.index[column == ""]
     if len(empty):
-        raise BundleError(
-            f"{path}: column '{column.name}' is empty in {_rows(len(empty))}, the first is row {empty[0]}"
-        )
+        raise BundleError(f"{path}: column '{column.name}' is empty in {rows(len(empty))}, the first is row {empty[0]}")
 
 
 def no_duplicates(column: pd.Series, path: str | Path, advice: str = "expected one row an image") -> None:
@@ -184,7 +216,7 @@ def no_duplicates(column: pd.Series, path: str | Path, advice: str = "expected o
     surplus = column[column.duplicated()]
     if len(surplus):
         raise BundleError(
-            f"{path}: column '{column.name}' repeats an earlier value in {_rows(len(surplus))}, "
+            f"{path}: column '{column.name}' repeats an earlier value in {rows(len(surplus))}, "
             f"the first is '{surplus.iloc[0]}' in row {surplus.index[0]}; {advice}"
         )
 
@@ -214,10 +246,11 @@ def find_table(folder: str | Path, pattern: str) -> Path:
 def _refuse(bad: pd.Series, path: str | Path, expected: str) -> None:
     if len(bad):
         raise BundleError(
-            f"{path}: column '{bad.name}' holds an unknown value in {_rows(len(bad))}, "
+            f"{path}: column '{bad.name}' holds an unknown value in {rows(len(bad))}, "
             f"the first is '{bad.iloc[0]}' in row {bad.index[0]}; expected {expected}, or nothing"
         )
 
 
-def _rows(count: int) -> str:
+def rows(count: int) -> str:
+    """A count of rows in words: "1 row", "2 rows"."""
     return "1 row" if count == 1 else f"{count} rows"

@@ -88,6 +88,25 @@ def test_unknown_numbers_are_counted_and_the_first_row_named(table, allowed, bad
     refused(lambda: tables.numbers(column, path, allowed), "'n'", "2 rows", f"'{bad}' in row 3")
 
 
+def test_nameless_columns_at_the_end_need_no_field(table):
+    path = table("a,b,,\n1,2\n3,4,,\n")
+    assert tables.read_table(path, ["a", "b"]).to_dict("list") == {"a": ["1", "3"], "b": ["2", "4"]}
+    refused(lambda: tables.read_table(table("a,b,,\n1\n"), ["a"]), "row 2", "expected 2 fields", "found 1")
+
+
+def test_ages_of_tables_and_of_dicom(table):
+    path = table("age,m\n58,x\n058Y,x\n006M,x\n003w,x\n073D,x\n,x\n412,x\n0.5,x\n")
+    expected = [58, 58, 0.5, 21 / 365.25, 73 / 365.25, np.nan, np.nan, 0.5]
+    np.testing.assert_allclose(tables.ages(tables.read_table(path, ["age"])["age"], path), expected)
+
+
+@pytest.mark.parametrize("bad", ["old", "-4", "58 Y", "nan", "1e2", "58YY"])
+def test_what_is_no_age_is_counted(table, bad):
+    path = table(f"age,m\n4,x\n{bad},y\n{bad},z\n")
+    column = tables.read_table(path, ["age"])["age"]
+    refused(lambda: tables.ages(column, path), "'age'", "2 rows", f"'{bad}' in row 3", "058Y")
+
+
 def test_codes_ignore_case_and_leave_gaps(table):
     path = table("side,m\nL,x\n,y\nright,z\n")
     assert tables.codes(tables.read_table(path, ["side"])["side"], path, tables.SIDES) == ["L", None, "R"]
