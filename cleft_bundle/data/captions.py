@@ -8,21 +8,22 @@ A prompt file is JSON::
       "classes": {"edema": ["this is a chest x ray of a patient with edema"]}
     }
 
-``caption`` is a list of clauses. A clause whose slot has no value is dropped; the rest are joined by single spaces.
+``caption`` is a list of clauses, or a list of such lists where an image shall have several captions. A clause whose
+slot has no value is dropped; the rest are joined by single spaces. A clause may also be a group that keeps a sentence
+or a section whole: see :mod:`cleft_bundle.data.caption_templates`.
 ``classes`` names, in the order of the labels, each class and the prompts that stand for it in zero-shot scoring.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
-from string import Formatter
 from typing import Any, TypeGuard
 
+from cleft_bundle.data.caption_templates import Template, parse_template, texts_of
 from cleft_bundle.data.tables import nearest
 from cleft_bundle.errors import BundleError
 
@@ -31,10 +32,11 @@ _KEYS = ("description", "caption", "classes")
 
 @dataclass(frozen=True)
 class PromptSet:
-    """A caption template and the prompts of each class.
+    """Caption templates and the prompts of each class.
 
     Args:
-        caption: clauses with ``{slots}``; at least one clause has a slot.
+        caption: a list of clauses as at the head of :mod:`cleft_bundle.data.caption_templates`, or a list of such
+            lists: several templates. Each has a slot.
         classes: from each class name to its prompts (one or more); the order is the order of the labels.
         description: a note to whoever edits the file; not used in captions.
         source: where it came from, for error messages.
@@ -43,14 +45,15 @@ class PromptSet:
         BundleError: a clause, a class or a prompt is not as above, or two classes share a prompt.
     """
 
-    caption: tuple[str, ...]
+    caption: Sequence[Any]
     classes: dict[str, list[str]]
     description: str = ""
     source: str = "prompts"
 
     def __post_init__(self) -> None:
-        if not any(slots_of(clause, self.source) for clause in self.caption):
-            raise BundleError(f"{self.source}: key 'caption' has no clause with a slot such as {{findings}}")
+        for where, template in self._templates.items():
+            if not any(template.slots()):
+                raise BundleError(f"{where} has no clause with a slot such as {{findings}}")
         if not self.classes:
             raise BundleError(f"{self.source}: key 'classes' names no class")
         owners: dict[str, str] = {}
@@ -63,6 +66,34 @@ class PromptSet:
                     raise BundleError(
                         f"{self.source}: key 'classes': '{owner}' and '{name}' share the prompt '{prompt}'"
                     )
+
+    @cached_property
+    def _templates(self) -> dict[str, Template]:
+        """The templates by where they stand, for errors."""
+        where = f"{self.source}: key 'caption'"
+        if not isinstance(self.caption, str) and self.caption and isinstance(self.caption[0], list | tuple):
+            places = [f"{where}, template {place}" for place in range(1, len(self.caption) + 1)]
+            return {at: parse_template(clauses, at) for at, clauses in zip(places, self.caption, strict=True)}
+        return {where: parse_template(self.caption, where)}
+
+    @cached_property
+    def _slots(self) -> list[str]:
+        return list(dict.fromkeys(slot for template in self._templates.values() for slot in template.slots()))
+
+    def write(self, words: Mapping[str, object]) -> list[str]:
+        """Write the captions of an image.
+
+        Args:
+            words: what the slots stand for. A value that is absent, None, NaN or blank drops every clause that needs
+                it; whole numbers are written without a decimal point.
+
+        Returns:
+            The distinct captions in the order of the templates; empty where no template had a slot to fill, for fixed
+            text alone says nothing about an image.
+        """
+        texts = texts_of(words, self._slots)
+        captions = (template.fill(texts) for template in self._templates.values())
+        return list(dict.fromkeys(caption for caption in captions if caption))
 
     def check_classes(self, known: Collection[str], kind: str, of: str) -> None:
         """Refuse classes that a dataset has no label for.
@@ -91,72 +122,13 @@ class PromptSet:
         Raises:
             BundleError: a slot is none of them; names the nearest.
         """
-        for clause in self.caption:
-            for slot in slots_of(clause, self.source):
+        for where, template in self._templates.items():
+            for slot in template.slots():
                 if slot not in offered:
                     raise BundleError(
-                        f"{self.source}: key 'caption': nothing fills the slot {{{slot}}}{nearest(slot, offered)}; "
+                        f"{where}: nothing fills the slot {{{slot}}}{nearest(slot, offered)}; "
                         f"slots offered: {', '.join(sorted(offered))}"
                     )
-
-
-@lru_cache(maxsize=256)
-def slots_of(clause: str, source: str = "caption") -> tuple[str, ...]:
-    """Names of the slots in a clause.
-
-    Args:
-        clause: text with ``{name}`` slots.
-        source: where the clause came from, for the error.
-
-    Returns:
-        The names in order; empty for fixed text.
-
-    Raises:
-        BundleError: a brace is unpaired, or a slot is not a plain name.
-    """
-    try:
-        parts = list(Formatter().parse(clause))
-    except ValueError as error:
-        raise BundleError(f"{source}: clause '{clause}': {error}") from error
-    slots = []
-    for _, name, form, conversion in parts:
-        if name is None:
-            continue
-        if not name.isidentifier() or form or conversion:
-            raise BundleError(f"{source}: clause '{clause}': a slot is a plain name in braces, such as {{findings}}")
-        slots.append(name)
-    return tuple(slots)
-
-
-def fill(clauses: Sequence[str], values: Mapping[str, object]) -> str | None:
-    """Fill a caption template.
-
-    Args:
-        clauses: text with ``{slots}``.
-        values: what the slots stand for. A value that is absent, None, NaN or blank drops every clause that needs
-            it; whole numbers are written without a decimal point.
-
-    Returns:
-        The clauses joined by single spaces, or None where no slot at all was filled: fixed text alone says nothing
-        about an image.
-    """
-    texts = {name: text for name, value in values.items() if (text := _text(value))}
-    kept = []
-    filled = False
-    for clause in clauses:
-        slots = slots_of(clause)
-        if all(slot in texts for slot in slots):
-            kept.append(clause.format_map(texts))
-            filled = filled or bool(slots)
-    return " ".join(" ".join(kept).split()) if filled else None
-
-
-def _text(value: object) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
 
 
 def describe_findings(names: Iterable[str]) -> str:
@@ -194,9 +166,7 @@ def load_prompts(path: str | Path) -> PromptSet:
     for key in content:
         if key not in _KEYS:
             raise BundleError(f"{path}: key '{key}' is unknown{nearest(key, _KEYS)}; expected {', '.join(_KEYS)}")
-    caption, classes, description = content.get("caption"), content.get("classes"), content.get("description", "")
-    if not _is_texts(caption):
-        raise BundleError(f"{path}: key 'caption': expected a list of clauses")
+    caption, classes, description = content.get("caption", []), content.get("classes"), content.get("description", "")
     if not isinstance(classes, dict):
         raise BundleError(f"{path}: key 'classes': expected an object from class names to lists of prompts")
     for name, prompts in classes.items():
@@ -204,7 +174,7 @@ def load_prompts(path: str | Path) -> PromptSet:
             raise BundleError(f"{path}: key 'classes', '{name}': expected a list of prompts")
     if not isinstance(description, str):
         raise BundleError(f"{path}: key 'description': expected text")
-    return PromptSet(tuple(caption), classes, description, str(path))
+    return PromptSet(caption, classes, description, str(path))
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from cleft_bundle.data import tables
-from cleft_bundle.data.captions import PromptSet, describe_findings, fill
+from cleft_bundle.data.captions import PromptSet, describe_findings
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 
@@ -62,21 +62,21 @@ def datalist(
 
     Images are looked for at ``root/Path``, or without the leading ``CheXpert-v1.0[-small]/`` where ``root`` has no
     such folder. The caption names every positive finding in lower case, "no finding" among them. A finding that the
-    report does not mention counts as absent, as is usual for this set. Rows without a positive finding have nothing
-    to be captioned with: they are left out, and counted in the log.
+    report does not mention counts as absent, as is usual for this set. Rows without a positive finding, and rows for
+    which no template has a slot to fill, are left out, and counted in the log.
 
     Args:
         root: the folder with ``train.csv`` and ``valid.csv``.
         split: "train", "validation" or "test"; None for every table that is there.
-        prompts: caption template (slots: ``findings``, ``view``, ``sex``, ``age``) and classes, which are finding
+        prompts: caption templates (slots: ``findings``, ``view``, ``sex``, ``age``) and classes, which are finding
             columns in lower case.
         uncertain: what a -1 means: "ignore" (unknown: NaN in ``label``, absent from ``findings``), "zero" or "one".
         frontal_only: leave lateral images out.
 
     Returns:
-        One item an image: ``image``, ``name`` (path within the set), ``caption``, ``findings``, ``label`` (order of
-        ``prompts.classes``), ``patient_id``, ``study_id``, ``split``, ``view`` ("AP", "PA", "LATERAL"), and ``sex``
-        ("F", "M") and ``age`` (years) where the table has them.
+        One item an image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are several,
+        ``findings``, ``label`` (order of ``prompts.classes``), ``patient_id``, ``study_id``, ``split``, ``view`` ("AP",
+        "PA", "LATERAL"), and ``sex`` ("F", "M") and ``age`` (years) where the table has them.
 
     Raises:
         BundleError: an argument, a table, a column or a value is not as described; names it.
@@ -116,15 +116,17 @@ def _read(root: Path, split: str, prompts: PromptSet, *, uncertain: float, front
     labels = np.stack([tables.numbers(frame[name], path, allowed=(-1, 0, 1)) for name in names], axis=1)
     labels = np.where(np.isnan(labels), 0.0, np.where(labels == -1, uncertain, labels))
     captioned = (labels == 1).any(axis=1)
+    items = _items(root, split, path, frame[captioned], lateral[captioned], labels[captioned], names, prompts)
     logger.info(
-        "CheXpert %s: %d rows, %d items; left out: %d lateral, %d without a positive finding",
+        "CheXpert %s: %d rows, %d items; left out: %d lateral, %d without a positive finding, %d that nothing captions",
         split,
         total,
-        int(captioned.sum()),
+        len(items),
         total - len(frame),
         int((~captioned).sum()),
+        int(captioned.sum()) - len(items),
     )
-    return _items(root, split, path, frame[captioned], lateral[captioned], labels[captioned], names, prompts)
+    return items
 
 
 def _items(
@@ -152,11 +154,15 @@ def _items(
             described[positive] = describe_findings(lower[place] for place in positive)
         words = {**detail, "findings": described[positive], "sex": _SEX_WORDS.get(detail.get("sex", ""))}
         study = parts[row]
+        texts = prompts.write(words)
+        if not texts:
+            continue
         items.append(
             {
                 "image": image,
                 "name": name,
-                "caption": fill(prompts.caption, words),
+                "caption": texts[0],
+                **({"captions": texts} if len(texts) > 1 else {}),
                 "findings": {
                     finding: value for finding, value in zip(lower, known, strict=True) if not math.isnan(value)
                 },

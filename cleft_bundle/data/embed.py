@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from cleft_bundle.data import tables
-from cleft_bundle.data.captions import PromptSet, fill
+from cleft_bundle.data.captions import PromptSet
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 
@@ -72,13 +72,14 @@ def datalist(
 
     The assessment of an image is the most severe one of its side in the exam (see :data:`ASSESSMENTS` for the order),
     its density that of the exam (the highest, where findings of one exam differ). Left out, and counted in the log:
-    images of other types, images of no single side, and images whose target is unknown or none of the classes.
+    images of other types, images of no single side, images whose target is unknown or none of the classes, and images
+    for which no template has a slot to fill.
 
     Args:
         root: the folder with ``tables/``; paths of images are taken relative to it, without as many leading folders
             as it takes to find the file (the release's paths begin at the mount point of its makers).
         target: "density" or "birads".
-        prompts: caption template (slots: ``side``, ``view``, ``density``, ``density_words``, ``birads``,
+        prompts: caption templates (slots: ``side``, ``view``, ``density``, ``density_words``, ``birads``,
             ``birads_words``, ``age``) and classes, named by the words of :data:`DENSITY_WORDS` or
             :data:`BIRADS_WORDS`.
         image_types: values of ``FinalImageType`` to keep: "2D", "cview", "3D".
@@ -86,9 +87,10 @@ def datalist(
         clinical_table: pattern, below ``root``, of the table with one row a finding.
 
     Returns:
-        One item an image: ``image``, ``name`` (path within the set), ``caption``, ``findings``, ``label`` (one-hot, in
-        the order of ``prompts.classes``), ``patient_id``, ``study_id``, ``split`` (None: EMBED defines none),
-        ``view``, ``laterality``, and ``density`` (1-5), ``birads`` (0-6) and ``age`` (years) where known.
+        One item an image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are several,
+        ``findings``, ``label`` (one-hot, in the order of ``prompts.classes``), ``patient_id``, ``study_id``, ``split``
+        (None: EMBED defines none), ``view``, ``laterality``, and ``density`` (1-5), ``birads`` (0-6) and ``age``
+        (years) where known.
 
     Raises:
         BundleError: an argument, a table, a column or a value is not as described; names it.
@@ -102,9 +104,10 @@ def datalist(
     exams, sides = _read_exams(tables.find_table(root, clinical_table))
     joined = images.join(exams, on="acc_anon").join(sides, on=["acc_anon", "laterality"])
     kept = joined[joined[target].map(TARGETS[target]).isin(list(prompts.classes))]
-    logger.info("EMBED: %d items; %d images without a %s among the classes left out",
-                len(kept), len(joined) - len(kept), target)  # fmt: skip
-    return _items(root, kept, target, prompts)
+    items = _items(root, kept, target, prompts)
+    logger.info("EMBED: %d items; left out: %d images without a %s among the classes, %d that nothing captions",
+                len(items), len(joined) - len(kept), target, len(kept) - len(items))  # fmt: skip
+    return items
 
 
 def _read_images(path: Path, image_types: Sequence[str]) -> pd.DataFrame:
@@ -155,12 +158,16 @@ def _items(root: Path, frame: pd.DataFrame, target: str, prompts: PromptSet) -> 
             "density_words": DENSITY_WORDS.get(known.get("density", 0)),
             "birads_words": BIRADS_WORDS.get(known.get("birads", -1)),
         }
+        texts = prompts.write(words)
+        if not texts:
+            continue
         findings = {label: float(label == TARGETS[target][row[target]]) for label in prompts.classes}
         items.append(
             {
                 "image": image,
                 "name": name,
-                "caption": fill(prompts.caption, words),
+                "caption": texts[0],
+                **({"captions": texts} if len(texts) > 1 else {}),
                 "findings": findings,
                 "label": list(findings.values()),
                 "patient_id": patients[row["empi_anon"]],

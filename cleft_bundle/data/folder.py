@@ -15,7 +15,8 @@ from typing import Any
 import pandas as pd
 
 from cleft_bundle.data import tables
-from cleft_bundle.data.captions import PromptSet, describe_findings, fill
+from cleft_bundle.data.caption_templates import slots_of
+from cleft_bundle.data.captions import PromptSet, describe_findings
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 
@@ -55,33 +56,30 @@ def load_prompts(root: str | Path, template: str = TEMPLATE, table: str = "label
     names = sorted({name for value in frame["finding"] for name in _split_findings(value)})
     if not names:
         raise BundleError(f"{path}: column 'finding' is empty in every row, expected the names of findings")
-    classes: dict[str, list[str]] = {}
-    for name in names:
-        prompt = fill([template], {"findings": name})
-        if prompt is None or name not in prompt:
-            raise BundleError(f"template '{template}': expected the slot {{findings}} and no other")
-        classes[name] = [prompt]
+    if set(slots_of(template, "template")) != {"findings"}:
+        raise BundleError(f"template '{template}': expected the slot {{findings}} and no other")
+    classes = {name: [template.format(findings=name)] for name in names}
     return PromptSet((template,), classes, source=str(path))
 
 
 def datalist(root: str | Path, table: str = "labels.csv", *, prompts: PromptSet | None = None) -> list[dict[str, Any]]:
     """List a hospital's images with captions and labels.
 
-    A row's own caption wins over the template. A row with neither caption nor finding is left out, and counted in the
+    A row's own caption wins over the templates. A row with neither caption nor finding is left out, and counted in the
     log. Findings of a row that has any are complete: a class that it does not name is absent; a row without findings
     has unknown labels (NaN).
 
     Args:
         root: the folder of the table, or the table itself.
         table: file name of the table where ``root`` is a folder.
-        prompts: caption template (slots: ``findings``, ``side``, ``view``, ``sex``, ``age``) and classes; None takes
+        prompts: caption templates (slots: ``findings``, ``side``, ``view``, ``sex``, ``age``) and classes; None takes
             :func:`load_prompts` where the table has findings, and no classes where it has captions only.
 
     Returns:
         One item an image: ``image``, ``name`` (path relative to the table's folder, or as the table has it where the
-        image lies elsewhere), ``caption``, ``findings``, ``label`` (order of ``prompts.classes``), ``patient_id``,
-        ``study_id`` (the patient's where the table has none), ``split``, and ``laterality`` ("L", "R"), ``view``,
-        ``sex`` ("F", "M") and ``age`` (years) where known.
+        image lies elsewhere), ``caption``, ``captions`` where the templates give several, ``findings``, ``label``
+        (order of ``prompts.classes``), ``patient_id``, ``study_id`` (the patient's where the table has none),
+        ``split``, and ``laterality`` ("L", "R"), ``view``, ``sex`` ("F", "M") and ``age`` (years) where known.
 
     Raises:
         BundleError: the table, a column or a value is not as described, or an image has two rows; names it.
@@ -125,7 +123,6 @@ def _split_findings(value: str) -> list[str]:
 
 def _items(frame: pd.DataFrame, path: Path, prompts: PromptSet | None) -> list[dict[str, Any]]:
     classes = list(prompts.classes) if prompts else []
-    clauses = prompts.caption if prompts else ()
     splits = _splits(frame, path)
     unnamed: set[str] = set()
     items = []
@@ -139,8 +136,9 @@ def _items(frame: pd.DataFrame, path: Path, prompts: PromptSet | None) -> list[d
             "view": detail.get("view", "").lower(),
             "sex": _SEX_WORDS.get(detail.get("sex", "")),
         }
-        caption = " ".join(row.get("caption", "").split()) or (fill(clauses, words) if names else None)
-        if not caption:
+        own = " ".join(row.get("caption", "").split())
+        texts = [own] if own else prompts.write(words) if prompts and names else []
+        if not texts:
             continue
         findings = {name: float(name in names) for name in [*classes, *names]} if names else {}
         image, name = _locate(path, row["image"])
@@ -149,7 +147,8 @@ def _items(frame: pd.DataFrame, path: Path, prompts: PromptSet | None) -> list[d
             {
                 "image": image,
                 "name": name,
-                "caption": caption,
+                "caption": texts[0],
+                **({"captions": texts} if len(texts) > 1 else {}),
                 "findings": findings,
                 "label": [findings.get(label, float("nan")) for label in classes],
                 "patient_id": patient,

@@ -1,5 +1,4 @@
 import json
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -7,12 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cleft_bundle.data import chexpert, embed
-from cleft_bundle.data.captions import PromptSet, describe_findings, fill, load_prompts
+from cleft_bundle.data.captions import PromptSet, describe_findings, load_prompts
 from cleft_bundle.errors import BundleError
 
 PROMPTS = Path(__file__).parents[2] / "configs" / "prompts"
-EMBED_CAPTION = load_prompts(PROMPTS / "embed_density.json").caption
+EMBED = load_prompts(PROMPTS / "embed_density.json")
 NAMES = ["side", "view", "density", "density_words", "birads", "birads_words"]
+
+
+def caption_set(*caption):
+    return PromptSet(caption, {"edema": ["edema"]})
 
 
 def test_complete_row():
@@ -24,34 +27,46 @@ def test_complete_row():
         "birads": 0,
         "birads_words": "additional imaging",
     }
-    assert fill(EMBED_CAPTION, values) == (
+    assert EMBED.write(values) == [
         "this is a breast 2d full field digital mammogram of a patient on the left side in the cc view "
         "with breast tissue density 2: scattered fibroglandular densities with birads score 0: additional imaging"
-    )
+    ]
 
 
 @pytest.mark.parametrize("missing", [None, "", "  ", float("nan")])
 def test_a_missing_value_drops_its_clause(missing):
     values = {"side": "left", "view": missing, "density": 2, "density_words": missing}
     expected = "this is a breast 2d full field digital mammogram of a patient on the left side"
-    assert fill(EMBED_CAPTION, values) == expected
+    assert EMBED.write(values) == [expected]
 
 
 def test_fixed_text_alone_is_no_caption():
-    assert fill(EMBED_CAPTION, {}) is None
-    assert fill(["a chest"], {"findings": "edema"}) is None
+    assert EMBED.write({}) == []
+    assert EMBED.write({"findings": "edema"}) == []
 
 
 def test_values_with_braces_are_text():
-    assert fill(["seen: {findings}"], {"findings": "{odd}"}) == "seen: {odd}"
+    assert caption_set("seen: {findings}").write({"findings": "{odd}"}) == ["seen: {odd}"]
+
+
+def test_several_templates_give_distinct_captions_in_their_order():
+    prompts = caption_set(["{findings}", "in the {view} view"], ["a chest", "with {findings}"], ["{findings}"])
+    assert prompts.write({"findings": "edema", "view": "pa"}) == [
+        "edema in the pa view",
+        "a chest with edema",
+        "edema",
+    ]
+    assert prompts.write({"findings": "edema"}) == ["edema", "a chest with edema"]
+    assert prompts.write({"view": "pa"}) == ["in the pa view"]
+    with pytest.raises(BundleError, match=r"key 'caption', template 1: nothing fills the slot \{view\}"):
+        prompts.check_slots(["findings"])
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.one_of(st.none(), st.floats(), st.integers(), st.text(max_size=5))))
 def test_captions_have_no_double_space_and_no_empty_slot(values):
-    caption = fill(EMBED_CAPTION, values)
-    if caption is not None:
+    for caption in EMBED.write(values):
         assert caption == " ".join(caption.split())
-        assert "nan" not in caption.replace(EMBED_CAPTION[0], "")
+        assert "nan" not in caption
         assert "None" not in caption
 
 
@@ -78,12 +93,12 @@ def test_shipped_prompt_files_fit_their_datasets(name, slots, classes):
 
 def test_shipped_class_prompts_are_captions_of_that_finding():
     chest = load_prompts(PROMPTS / "chexpert.json")
-    assert [fill(chest.caption, {"findings": name}) for name in chest.classes] == [*chain(*chest.classes.values())]
+    assert [chest.write({"findings": name}) for name in chest.classes] == [*chest.classes.values()]
     for target, table in embed.TARGETS.items():
         prompts = load_prompts(PROMPTS / f"embed_{target}.json")
         codes = {words: code for code, words in table.items()}
         for name, texts in prompts.classes.items():
-            assert texts == [fill(prompts.caption, {target: codes[name], f"{target}_words": name})]
+            assert texts == prompts.write({target: codes[name], f"{target}_words": name})
 
 
 GOOD = {"caption": ["a chest with {findings}"], "classes": {"edema": ["a chest with edema"]}}
@@ -98,6 +113,9 @@ GOOD = {"caption": ["a chest with {findings}"], "classes": {"edema": ["a chest w
         ({"caption": ["a chest with {}"]}, "plain name"),
         ({"caption": ["a chest with {findings:>9}"]}, "plain name"),
         ({"caption": None}, "'caption'"),
+        ({"caption": [["{findings}"], ["a chest"]]}, "'caption', template 2 has no clause with a slot"),
+        ({"caption": [["{findings}"], "a chest"]}, "'caption', template 2: expected a list of clauses"),
+        ({"caption": [["{findings}"], ["x", "{y"]]}, "'caption', template 2, clause 2: '{y'"),
         ({"classes": {}}, "'classes'"),
         ({"classes": ["edema"]}, "'classes'"),
         ({"classes": {"edema": "a chest"}}, "'edema'"),

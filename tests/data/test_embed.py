@@ -111,7 +111,7 @@ def test_exams_without_the_target_are_left_out(tmp_path, caplog):
     images = [image(exam, "L") for exam in ("E1", "E2", "E3", "E4")]
     write(tmp_path, images, [finding("E1", "L", "N"), finding("E2", "L", "N", ""), finding("E3", "L", "N", "5")])
     assert [item["study_id"] for item in embed.datalist(tmp_path, prompts=DENSITY)] == [pseudonym("E1")]
-    assert "1 items; 3 images without a density among the classes left out" in caplog.text
+    assert "1 items; left out: 3 images without a density among the classes" in caplog.text
 
 
 def test_findings_of_one_exam_that_differ_in_density(tmp_path, caplog):
