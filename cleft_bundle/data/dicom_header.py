@@ -176,8 +176,8 @@ def describe(ds: Any) -> dict[str, Any]:
             "photometric_interpretation": code(ds, "PhotometricInterpretation"),
             "manufacturer": " ".join(str(ds.get("Manufacturer") or "").split()),
             "presentation_intent": intent if intent in _INTENTS else "",
-            "patient": _hashed(ds, "PatientID"),
-            "study": _hashed(ds, "StudyInstanceUID"),
+            "patient": hashed(ds, "PatientID"),
+            "study": hashed(ds, "StudyInstanceUID"),
             "spacing": _spacing(ds),
         }
 
@@ -192,12 +192,26 @@ def describe_person(ds: Any) -> dict[str, Any]:
         ``sex`` ("F", "M", or "" where unknown or other) and ``age`` in years, or None where unknown or above 120.
         Everybody of 90 and older is 90.
     """
-    sex = code(ds, "PatientSex")
-    age = years(str(ds.get("PatientAge") or "").strip(" \0"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in describe: real files hold ages such as "44"
+        sex = code(ds, "PatientSex")
+        age = years(str(ds.get("PatientAge") or "").strip(" \0"))
     return {
         "sex": sex if sex in ("F", "M") else "",
         "age": None if age is None or age > OLDEST else min(age, float(_OLDEST)),
     }
+
+
+def hashed(ds: Any, name: str) -> str:
+    """Return the pseudonym of an identifier, or "" where it is absent or empty.
+
+    The identifier is taken as it lies in the file: pydicom's validation would quote it in a warning.
+    """
+    if name not in ds:
+        return ""
+    value = ds.get_item(name).value
+    text = (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")).strip(" \0")
+    return pseudonym(text) if text.strip() else ""
 
 
 def code(ds: Any, name: str) -> str:
@@ -247,15 +261,3 @@ def _spacing(ds: Any) -> tuple[float, float] | None:
             scale = magnification if name == "ImagerPixelSpacing" and magnification > 0 else 1.0
             return found[0] / scale, found[1] / scale
     return None
-
-
-def _hashed(ds: Any, name: str) -> str:
-    """Pseudonym of an identifier, or "" where it is absent or empty.
-
-    The identifier is taken as it lies in the file: pydicom's validation would quote it in a warning.
-    """
-    if name not in ds:
-        return ""
-    value = ds.get_item(name).value
-    text = (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")).strip(" \0")
-    return pseudonym(text) if text.strip() else ""

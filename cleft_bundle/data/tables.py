@@ -196,6 +196,11 @@ def codes(column: pd.Series, path: str | Path, meanings: Mapping[str, T]) -> lis
     return [meanings.get(value) for value in lower]
 
 
+def names(value: str) -> list[str]:
+    """Names that a field joins by ``|``, in lower case, each once, in the table's order."""
+    return list(dict.fromkeys(name for part in value.split("|") if (name := " ".join(part.lower().split()))))
+
+
 def no_gaps(column: pd.Series, path: str | Path) -> None:
     """Refuse a column with empty values.
 
