@@ -99,6 +99,34 @@ def executed_config() -> dict[str, Any]:
     return {} if workflow is None else {k: v for k, v in workflow.parser.get().items() if k != "_meta_"}
 
 
+def resolved(name: str) -> Any:
+    """A part of the running config as JSON: its components are not built, its references and expressions are resolved.
+
+    Args:
+        name: an id of the config, such as ``network_transforms``.
+
+    Raises:
+        BundleError: where no config is running, or an expression of the part is no JSON value.
+    """
+    workflow = _running_workflow()
+    if workflow is None:
+        raise BundleError(f"{name}: no config is running that could be resolved")
+    return _resolve(name, workflow.parser)
+
+
+def _resolve(path: str, parser: ConfigParser) -> Any:
+    raw = parser.get(path)
+    if isinstance(raw, Mapping):
+        return {key: _resolve(f"{path}#{key}", parser) for key in raw}
+    if isinstance(raw, list):
+        return [_resolve(f"{path}#{number}", parser) for number in range(len(raw))]
+    value = parser.get_parsed_content(path) if isinstance(raw, str) and raw.startswith(("@", "$")) else raw
+    try:
+        return json.loads(json.dumps(value))
+    except TypeError as error:
+        raise BundleError(f"{path}: {raw!r} is a {type(value).__name__}, which cannot be written down") from error
+
+
 def top_level_scalars() -> dict[str, str | int | float | bool]:
     """The scalars at the top of the running config with expressions evaluated: what people change from run to run."""
     workflow = _running_workflow()

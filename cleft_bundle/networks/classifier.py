@@ -121,7 +121,8 @@ class ZeroShotClassifier(nn.Module):
         image_encoder: the image tower.
         class_names: names of the K classes.
         task: ``multiclass`` or ``multilabel``.
-        preprocessing: what the transforms must know: ``image_size``, ``image_mean``, ``image_std`` and the like.
+        preprocessing: ``image_size`` in pixels, and ``transforms``, the components that prepare an image, see
+            :func:`cleft_bundle.transforms.build_transforms`.
     """
 
     def __init__(

@@ -5,6 +5,7 @@ dense. What MONAI has (resize, pad to a size, affine, blur, contrast) is taken f
 """
 
 from cleft_bundle.transforms.backbone_statistics import backbone_statistics
+from cleft_bundle.transforms.declared import build_transforms
 from cleft_bundle.transforms.dictionary import (
     CropBreastD,
     CropBreastd,
@@ -90,5 +91,6 @@ __all__ = [
     "WindowPercentileDict",
     "WindowPercentiled",
     "backbone_statistics",
+    "build_transforms",
     "find_tissue",
 ]

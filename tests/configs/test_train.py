@@ -3,10 +3,12 @@ import json
 import mlflow
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from cleft_bundle.checkpoints import load_classifier
 from cleft_bundle.data import RadiographReader
 from cleft_bundle.errors import BundleError
+from cleft_bundle.transforms import build_transforms
 from tests.configs.conftest import TINY
 from tests.conftest import ROOT
 
@@ -21,9 +23,14 @@ def bundle_error(caught):
     return str(cause)
 
 
+def checkout():
+    """What stands in the checkout, but for what tools keep in hidden folders."""
+    return {path for path in ROOT.rglob("*") if not any(p[0] in "._" for p in path.relative_to(ROOT).parts)}
+
+
 def test_train_evaluate_and_infer_on_chest_phantoms(run_config, chest_phantoms, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    before = {path for path in ROOT.rglob("*") if ".git/" not in str(path) and "__pycache__" not in str(path)}
+    before = checkout()
     trained = run_config(["train.json"], "training", dataset_dir=chest_phantoms, **TINY)
     for name in ("models/cleft.pt", "models/model.pt", "eval/loss_curve.png", "eval/roc_curves.png"):
         assert (tmp_path / name).stat().st_size > 0, name
@@ -45,7 +52,7 @@ def test_train_evaluate_and_infer_on_chest_phantoms(run_config, chest_phantoms, 
     for workflow in (trained, evaluated, inferred):
         assert workflow.check_properties() == []
 
-    after = {path for path in ROOT.rglob("*") if ".git/" not in str(path) and "__pycache__" not in str(path)}
+    after = checkout()
     assert after == before, "a run with folders of its own must leave the checkout alone"
     assert {path.name for path in tmp_path.iterdir()} == {"models", "eval"}
 
@@ -140,10 +147,16 @@ def test_a_checkpoint_of_another_backbone_is_refused(run_config, chest_phantoms,
     assert (tmp_path / "models" / "cleft.pt").read_bytes() == kept
 
 
-def test_inference_and_training_preprocess_alike(root, train_config):
-    inference = json.loads((root / "configs" / "inference.json").read_text())
-    for key in ("deterministic_transforms", "network_transforms"):
-        assert inference[key] == train_config[key]
+@pytest.mark.parametrize("overlay", ["transforms_chest.json", "transforms_mammography.json"])
+def test_inference_prepares_images_as_the_training_did(overlay, run_config, chest_phantoms, tmp_path):
+    """The classifier carries the transforms of its overlay: nobody has to name it again."""
+    trained = run_config(["train.json", overlay], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+    classifier = load_classifier(tmp_path / "models" / "model.pt")
+    item = trained.parser.get_parsed_content("splits")["validation"][0]
+    prepared = build_transforms(classifier.preprocessing["transforms"])({"image": item["image"]})["image"]
+    torch.testing.assert_close(prepared, trained.parser.get_parsed_content("validate#dataset")[0]["image"])
+    inference = ConfigParser.load_config_file(ROOT / "configs" / "inference.json")
+    assert "build_transforms(@network_def.preprocessing['transforms'])" in inference["preprocessing"]
 
 
 def test_the_two_metadata_files_are_equal(root):
