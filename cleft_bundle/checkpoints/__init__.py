@@ -2,8 +2,18 @@
 
 from cleft_bundle.checkpoints.classifier_file import load_classifier
 from cleft_bundle.checkpoints.official import import_official
+from cleft_bundle.checkpoints.trained_on import TrainedOn, check_not_trained_on
 from cleft_bundle.checkpoints.trained_state import TrainedState, load_trained
 from cleft_bundle.checkpoints.training_state import resumed_run_name
 from cleft_bundle.files import save
 
-__all__ = ["TrainedState", "import_official", "load_classifier", "load_trained", "resumed_run_name", "save"]
+__all__ = [
+    "TrainedOn",
+    "TrainedState",
+    "check_not_trained_on",
+    "import_official",
+    "load_classifier",
+    "load_trained",
+    "resumed_run_name",
+    "save",
+]

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from cleft_bundle import files
+from cleft_bundle.checkpoints.trained_on import MADE_BY, TrainedOn
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, ImageEncoder, TextEncoder
 
 FORMAT = 2
-MADE_BY = "training writes it, or pass the path of another one"
 
 
 class TrainedState:
@@ -23,23 +23,27 @@ class TrainedState:
 
     Args:
         network: the dual encoder.
+        trained_on: the split and the patients that the state is to name; None where it names none.
     """
 
-    def __init__(self, network: CLEFT) -> None:
+    def __init__(self, network: CLEFT, trained_on: TrainedOn | None = None) -> None:
         self.network = network
+        self.trained_on = trained_on
 
     def state_dict(self) -> dict[str, Any]:
         """Collect what was trained.
 
         Returns:
             ``format``, ``weights`` (name to tensor), and ``text_backbone`` and ``image_backbone``: ``source`` and
-            ``fingerprint`` of what is frozen, whose fingerprint is None where nothing is.
+            ``fingerprint`` of what is frozen, whose fingerprint is None where nothing is; and ``trained_on``
+            (:meth:`TrainedOn.state_dict`) where that is known.
         """
         return {
             "format": FORMAT,
             "weights": {name: tensor.detach().clone() for name, tensor in self._tensors().items()},
             "text_backbone": _described(self.network.text_encoder),
             "image_backbone": _described(self.network.image_encoder),
+            **({"trained_on": self.trained_on.state_dict()} if self.trained_on else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -4,11 +4,14 @@ from cleft_bundle.data import chexpert, embed, folder, phantoms
 from cleft_bundle.data.cache import RadiographCache, cached_dataset
 from cleft_bundle.data.captions import PromptSet, load_prompts, names_as_prompts
 from cleft_bundle.data.collate import CaptionCollate, CaptionTokenizer
+from cleft_bundle.data.datalists import fingerprint, read_datalist, write_datalist
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
 from cleft_bundle.data.inference_dataset import TolerantDataset, collate_readable, list_images
+from cleft_bundle.data.item_checks import check_items, is_multi_label
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.data.radiograph_reader import RadiographReader
-from cleft_bundle.data.splits import check_items, fingerprint, is_multi_label, make_splits, select_split
+from cleft_bundle.data.splits import make_splits, select_split
+from cleft_bundle.data.subsets import balanced_set, patient_fraction
 
 __all__ = [
     "CaptionCollate",
@@ -19,6 +22,7 @@ __all__ = [
     "RadiographCache",
     "RadiographReader",
     "TolerantDataset",
+    "balanced_set",
     "cached_dataset",
     "check_items",
     "chexpert",
@@ -31,7 +35,10 @@ __all__ = [
     "load_prompts",
     "make_splits",
     "names_as_prompts",
+    "patient_fraction",
     "phantoms",
     "pseudonym",
+    "read_datalist",
     "select_split",
+    "write_datalist",
 ]

@@ -1,18 +1,15 @@
-"""Splits by patient, the checks before training, and the fingerprint of a datalist."""
+"""Splits by patient."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
-import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from cleft_bundle.data.item_checks import check_items
+from cleft_bundle.data.subsets import balanced_set, digest, patient_fraction, patient_labels
 from cleft_bundle.errors import BundleError
 
 logger = logging.getLogger(__name__)
@@ -28,6 +25,8 @@ def make_splits(
     seed: int = 0,
     classes: Sequence[str] | None = None,
     shared_patients: str = "error",
+    balanced_test: int | Mapping[str, int] | None = None,
+    train_fraction: float = 1.0,
 ) -> dict[str, list[Item]]:
     """Divide items into training, validation and test: by patient, never by image.
 
@@ -36,21 +35,30 @@ def make_splits(
     all patients are divided. Patients are drawn within strata of equal labels, by a hash of seed and pseudonym, so
     that the outcome depends on neither the order of the rows nor the machine.
 
+    A balanced test set is drawn before anything else, from the images whose split is "test" or, where there are none,
+    from those for training. It takes the place of the test split: its patients' other images, and other images for
+    testing, are left out.
+
     Args:
         items: what a ``datalist`` function returns.
         fractions: share of the patients for train, validation and test, or a dictionary with these names.
         seed: another seed draws other patients.
-        classes: names of the labels, for the messages of :func:`check_items`.
+        classes: names of the labels, for the balanced test set and the messages of :func:`check_items`.
         shared_patients: what to do with patients whom the named splits put on several sides: "error", or "drop" to
             keep such a patient's images in the last of the splits (test before validation before train) and leave
             the others out, with their count in the log.
+        balanced_test: None, the number of test images of every class, or from the names of some classes to their
+            numbers (:func:`cleft_bundle.data.subsets.balanced_set`).
+        train_fraction: share of the training patients to keep
+            (:func:`cleft_bundle.data.subsets.patient_fraction`); validation and test stay whole.
 
     Returns:
         Items under "train", "validation" and "test", each a copy with its ``split`` and sorted by name.
 
     Raises:
         BundleError: what :func:`check_items` raises; fractions that are none; some items with a split and some
-            without; a patient on two sides; too few patients for training and validation.
+            without; a patient on two sides; too few patients for training and validation; a class that is short of
+            cases for the balanced test set.
     """
     check_items(items, classes)
     shares = _shares(fractions)
@@ -69,6 +77,9 @@ def make_splits(
         drawn = {"train": shares["train"], "validation": 0.0 if has_validation else shares["validation"]}
     else:
         pool, fixed, drawn = list(items), [], shares
+    if balanced_test is not None:
+        pool, fixed = _with_balanced_test(pool, fixed, balanced_test, classes or (), seed)
+        drawn = {**drawn, "test": 0.0}
     side_of = _draw(pool, drawn, seed)
     divided: dict[str, list[Item]] = {split: [] for split in SPLITS}
     for item in fixed:
@@ -76,6 +87,7 @@ def make_splits(
     for item in pool:
         side = side_of[item["patient_id"]]
         divided[side].append({**item, "split": side})
+    divided["train"] = patient_fraction(divided["train"], train_fraction, seed)
     for split, members in divided.items():
         members.sort(key=lambda item: item["name"])
         logger.info("%s: %d images of %d patients", split, len(members), len({item["patient_id"] for item in members}))
@@ -127,6 +139,21 @@ def _part_patients(items: Sequence[Item], shared_patients: str) -> Sequence[Item
     return kept
 
 
+def _with_balanced_test(
+    pool: list[Item], fixed: list[Item], counts: int | Mapping[str, int], classes: Sequence[str], seed: int
+) -> tuple[list[Item], list[Item]]:
+    """Pool and fixed items once a balanced test set has been drawn from the one or the other."""
+    named_test = [item for item in fixed if item["split"] == "test"]
+    test = [{**item, "split": "test"} for item in balanced_set(named_test or pool, counts, classes, seed)]
+    patients = {item["patient_id"] for item in test}
+    rest = [item for item in pool if item["patient_id"] not in patients]
+    kept = [item for item in fixed if item["split"] != "test"]
+    left_out = len(pool) + len(fixed) - len(rest) - len(kept) - len(test)
+    logger.info("balanced test set: %d images of %d patients; left out: %d other images of these patients and of the "
+                "test split", len(test), len(patients), left_out)  # fmt: skip
+    return rest, [*kept, *test]
+
+
 def _draw(items: Sequence[Item], shares: Mapping[str, float], seed: int) -> dict[str, str]:
     """From each patient to a split.
 
@@ -134,14 +161,10 @@ def _draw(items: Sequence[Item], shares: Mapping[str, float], seed: int) -> dict
     along, each goes to the split that lacks most of its share so far: equal labels lie side by side, so every split
     gets its share of each stratum to within one patient or so.
     """
-    labels: dict[str, tuple[float, ...]] = {}
-    for item in items:
-        known = tuple(value == 1.0 for value in item["label"])
-        before = labels.get(item["patient_id"], known)
-        labels[item["patient_id"]] = tuple(max(pair) for pair in zip(before, known, strict=True))
+    labels = patient_labels(items)
 
-    def position(patient: str) -> tuple[tuple[float, ...], str]:
-        return labels[patient], hashlib.sha256(f"{seed}:{patient}".encode()).hexdigest()
+    def position(patient: str) -> tuple[tuple[bool, ...], str]:
+        return labels[patient], digest(seed, patient)
 
     total = sum(shares.values())
     counts = dict.fromkeys(shares, 0)
@@ -157,81 +180,3 @@ def _draw(items: Sequence[Item], shares: Mapping[str, float], seed: int) -> dict
                 raise BundleError(f"{message}: expected at least one patient in it")
             logger.warning("%s: it is empty", message)
     return side_of
-
-
-def fingerprint(items: Iterable[Item]) -> str:
-    """Identify a divided datalist.
-
-    Args:
-        items: items with ``name``, ``split`` and ``caption``.
-
-    Returns:
-        SHA-256 (64 hexadecimal digits) over the sorted names, splits and captions. Names are relative to the set's
-        root, so it is the same on every machine and in every order of the rows.
-    """
-    lines = sorted(json.dumps([item["name"], item["split"], item["caption"]]) for item in items)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def is_multi_label(items: Iterable[Item]) -> bool:
-    """Whether any image carries more than one class, so that classes are scored one by one and not against each other.
-
-    Args:
-        items: items with ``label``.
-
-    Returns:
-        True if a label holds more than one 1.0.
-    """
-    return any(item["label"].count(1.0) > 1 for item in items)
-
-
-def check_items(items: Sequence[Item], classes: Sequence[str] | None = None) -> None:
-    """Stop before training on a datalist that cannot be trained on.
-
-    Args:
-        items: what a ``datalist`` function returns. Where all labels are empty lists, only images and captions are
-            checked.
-        classes: names of the labels, for the messages.
-
-    Raises:
-        BundleError: no item; images that do not exist (count and first five names); two items of one name; no caption;
-            labels that are not as many as the classes; a class without any known label; fewer than two classes with a
-            positive image; no class with both positive and negative images.
-    """
-    if not items:
-        raise BundleError("the datalist is empty: no row of the table became an image with a caption")
-    missing = [item["name"] for item in items if not os.path.isfile(item["image"])]
-    if missing:
-        raise BundleError(f"{len(missing)} of {len(items)} images do not exist, the first: {', '.join(missing[:5])}")
-    repeated = [name for name, count in Counter(item["name"] for item in items).items() if count > 1]
-    if repeated:
-        raise BundleError(f"{len(repeated)} images are listed more than once, the first: {', '.join(repeated[:5])}")
-    if not any(item["caption"] for item in items):
-        raise BundleError(f"none of {len(items)} images has a caption: expected at least one positive finding or text")
-    lengths = {len(item["label"]) for item in items}
-    count = len(classes) if classes is not None else max(lengths)
-    if lengths != {count}:
-        raise BundleError(f"expected labels of {count} classes for every image, found lengths {sorted(lengths)}")
-    if count:
-        names = classes or [f"number {number}" for number in range(1, count + 1)]
-        _check_labels(np.array([item["label"] for item in items]), names)
-
-
-def _check_labels(labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Check labels of shape [images, classes] (1, 0 or NaN)."""
-    if np.isnan(labels).all():
-        raise BundleError("no image has a known label: expected findings (a caption alone cannot be scored)")
-    unknown = [name for name, column in zip(classes, labels.T, strict=True) if np.isnan(column).all()]
-    if unknown:
-        raise BundleError(f"class '{unknown[0]}' has no image with a known label (classes: {', '.join(classes)})")
-    positives, negatives = (labels == 1).any(axis=0), (labels == 0).any(axis=0)
-    if positives.sum() < 2 or not (positives & negatives).any():
-        found = [name for name, positive in zip(classes, positives, strict=True) if positive]
-        raise BundleError(
-            f"expected images of two classes or more that differ, found one class only: {', '.join(found) or 'none'}"
-            if len(found) < 2
-            else f"every image has the same labels ({', '.join(found)}): nothing can be told apart"
-        )
-    for name, positive in zip(classes, positives, strict=True):
-        if not positive:
-            logger.warning("class '%s' has no positive image: it cannot be scored", name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.engines import SupervisedEvaluator
 
-from cleft_bundle.checkpoints import TrainedState, load_trained, save
+from cleft_bundle.checkpoints import TrainedOn, TrainedState, load_trained, save
 from cleft_bundle.config import command, config_files
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.handlers import RunTracker
@@ -27,6 +27,7 @@ def finish_training(
     inferer: ZeroShotInferer,
     preprocessing: Mapping[str, Any],
     best_checkpoint: str,
+    trained_on: TrainedOn,
     trained_path: str,
     models_dir: str,
     output_dir: str,
@@ -42,6 +43,7 @@ def finish_training(
         inferer: holds the class prompts.
         preprocessing: settings of the deterministic transforms, stored in ``model.pt``.
         best_checkpoint: file that :class:`cleft_bundle.handlers.BestCheckpoint` wrote.
+        trained_on: the split and the patients of the training, which the trained weights remember.
         trained_path: receives the trained weights, such as ``models/cleft.pt``.
         models_dir: receives ``model.pt``.
         output_dir: folder of pictures and MLflow's database.
@@ -56,7 +58,7 @@ def finish_training(
     evaluator.run(evaluator.state.best_metric_epoch)
     if rank() > 0:
         return dict(evaluator.state.metrics)
-    save(TrainedState(network).state_dict(), cleft_path)
+    save(TrainedState(network, trained_on).state_dict(), cleft_path)
     weights = inferer.embed_prompts(network)
     classifier = ZeroShotClassifier.from_cleft(network, list(inferer.prompts), weights, inferer.task, preprocessing)
     save(classifier.state_dict(), model_path)

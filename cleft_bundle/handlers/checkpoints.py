@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
 
+from cleft_bundle.checkpoints.trained_on import TrainedOn
 from cleft_bundle.checkpoints.trained_state import TrainedState
 from cleft_bundle.checkpoints.training_state import FORMAT, check_same_run, flatten, load_training_state
 from cleft_bundle.config import executed_config
@@ -27,10 +28,11 @@ class BestCheckpoint:
     Args:
         network: the dual encoder.
         path: the file; each better state replaces it.
+        trained_on: the split and the patients of the training.
     """
 
-    def __init__(self, network: CLEFT, path: str) -> None:
-        self.state = TrainedState(network)
+    def __init__(self, network: CLEFT, path: str, trained_on: TrainedOn) -> None:
+        self.state = TrainedState(network, trained_on)
         self.path = path
 
     def attach(self, engine: Evaluator) -> None:

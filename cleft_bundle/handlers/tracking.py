@@ -39,7 +39,7 @@ def run_parameters(network: CLEFT, dataset_fingerprint: str) -> dict[str, Any]:
 
     Args:
         network: the network, whose parameters are counted.
-        dataset_fingerprint: of :func:`cleft_bundle.data.splits.fingerprint`.
+        dataset_fingerprint: of :func:`cleft_bundle.data.fingerprint`.
 
     Returns:
         every top-level scalar of the config, counts of parameters, versions of packages, the name of the PEFT method

@@ -1,0 +1,148 @@
+"""Datalist files: a divided datalist as JSON that MONAI's own loader reads, and its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cleft_bundle.data.pseudonyms import pseudonym
+from cleft_bundle.errors import BundleError
+
+logger = logging.getLogger(__name__)
+
+#: Keys of the file, and the splits they stand for.
+KEYS = {"training": "train", "validation": "validation", "test": "test"}
+
+_REQUIRED = ("image", "name", "caption", "label", "patient_id")
+_PSEUDONYM = re.compile("[0-9a-f]{16}")
+
+Item = dict[str, Any]
+
+
+def fingerprint(splits: Mapping[str, Sequence[Item]]) -> str:
+    """Identify a divided datalist.
+
+    Args:
+        splits: what :func:`cleft_bundle.data.make_splits` returns.
+
+    Returns:
+        SHA-256 (64 hexadecimal digits) over the sorted names, splits and captions. Names are relative to the set's
+        root, so it is the same on every machine and in every order of the rows.
+    """
+    lines = sorted(
+        json.dumps([item["name"], split, item["caption"]]) for split, items in splits.items() for item in items
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def write_datalist(
+    splits: Mapping[str, Sequence[Item]], path: str | Path, root: str | Path, classes: Sequence[str]
+) -> None:
+    """Write a divided datalist as JSON, for :func:`read_datalist` and ``monai.data.load_decathlon_datalist``.
+
+    The keys are "training", "validation" and "test", each with one item a line, besides "classes" and "fingerprint".
+    Images below ``root`` are relative to it: that is the loader's ``base_dir``. An unknown label is null. As the items
+    themselves, the file holds pseudonyms and no patient's identifier.
+
+    Args:
+        splits: what :func:`cleft_bundle.data.make_splits` returns.
+        path: the file; its folder is made where it is missing.
+        root: the folder of the set, or a table in it.
+        classes: names of the labels.
+    """
+    lists = {
+        key: ",\n".join(json.dumps(_portable(item, _folder(root)), allow_nan=False) for item in splits[split])
+        for key, split in KEYS.items()
+    }
+    head = {"classes": list(classes), "fingerprint": fingerprint(splits)}
+    parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+    parts += [f"{json.dumps(key)}: [\n{lines}\n]" for key, lines in lists.items()]
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _portable(item: Item, root: Path) -> Item:
+    """The item as a file holds it."""
+    image = Path(item["image"])
+    return {
+        **{key: value for key, value in item.items() if key != "split"},
+        "image": image.relative_to(root).as_posix() if image.is_relative_to(root) else str(image),
+        "label": [None if math.isnan(value) else value for value in item["label"]],
+    }
+
+
+def read_datalist(path: str | Path | None, root: str | Path, classes: Sequence[str]) -> list[Item]:
+    """Read the items of a datalist file, each with its ``split``.
+
+    Args:
+        path: a file of :func:`write_datalist`, or one like it; None, as a config has it, is an error.
+        root: the folder that its images are relative to.
+        classes: names of the labels that the run expects.
+
+    Returns:
+        The items as :func:`cleft_bundle.data.make_splits` takes and keeps them. A ``patient_id`` that is no pseudonym
+        becomes one.
+
+    Raises:
+        BundleError: the file does not exist, is no datalist, has other classes, or items lack what is needed.
+    """
+    if path is None:
+        raise BundleError("datalist_file is not set: pass a file such as the datalist.json of a run's output_dir")
+    content = _read(Path(path))
+    if content.get("classes") != list(classes):
+        raise BundleError(
+            f"{path}: its labels are of the classes {content.get('classes')}, the prompts of this run of "
+            f"{list(classes)}; add the overlay or the prompt_file that it was written with"
+        )
+    folder = _folder(root)
+    items = []
+    for key, split in KEYS.items():
+        for number, stored in enumerate(content.get(key, []), start=1):
+            lacking = [name for name in _REQUIRED if not isinstance(stored, dict) or name not in stored]
+            if lacking:
+                raise BundleError(f"{path}: item {number} of '{key}' has no {', '.join(lacking)}")
+            items.append(
+                {
+                    **stored,
+                    "image": str(folder / stored["image"]),
+                    "label": [math.nan if value is None else float(value) for value in stored["label"]],
+                    "patient_id": _as_pseudonym(str(stored["patient_id"])),
+                    "split": split,
+                }
+            )
+    found = fingerprint({split: [item for item in items if item["split"] == split] for split in KEYS.values()})
+    if content.get("fingerprint") != found:
+        logger.warning("%s: the file has been changed since it was written: its fingerprint is another", path)
+    return items
+
+
+def _folder(root: str | Path) -> Path:
+    """The folder of a set whose root is a folder or, as for a hospital's own images, a table."""
+    root = Path(root).absolute()
+    return root.parent if root.is_file() else root
+
+
+def _as_pseudonym(value: str) -> str:
+    return value if _PSEUDONYM.fullmatch(value) else pseudonym(value)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BundleError(f"datalist_file: there is no file {path}; training writes one as output_dir/datalist.json")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleError(f"{path}: this is no JSON: {error}") from error
+    if not isinstance(content, dict) or "training" not in content:
+        raise BundleError(f"{path}: expected an object with the keys {', '.join(KEYS)}")
+    return content

@@ -1,0 +1,81 @@
+"""The checks of a datalist before anything is trained on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cleft_bundle.errors import BundleError
+
+logger = logging.getLogger(__name__)
+
+Item = dict[str, Any]
+
+
+def is_multi_label(items: Iterable[Item]) -> bool:
+    """Whether any image carries more than one class, so that classes are scored one by one and not against each other.
+
+    Args:
+        items: items with ``label``.
+
+    Returns:
+        True if a label holds more than one 1.0.
+    """
+    return any(item["label"].count(1.0) > 1 for item in items)
+
+
+def check_items(items: Sequence[Item], classes: Sequence[str] | None = None) -> None:
+    """Stop before training on a datalist that cannot be trained on.
+
+    Args:
+        items: what a ``datalist`` function returns. Where all labels are empty lists, only images and captions are
+            checked.
+        classes: names of the labels, for the messages.
+
+    Raises:
+        BundleError: no item; images that do not exist (count and first five names); two items of one name; no caption;
+            labels that are not as many as the classes; a class without any known label; fewer than two classes with a
+            positive image; no class with both positive and negative images.
+    """
+    if not items:
+        raise BundleError("the datalist is empty: no row of the table became an image with a caption")
+    missing = [item["name"] for item in items if not os.path.isfile(item["image"])]
+    if missing:
+        raise BundleError(f"{len(missing)} of {len(items)} images do not exist, the first: {', '.join(missing[:5])}")
+    repeated = [name for name, count in Counter(item["name"] for item in items).items() if count > 1]
+    if repeated:
+        raise BundleError(f"{len(repeated)} images are listed more than once, the first: {', '.join(repeated[:5])}")
+    if not any(item["caption"] for item in items):
+        raise BundleError(f"none of {len(items)} images has a caption: expected at least one positive finding or text")
+    lengths = {len(item["label"]) for item in items}
+    count = len(classes) if classes is not None else max(lengths)
+    if lengths != {count}:
+        raise BundleError(f"expected labels of {count} classes for every image, found lengths {sorted(lengths)}")
+    if count:
+        names = classes or [f"number {number}" for number in range(1, count + 1)]
+        _check_labels(np.array([item["label"] for item in items]), names)
+
+
+def _check_labels(labels: np.ndarray, classes: Sequence[str]) -> None:
+    """Check labels of shape [images, classes] (1, 0 or NaN)."""
+    if np.isnan(labels).all():
+        raise BundleError("no image has a known label: expected findings (a caption alone cannot be scored)")
+    unknown = [name for name, column in zip(classes, labels.T, strict=True) if np.isnan(column).all()]
+    if unknown:
+        raise BundleError(f"class '{unknown[0]}' has no image with a known label (classes: {', '.join(classes)})")
+    positives, negatives = (labels == 1).any(axis=0), (labels == 0).any(axis=0)
+    if positives.sum() < 2 or not (positives & negatives).any():
+        found = [name for name, positive in zip(classes, positives, strict=True) if positive]
+        raise BundleError(
+            f"expected images of two classes or more that differ, found one class only: {', '.join(found) or 'none'}"
+            if len(found) < 2
+            else f"every image has the same labels ({', '.join(found)}): nothing can be told apart"
+        )
+    for name, positive in zip(classes, positives, strict=True):
+        if not positive:
+            logger.warning("class '%s' has no positive image: it cannot be scored", name)

@@ -1,0 +1,83 @@
+"""A split is written, read back, remembered by the checkpoint, and defended against it."""
+
+import json
+
+import pytest
+import torch
+from monai.data import load_decathlon_datalist
+
+from cleft_bundle.data import fingerprint
+from cleft_bundle.errors import BundleError
+from tests.configs.conftest import TINY
+
+pytestmark = pytest.mark.slow
+
+
+def bundle_error(caught):
+    cause = caught.value
+    while not isinstance(cause, BundleError):
+        cause = cause.__cause__
+    return str(cause)
+
+
+def patients(items):
+    return {item["patient_id"] for item in items}
+
+
+def test_a_run_leaves_its_split_and_no_patient_of_it_can_be_evaluated_unnoticed(run_config, chest_phantoms, tmp_path):
+    data = TINY | {"dataset_dir": chest_phantoms, "tracking_uri": "", "train_fraction": 0.5, "balanced_test": 2}
+    trained = run_config(["train.json"], "training", **data, prompt_file=few_classes(tmp_path))
+    splits = trained.parser.get_parsed_content("splits")
+    stored = torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)["trained_on"]
+    assert stored["fingerprint"] == fingerprint(splits)
+    assert len(stored["patients"]) == len(patients(splits["train"]))
+
+    path = tmp_path / "eval" / "datalist.json"
+    assert json.loads(path.read_text())["fingerprint"] == fingerprint(splits)
+    loaded = load_decathlon_datalist(path, data_list_key="test", base_dir=chest_phantoms)
+    assert [item["image"] for item in loaded] == [item["image"] for item in splits["test"]]
+
+    data |= {"train_fraction": 1.0, "balanced_test": None, "prompt_file": few_classes(tmp_path)}
+    files = ["train.json", "data_datalist.json", "evaluate.json"]
+    for split in ("validation", "test"):
+        evaluated = run_config(files, "evaluating", **data, datalist_file=str(path), evaluate_split=split)
+        assert fingerprint(evaluated.parser.get_parsed_content("splits")) == stored["fingerprint"]
+        assert len(evaluated.evaluator.state.metric_details["zero_shot_auroc"]["scores"]) == len(splits[split])
+
+    with pytest.raises(RuntimeError) as caught:
+        run_config(["train.json", "evaluate.json"], "evaluating", **data, evaluate_split="train")
+    count = len(patients(splits["train"]))
+    assert f"trained on {count} of the " in bundle_error(caught)
+    run_config(
+        ["train.json", "evaluate.json"],
+        "evaluating",
+        **data,
+        evaluate_split="train",
+        allow_trained_patients=True,
+    )
+
+
+def few_classes(folder):
+    """A prompt file of two findings that the phantoms have often."""
+    names = ["cardiomegaly", "pleural effusion"]
+    path = folder / "prompts.json"
+    path.write_text(json.dumps({"caption": ["with {findings}"], "classes": {name: [name] for name in names}}))
+    return str(path)
+
+
+def test_a_prompt_is_not_tuned_against_patients_that_were_trained_on(run_config, chest_phantoms, tmp_path):
+    data = TINY | {"dataset_dir": chest_phantoms, "tracking_uri": ""}
+    first = run_config(["train.json"], "training", **data)
+    trained = len(patients(first.parser.get_parsed_content("splits")["train"]))
+    run_config(["train.json", "prompt_tuning.json"], "training", **data, train_fraction=0.25, context_length=12)
+    stored = torch.load(tmp_path / "models" / "cleft_prompt.pt", weights_only=True)["trained_on"]
+    assert len(stored["patients"]) == trained, "the patients of the first stage count as well"
+
+    path = tmp_path / "eval" / "datalist.json"
+    content = json.loads(path.read_text())
+    content["training"], content["validation"] = content["validation"], content["training"]
+    path.write_text(json.dumps(content))
+    files = ["train.json", "prompt_tuning.json", "data_datalist.json"]
+    with pytest.raises(RuntimeError) as caught:
+        run_config(files, "training", **data, datalist_file=str(path), context_length=12)
+    assert "--allow_trained_patients true" in bundle_error(caught)

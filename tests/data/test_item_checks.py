@@ -1,0 +1,64 @@
+import pytest
+
+from cleft_bundle.data import check_items, is_multi_label
+from cleft_bundle.errors import BundleError
+from tests.data.items import item, named
+
+NAN = float("nan")
+
+
+def test_multi_label(picture):
+    assert not is_multi_label(named(picture, 4))
+    assert is_multi_label([item(picture, 0, 0, (1.0, 1.0))])
+
+
+def test_an_empty_list_is_an_error():
+    with pytest.raises(BundleError, match="empty"):
+        check_items([])
+
+
+def test_missing_images_are_counted_and_five_named(picture):
+    items = named(picture, 10)
+    for each in items[2:9]:
+        each["image"] += ".gone"
+    with pytest.raises(BundleError, match=r"^7 of 10 images do not exist, the first: 0002\.png, .*0006\.png$"):
+        check_items(items)
+
+
+def test_repeated_names_are_an_error(picture):
+    with pytest.raises(BundleError, match=r"1 images are listed more than once.*0001\.png"):
+        check_items([*named(picture, 4), item(picture, 1, 1)])
+
+
+def test_no_caption_is_an_error(picture):
+    with pytest.raises(BundleError, match="none of 2 images has a caption"):
+        check_items([item(picture, n, n, caption=None) for n in range(2)])
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([(1.0, 0.0), (1.0, 0.0)], "one class only: edema"),
+        ([(0.0, 0.0), (0.0, 0.0)], "one class only: none"),
+        ([(1.0, 0.0), (0.0, 0.0)], "one class only: edema"),
+        ([(1.0, 1.0), (1.0, 1.0)], "same labels"),
+        ([(1.0, NAN), (0.0, NAN)], "class 'mass' has no image with a known label"),
+        ([(NAN, NAN), (NAN, NAN)], "no image has a known label"),
+        ([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0)], "labels of 2 classes"),
+        ([(1.0, 0.0), (1.0,)], "labels of 2 classes"),
+    ],
+)
+def test_labels_that_cannot_be_told_apart_are_an_error(picture, labels, words):
+    items = [item(picture, n, n, label) for n, label in enumerate(labels)]
+    with pytest.raises(BundleError, match=words):
+        check_items(items, ["edema", "mass"])
+
+
+def test_a_class_without_positives_is_a_warning(picture, caplog):
+    items = [item(picture, 0, 0, (1.0, 0.0, 0.0)), item(picture, 1, 1, (0.0, 1.0, 0.0))]
+    check_items(items, ["edema", "mass", "fracture"])
+    assert "'fracture'" in caplog.text
+
+
+def test_captions_alone_pass_without_classes(picture):
+    check_items([item(picture, n, n, ()) for n in range(2)])
