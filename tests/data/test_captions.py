@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleft_bundle.data import chexpert, embed
 from cleft_bundle.data.captions import PromptSet, describe_findings, load_prompts
 from cleft_bundle.errors import BundleError
 
@@ -75,30 +74,58 @@ def test_findings_are_joined_by_commas():
     assert describe_findings([]) == ""
 
 
-@pytest.mark.parametrize(
-    ("name", "slots", "classes"),
-    [
-        ("chexpert", chexpert.SLOTS, [finding.lower() for finding in chexpert.FINDINGS]),
-        ("embed_density", embed.SLOTS, list(embed.DENSITY_WORDS.values())[:4]),
-        ("embed_birads", embed.SLOTS, list(embed.BIRADS_WORDS.values())),
-    ],
-)
-def test_shipped_prompt_files_fit_their_datasets(name, slots, classes):
-    prompts = load_prompts(PROMPTS / f"{name}.json")
-    prompts.check_slots(slots)
-    assert set(prompts.classes) <= set(classes)
-    assert list(prompts.classes) == classes or name == "chexpert"
-    assert all(finding in prompt for finding, texts in prompts.classes.items() for prompt in texts)
+def load(folder, **content):
+    path = folder / "prompts.json"
+    path.write_text(json.dumps({"caption": ["with {findings}"], **content}))
+    return load_prompts(path)
 
 
-def test_shipped_class_prompts_are_captions_of_that_finding():
-    chest = load_prompts(PROMPTS / "chexpert.json")
-    assert [chest.write({"findings": name}) for name in chest.classes] == [*chest.classes.values()]
-    for target, table in embed.TARGETS.items():
-        prompts = load_prompts(PROMPTS / f"embed_{target}.json")
-        codes = {words: code for code, words in table.items()}
-        for name, texts in prompts.classes.items():
-            assert texts == prompts.write({target: codes[name], f"{target}_words": name})
+def test_a_group_keeps_its_sentence_whole():
+    group = {"start": "There is", "join": ", ", "last": " and ", "end": ".", "clauses": ["{a}", "{b}", "{c}"]}
+    prompts = caption_set({"start": "Findings:", "clauses": [group]}, "Side: {side}")
+    assert prompts.write({"a": "x", "b": "y", "c": "z"}) == ["Findings: There is x, y and z."]
+    assert prompts.write({"a": "x", "c": "z."}) == ["Findings: There is x and z."]
+    assert prompts.write({"b": "y", "side": "left"}) == ["Findings: There is y. Side: left"]
+    assert prompts.write({"side": "left"}) == ["Side: left"]
+
+
+def test_a_group_is_written_for_some_values_alone():
+    prompts = caption_set("{side}", {"when": {"density": [3, "4"]}, "clauses": ["dense"]})
+    assert prompts.write({"side": "left", "density": 3.0}) == ["left dense"]
+    assert prompts.write({"density": "4"}) == ["dense"]
+    assert prompts.write({"side": "left", "density": 2}) == ["left"]
+    assert prompts.write({"density": 2}) == []
+    with pytest.raises(BundleError, match="density"):
+        prompts.check_slots(["side"])
+
+
+def test_classes_by_name_take_their_prompts_from_the_templates(tmp_path):
+    prompts = load(
+        tmp_path,
+        templates=["with {class}", "{class}, surely {class}"],
+        negative_templates=["without {class}"],
+        classes={
+            "edema": {},
+            "mass": {"positive": ["a lump"]},
+            "nodule": ["a spot"],
+            "no finding": {"negative": []},
+            "fracture": {"negative": ["bones intact"]},
+        },
+    )
+    assert prompts.classes == {
+        "edema": ["with edema", "edema, surely edema"],
+        "mass": ["a lump"],
+        "nodule": ["a spot"],
+        "no finding": ["with no finding", "no finding, surely no finding"],
+        "fracture": ["with fracture", "fracture, surely fracture"],
+    }
+    assert prompts.negatives == {"edema": ["without edema"], "mass": ["without mass"], "fracture": ["bones intact"]}
+
+
+def test_classes_may_be_a_list_of_names(tmp_path):
+    prompts = load(tmp_path, templates=["with {class}"], classes=["edema", "mass"])
+    assert prompts.classes == {"edema": ["with edema"], "mass": ["with mass"]}
+    assert prompts.negatives == {}
 
 
 GOOD = {"caption": ["a chest with {findings}"], "classes": {"edema": ["a chest with edema"]}}
@@ -117,11 +144,29 @@ GOOD = {"caption": ["a chest with {findings}"], "classes": {"edema": ["a chest w
         ({"caption": [["{findings}"], "a chest"]}, "'caption', template 2: expected a list of clauses"),
         ({"caption": [["{findings}"], ["x", "{y"]]}, "'caption', template 2, clause 2: '{y'"),
         ({"classes": {}}, "'classes'"),
-        ({"classes": ["edema"]}, "'classes'"),
+        ({"classes": ["edema"]}, "'edema': has no prompt"),
         ({"classes": {"edema": "a chest"}}, "'edema'"),
         ({"classes": {"edema": []}}, "'edema'"),
         ({"classes": {"edema": ["a chest"], "fracture": ["a chest"]}}, "'edema' and 'fracture' share"),
         ({"description": 3}, "'description'"),
+        ({"caption": [{"clauses": ["{a}"], "stop": "."}]}, "clause 1: key 'stop' is unknown"),
+        ({"caption": [{"start": "a"}]}, "clause 1, key 'clauses': expected a list of clauses"),
+        ({"caption": [{"clauses": ["{a}"], "end": "{b}"}]}, "key 'end': expected text without slots"),
+        ({"caption": [{"clauses": ["a"], "when": {"density": 3}}]}, "key 'when': expected an object"),
+        ({"caption": ["{a}", 3]}, "clause 2: expected text, or an object"),
+        ({"classes": {"edema": {}}}, "'edema': has no prompt, and there is no key 'templates'"),
+        ({"classes": {"edema": {"positiv": ["a"]}}}, "did you mean 'positive'?"),
+        ({"classes": {"edema": {"positive": [], "negative": ["a"]}}}, "'edema': expected a list of positive prompts"),
+        ({"classes": {"edema": {"positive": ["a"], "negative": "b"}}}, "'edema': expected a list of negative prompts"),
+        ({"classes": {"edema": {"positive": ["a"], "negative": ["a"]}}}, "'edema': the prompt 'a' is both"),
+        ({"classes": {"edema": {"positive": ["a"], "negative": [" "]}}}, "'edema': expected a class and one or more"),
+        ({"classes": {"edema": 3}}, "'edema': expected a list of prompts, or an object"),
+        ({"classes": ["edema", "edema"]}, "'classes': 'edema' is repeated"),
+        ({"classes": "edema"}, "'classes': expected a list of names, or an object"),
+        ({"templates": ["with {class}"]}, "'templates': no class leaves its prompts to them"),
+        ({"templates": "with {class}", "classes": ["edema"]}, "'templates': expected a list of prompts"),
+        ({"templates": ["with {name}"], "classes": ["edema"]}, "'templates': 'with {name}': expected the slot {class}"),
+        ({"templates": ["with edema"], "classes": ["edema"]}, "'templates': 'with edema': expected the slot {class}"),
         ({"captions": []}, "did you mean 'caption'?"),
     ],
 )
