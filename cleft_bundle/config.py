@@ -7,8 +7,10 @@ import inspect
 import json
 import logging
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -145,19 +147,25 @@ def top_level_scalars() -> dict[str, str | int | float | bool]:
     return values
 
 
-def config_files() -> list[str]:
-    """Names of the files that can follow ``--config_file`` in the command that is being run, for the next command."""
-    arguments = sys.argv
-    if "--config_file" in arguments[:-1]:
-        return re.findall(r"[^\s'\"\[\],]+", arguments[arguments.index("--config_file") + 1])
-    return []
+def command_line() -> tuple[list[str], list[str]]:
+    """Config files and overrides of the command that is being run, for the commands that can follow it.
+
+    Returns:
+        names of the files, and the overrides but for ``--resume`` and ``--run_name``, which concern one run only. Both
+        are empty where the config was not started from a shell.
+    """
+    words = [part for word in sys.argv[1:] for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    given = {key: value for key, value in pairwise(words) if key.startswith("--")}
+    files = re.findall(r"[^\s'\"\[\],]+", given.pop("--config_file", ""))
+    kept = {key: value for key, value in given.items() if key not in ("--resume", "--run_name")}
+    return (files, [part for pair in kept.items() for part in pair]) if files else ([], [])
 
 
 def command(run_id: str, files: Sequence[str], *options: str) -> str:
     """The line by which a shell runs config files."""
     names = ",".join(f"'{file}'" for file in files)
     config_file = f'"[{names}]"' if len(files) > 1 else files[0]
-    return " ".join(["python -m monai.bundle run", run_id, "--config_file", config_file, *options])
+    return " ".join(["python -m monai.bundle run", run_id, "--config_file", config_file, *map(shlex.quote, options)])
 
 
 def _running_workflow() -> ConfigWorkflow | None:

@@ -5,7 +5,7 @@ import sys
 import pytest
 from monai.bundle import ConfigWorkflow
 
-from cleft_bundle.config import bundle_root, top_level_scalars
+from cleft_bundle.config import bundle_root, command, command_line, top_level_scalars
 from cleft_bundle.errors import BundleError
 
 
@@ -83,3 +83,24 @@ def test_bad_input_is_one_line_on_the_console(root, tmp_path):
     assert done.stderr.strip().splitlines()[-1] == "error: unknown config id 'epoches': did you mean 'epochs'?"
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "files", "options"),
+    [
+        ("run training --config_file configs/train.json", ["configs/train.json"], []),
+        (
+            "run training --config_file ['a.json','b.json'] --epochs=2 --resume true --dataset_dir /x --seed -1",
+            ["a.json", "b.json"],
+            ["--epochs", "2", "--dataset_dir", "/x", "--seed", "-1"],
+        ),
+        ("-q tests", [], []),
+    ],
+)
+def test_the_command_line_is_read_for_the_commands_that_follow(typed, files, options, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["monai.bundle", *typed.split()])
+    assert command_line() == (files, options)
+
+
+def test_a_command_quotes_what_a_shell_would_take_apart():
+    assert command("evaluating", ["a.json"], "--dataset_dir", "my folder").endswith("a.json --dataset_dir 'my folder'")

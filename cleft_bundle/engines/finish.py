@@ -10,7 +10,7 @@ from typing import Any
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.checkpoints import TrainedOn, TrainedState, load_trained, save
-from cleft_bundle.config import command, config_files
+from cleft_bundle.config import command, command_line
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.handlers import RunTracker
 from cleft_bundle.inferers import ZeroShotInferer
@@ -65,17 +65,19 @@ def finish_training(
     metrics = dict(evaluator.state.metrics)
     pictures = [Path(output_dir) / name for name in PICTURES]
     tracker.finish([*pictures, model_path], metrics)
-    configs = config_files() or ["configs/train.json"]
-    overlays = [configs[0], str(Path(configs[0]).parent / "evaluate.json"), *configs[1:]]
-    inference = str(Path(configs[0]).parent / "inference.json")
+    configs, options = command_line()
+    folder = Path(configs[0]).parent if configs else Path("configs")
+    evaluated = [name for name in configs or ["configs/train.json"] if Path(name).name != "multi_gpu_train.json"]
+    again = command("evaluating", [*evaluated, str(folder / "evaluate.json")], *options)
+    of_folder = ("--model_path", str(model_path), "--dataset_dir", "FOLDER")
     lines = [
         f"training is done; epoch {evaluator.state.best_metric_epoch} was the best on the validation patients:",
         *_metric_lines(metrics),
         f"  trained weights        {cleft_path}",
         f"  classifier             {model_path}",
         *_output_lines(pictures, tracker),
-        f"evaluate again:  {command('evaluating', overlays)}",
-        f"score a folder:  {command('run', [inference], '--dataset_dir', 'FOLDER')}",
+        f"evaluate again:  {again}",
+        f"score a folder:  {command('run', [str(folder / 'inference.json')], *of_folder)}",
     ]
     logger.info("\n".join(lines))
     return metrics

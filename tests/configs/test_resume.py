@@ -3,6 +3,8 @@
 import functools
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -46,7 +48,8 @@ def whole_run(tmp_path_factory, chest_phantoms):
     @functools.cache
     def run(peft):
         folder = tmp_path_factory.mktemp("whole")
-        subprocess.run(command(folder, chest_phantoms, peft=peft), check=True, capture_output=True)
+        done = subprocess.run(command(folder, chest_phantoms, peft=peft), check=True, capture_output=True, text=True)
+        (folder / "said.txt").write_text(done.stdout + done.stderr)
         return folder
 
     return run
@@ -77,6 +80,17 @@ def test_killed_and_resumed(steps_before_kill, peft, tmp_path, chest_phantoms, w
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert metrics(whole) == metrics(broken)
+
+
+def test_the_command_that_training_names_evaluates_what_it_trained(whole_run):
+    said = (whole_run("lora") / "said.txt").read_text()
+    again = said.split("evaluate again:  python ")[1].splitlines()[0]
+    done = subprocess.run(
+        [sys.executable, *shlex.split(again)], cwd=ROOT, check=True, capture_output=True, text=True, timeout=300
+    )
+    metrics = [line for line in said.splitlines() if re.match("  (zero shot )?auroc", line)]
+    assert len(metrics) > 2
+    assert set(metrics) <= set((done.stdout + done.stderr).splitlines())
 
 
 def test_another_config_is_refused_with_the_keys_that_differ(tmp_path, chest_phantoms, whole_run):
