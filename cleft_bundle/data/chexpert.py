@@ -9,13 +9,17 @@ mentioned). Releases differ in the order of the columns, so they are read by nam
 from __future__ import annotations
 
 import logging
-import math
+import os
+import sys
+from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from cleft_bundle.data import items as parts
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions import PromptSet, describe_findings
 from cleft_bundle.data.pseudonyms import pseudonym
@@ -45,8 +49,11 @@ TABLES = {"train": "train.csv", "validation": "valid.csv", "test": "test.csv"}
 #: What the caption template may name.
 SLOTS = ("findings", "view", "sex", "age")
 
-_UNCERTAIN = {"ignore": np.nan, "zero": 0.0, "one": 1.0}
-_SEX_WORDS = {"F": "female", "M": "male"}
+#: What stands before a finding that the report leaves open, where such a finding is one of its own.
+UNCERTAIN = "uncertain "
+
+_UNCERTAIN = {"zero": 0, "one": 1}
+_MEANINGS = ("ignore", *_UNCERTAIN, "separate")
 _VIEWS = {"AP": "AP", "PA": "PA"}  # 17 rows of the release say LL or RL of a frontal image: no view is kept of them
 
 
@@ -70,7 +77,10 @@ def datalist(
         split: "train", "validation" or "test"; None for every table that is there.
         prompts: caption templates (slots: ``findings``, ``view``, ``sex``, ``age``) and classes, which are finding
             columns in lower case.
-        uncertain: what a -1 means: "ignore" (unknown: NaN in ``label``, absent from ``findings``), "zero" or "one".
+        uncertain: what a -1 means: "ignore" (unknown: NaN in ``label``, absent from ``findings``), "zero", "one", or
+            "separate": unknown as with "ignore", and a finding of its own besides, such as "uncertain edema", which
+            ``findings`` and the caption name ("edema, uncertain pneumonia") and ``prompts`` may have as a class. A
+            row with uncertain findings alone is then an item too.
         frontal_only: leave lateral images out.
 
     Returns:
@@ -81,116 +91,123 @@ def datalist(
     Raises:
         BundleError: an argument, a table, a column or a value is not as described; names it.
     """
-    if uncertain not in _UNCERTAIN:
-        raise BundleError(f"uncertain='{uncertain}': expected one of {', '.join(_UNCERTAIN)}")
+    if uncertain not in _MEANINGS:
+        raise BundleError(f"uncertain='{uncertain}': expected one of {', '.join(_MEANINGS)}")
     if split is not None and split not in TABLES:
         raise BundleError(f"split='{split}': expected one of {', '.join(TABLES)}, or None")
-    prompts.check_classes([name.lower() for name in FINDINGS], "finding", "CheXpert")
+    known = [name.lower() for name in FINDINGS]
+    if uncertain == "separate":
+        known += [UNCERTAIN + name for name in known]
+    prompts.check_classes(known, "finding", "CheXpert")
     prompts.check_slots(SLOTS)
     root = Path(root)
     present = [side for side, table in TABLES.items() if (root / table).is_file()]
     sides = [split] if split else present or ["train"]
     return [
-        item
-        for side in sides
-        for item in _read(root, side, prompts, uncertain=_UNCERTAIN[uncertain], frontal_only=frontal_only)
+        item for side in sides for item in _read(root, side, prompts, uncertain=uncertain, frontal_only=frontal_only)
     ]
 
 
-def _read(root: Path, split: str, prompts: PromptSet, *, uncertain: float, frontal_only: bool) -> list[dict[str, Any]]:
+def _read(root: Path, split: str, prompts: PromptSet, *, uncertain: str, frontal_only: bool) -> list[dict[str, Any]]:
     path = root / TABLES[split]
-    needed = [name for name in FINDINGS if name.lower() in prompts.classes]
+    asked = {name.removeprefix(UNCERTAIN) for name in prompts.classes}
+    needed = [name for name in FINDINGS if name.lower() in asked]
     frame = tables.read_table(
         path, required=["Path", "Frontal/Lateral", *needed], optional=["Sex", "Age", "AP/PA", *FINDINGS]
     )
     tables.no_gaps(frame["Path"], path)
     tables.no_gaps(frame["Frontal/Lateral"], path)
     tables.no_duplicates(frame["Path"], path)
+    frame["lateral"] = tables.codes(frame["Frontal/Lateral"], path, {"frontal": False, "lateral": True})
+    places, located = _path_parts(frame["Path"], path), _locate(root, frame["Path"])
+    _compare_folders(places, located)
+    numbers, patterns = _patterns(frame, path, prompts, uncertain)
+    details = _details(frame, path)
+    listed = ~frame["lateral"].to_numpy(dtype=bool) if frontal_only else np.ones(len(frame), dtype=bool)
+    kept = listed & np.array([bool(pattern.text) for pattern in patterns])[numbers]
+    patients = {patient: pseudonym(patient) for patient in {patient for patient, _ in compress(places, kept)}}
+    studies = {place: pseudonym("/".join(place)) for place in set(compress(places, kept))}
     total = len(frame)
-    lateral = np.array(
-        tables.codes(frame["Frontal/Lateral"], path, {"frontal": False, "lateral": True}), dtype=object
-    ).astype(bool)
-    if frontal_only:
-        frame, lateral = frame[~lateral], lateral[~lateral]
-    names = [name for name in FINDINGS if name in frame]
-    labels = np.stack([tables.numbers(frame[name], path, allowed=(-1, 0, 1)) for name in names], axis=1)
-    labels = np.where(np.isnan(labels), 0.0, np.where(labels == -1, uncertain, labels))
-    captioned = (labels == 1).any(axis=1)
-    items = _items(root, split, path, frame[captioned], lateral[captioned], labels[captioned], names, prompts)
-    logger.info(
-        "CheXpert %s: %d rows, %d items; left out: %d lateral, %d without a positive finding, %d that nothing captions",
-        split,
-        total,
-        len(items),
-        total - len(frame),
-        int((~captioned).sum()),
-        int(captioned.sum()) - len(items),
-    )
-    return items
-
-
-def _items(
-    root: Path,
-    split: str,
-    path: Path,
-    frame: pd.DataFrame,
-    lateral: np.ndarray,
-    labels: np.ndarray,
-    names: list[str],
-    prompts: PromptSet,
-) -> list[dict[str, Any]]:
-    parts = _path_parts(frame["Path"], path)
-    patients = {value: pseudonym(value) for value in {patient for patient, _ in parts.values()}}
-    studies = {value: pseudonym("/".join(value)) for value in set(parts.values())}
-    details = _details(frame, lateral, path)
-    lower = [name.lower() for name in names]
-    order = [lower.index(name) for name in prompts.classes]
-    located = _locate(root, frame["Path"])
-    described: dict[tuple[int, ...], str] = {}
+    del frame  # a tenth of a GB
+    written: dict[tuple[int, int], dict[str, Any]] = {}
     items = []
-    for row, (image, name), detail, known in zip(frame.index, located, details, _shared(labels), strict=True):
-        positive = tuple(place for place, value in enumerate(known) if value == 1)
-        if positive not in described:
-            described[positive] = describe_findings(lower[place] for place in positive)
-        words = {**detail, "findings": described[positive], "sex": _SEX_WORDS.get(detail.get("sex", ""))}
-        study = parts[row]
-        texts = prompts.write(words)
-        if not texts:
+    for number, detail, place, (image, name) in zip(
+        numbers[kept].tolist(), compress(details, kept), compress(places, kept), compress(located, kept), strict=True
+    ):
+        pattern = patterns[number]
+        key = (number, id(detail))
+        if key not in written:
+            texts = prompts.write({**parts.words_of(detail), "findings": pattern.text})
+            written[key] = parts.caption_keys(texts)
+        if not written[key]:
             continue
         items.append(
             {
                 "image": image,
                 "name": name,
-                "caption": texts[0],
-                **({"captions": texts} if len(texts) > 1 else {}),
-                "findings": {
-                    finding: value for finding, value in zip(lower, known, strict=True) if not math.isnan(value)
-                },
-                "label": [known[place] for place in order],
-                "patient_id": patients[study[0]],
-                "study_id": studies[study],
+                **written[key],
+                "findings": pattern.findings,
+                "label": pattern.label,
+                "patient_id": patients[place[0]],
+                "study_id": studies[place],
                 "split": split,
                 **detail,
             }
         )
+    logger.info(
+        "CheXpert %s: %d rows, %d items; left out: %d lateral, %d without a positive finding, %d that nothing captions",
+        split,
+        total,
+        len(items),
+        int((~listed).sum()),
+        int((listed & ~kept).sum()),
+        int(kept.sum()) - len(items),
+    )
     return items
 
 
-def _shared(labels: np.ndarray) -> list[list[float]]:
-    """Rows of 0, 1 or NaN as lists that share three float objects: millions of them would take a third of a GB."""
-    values = np.array([0.0, 1.0, np.nan], dtype=object)
-    return values[np.where(np.isnan(labels), 2, labels).astype(int)].tolist()
+@dataclass(frozen=True)
+class _Pattern:
+    """What follows from one combination of labels; all rows that have it share these objects."""
+
+    findings: dict[str, float]
+    label: list[float]
+    text: str
 
 
-def _path_parts(column: pd.Series, path: Path) -> dict[int, tuple[str, str]]:
-    """From each row to its patient and study folder, the last two but one parts of the path."""
-    parts = {}
+def _patterns(frame: pd.DataFrame, path: Path, prompts: PromptSet, uncertain: str) -> tuple[np.ndarray, list[_Pattern]]:
+    """The number of each row's combination of labels, and the combinations: a few thousand in 191,010 rows."""
+    columns = [name for name in FINDINGS if name in frame]
+    codes = np.empty((len(frame), len(columns)), dtype=np.int8)
+    for place, name in enumerate(columns):
+        codes[:, place] = tables.numbers(frame[name], path, allowed=(-1, 0, 1)).fillna(0)
+    packed = (codes + 1) @ 3 ** np.arange(len(columns))  # 14 labels of three values as one number
+    _, first, numbers = np.unique(packed, return_index=True, return_inverse=True)
+    patterns = []
+    for row in codes[first].tolist():
+        named = {name.lower(): code for name, code in zip(columns, row, strict=True)}
+        findings = {
+            name: float(_UNCERTAIN.get(uncertain, code) if code == -1 else code)
+            for name, code in named.items()
+            if code != -1 or uncertain in _UNCERTAIN
+        }
+        if uncertain == "separate":
+            findings |= {UNCERTAIN + name: 1.0 for name, code in named.items() if code == -1}
+        label = [findings.get(name, 0.0 if name.startswith(UNCERTAIN) else np.nan) for name in prompts.classes]
+        text = describe_findings(name for name, value in findings.items() if value == 1)
+        patterns.append(_Pattern(findings, label, text))
+    return numbers, patterns
+
+
+def _path_parts(column: pd.Series, path: Path) -> list[tuple[str, str]]:
+    """The patient and study folder of each row, the last two but one parts of the path."""
+    places = []
     for row, value in zip(column.index, column, strict=True):
         folders = value.rsplit("/", 3)
         if len(folders) < 3:
             raise BundleError(f"{path}, row {row}: column 'Path' holds no '<patient>/<study>/<image>'")
-        parts[row] = (folders[-3], folders[-2])
-    return parts
+        places.append((sys.intern(folders[-3]), sys.intern(folders[-2])))
+    return places
 
 
 def _locate(root: Path, column: pd.Series) -> list[tuple[str, str]]:
@@ -207,18 +224,28 @@ def _locate(root: Path, column: pd.Series) -> list[tuple[str, str]]:
     return located
 
 
-def _details(frame: pd.DataFrame, lateral: np.ndarray, path: Path) -> list[dict[str, Any]]:
-    """View, sex and age of each row, without what is unknown."""
+def _compare_folders(places: list[tuple[str, str]], located: list[tuple[str, str]]) -> None:
+    """Say how many patients of the table have no folder, and how many folders no row; lists one folder in all."""
+    listed: dict[str, set[str]] = {}
+    for (patient, _), (image, _name) in zip(places, located, strict=True):
+        listed.setdefault(image.rsplit("/", 3)[0], set()).add(patient)
+    for folder, wanted in listed.items():
+        present = (
+            {name for name in os.listdir(folder) if name.startswith("patient")} if os.path.isdir(folder) else set()
+        )
+        if absent := len(wanted - present):
+            logger.warning("%d of %d patients of the table have no folder in %s", absent, len(wanted), folder)
+        if surplus := len(present - wanted):
+            logger.info("%d folders of patients without a row left out", surplus)
+
+
+def _details(frame: pd.DataFrame, path: Path) -> list[dict[str, Any]]:
+    """View, sex and age of each row, without what is unknown; equal ones are one object."""
     blank = pd.Series("", index=frame.index)
-    sides = frame.get("AP/PA", blank)
-    views = ["LATERAL" if side else _VIEWS.get(value) for side, value in zip(lateral, sides, strict=True)]
+    views = ["LATERAL" if lateral else _VIEWS.get(value)
+             for lateral, value in zip(frame["lateral"], frame.get("AP/PA", blank), strict=True)]  # fmt: skip
     sexes = tables.codes(frame.get("Sex", blank), path, tables.SEXES)
-    ages = tables.numbers(frame.get("Age", blank), path).tolist()
-    return [
-        {
-            **({"view": view} if view else {}),
-            **({"sex": sex} if sex else {}),
-            **({"age": age} if not math.isnan(age) else {}),
-        }
-        for view, sex, age in zip(views, sexes, ages, strict=True)
-    ]
+    ages = tables.ages(frame.get("Age", blank), path)
+    rows = list(zip(views, sexes, ages.astype(object).where(ages.notna(), None), strict=True))
+    details = {row: parts.known(view=row[0], sex=row[1], age=row[2]) for row in set(rows)}
+    return [details[row] for row in rows]

@@ -78,12 +78,16 @@ def caption_writer(prompts: PromptSet) -> Callable[[Mapping[str, object]], dict[
     def write(words: Mapping[str, object]) -> dict[str, Any]:
         key = tuple(words.items())
         if key not in written:
-            texts = prompts.write(words)
-            several = {"captions": texts} if len(texts) > 1 else {}
-            written[key] = {"caption": texts[0], **several} if texts else {}
+            written[key] = caption_keys(prompts.write(words))
         return written[key]
 
     return write
+
+
+def caption_keys(texts: Sequence[str]) -> dict[str, Any]:
+    """``caption`` and, where there are several, ``captions``; nothing where there is none."""
+    several = {"captions": list(texts)} if len(texts) > 1 else {}
+    return {"caption": texts[0], **several} if texts else {}
 
 
 def image_files(root: str | Path, folders: Sequence[str]) -> dict[str, str]:

@@ -111,7 +111,7 @@ def _read_records(
     places = [header.index(name) for name in wanted]
     index: list[int] = []
     values: list[list[str]] = []
-    seen: dict[str, str] = {}  # one string object for equal values: tables repeat a few codes a million times
+    stripped = _Stripped()
     for row, record in numbered:
         if not any(record):
             continue
@@ -121,11 +121,18 @@ def _read_records(
                 "a field that holds the separator needs quotes"
             )
         index.append(row)
-        fields = [record[place].strip() for place in places]
-        values.append([seen.setdefault(field, field) for field in fields])
+        values.append([stripped[record[place]] for place in places])
     if not index:
         raise BundleError(f"{path}: the table is empty, expected a header and at least one row")
     return pd.DataFrame(values, columns=wanted, index=pd.Index(index, name="row"), dtype=object)
+
+
+class _Stripped(dict[str, str]):
+    """From a field to its text; equal fields give one object, for tables repeat a few codes a million times."""
+
+    def __missing__(self, field: str) -> str:
+        text = self[field] = field.strip()
+        return text
 
 
 def numbers(column: pd.Series, path: str | Path, allowed: Collection[float] | None = None) -> pd.Series:

@@ -3,6 +3,7 @@ import logging
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -92,6 +93,34 @@ def test_uncertain_findings(root, uncertain, value, caption):
     label = item["label"][list(PROMPTS.classes).index("edema")]
     assert math.isnan(label) if value is None else label == value
     assert item["caption"] == BASE + caption
+
+
+def test_separate_uncertain_findings_are_findings_of_their_own(root):
+    classes = {name: [name] for name in ("edema", "uncertain edema", "cardiomegaly")}
+    prompts = PromptSet((BASE + "{findings}",), classes)
+    items = chexpert.datalist(root, prompts=prompts, uncertain="separate")
+    assert [item["caption"].removeprefix(BASE) for item in items] == [
+        "edema, pleural effusion",
+        "no finding",
+        "cardiomegaly, uncertain edema",
+        "uncertain edema",
+    ]
+    np.testing.assert_equal([item["label"] for item in items], [[1, 0, 0], [0, 0, 0], [np.nan, 1, 1], [np.nan, 1, 0]])
+    assert "edema" not in items[2]["findings"]
+    assert items[2]["findings"]["uncertain edema"] == 1.0
+    assert not any(name.startswith("uncertain") for name in items[0]["findings"])
+    with pytest.raises(BundleError, match="class 'uncertain edema' is no finding"):
+        chexpert.datalist(root, prompts=prompts)
+
+
+def test_patients_without_a_folder_and_folders_without_a_row_are_counted(root, caplog):
+    caplog.set_level(logging.INFO)
+    (root / "train" / "patient00009").mkdir()
+    (root / "train" / "patient00003").rename(root / "train" / "patient00008")
+    chexpert.datalist(root, prompts=PROMPTS)
+    assert "1 of 3 patients of the table have no folder in" in caplog.text
+    assert "2 folders of patients without a row left out" in caplog.text
+    assert "patient0000" not in caplog.text
 
 
 def test_lateral_images_on_request(root):
