@@ -3,10 +3,12 @@ import sys
 
 import pytest
 
+from cleft_bundle.data import phantoms
 
-def run(root, tmp_path, script, *arguments):
+
+def run(root, tmp_path, script, *arguments, cwd=None):
     command = [sys.executable, str(root / "scripts" / script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd or tmp_path)
 
 
 def cells(table):
@@ -62,3 +64,16 @@ def test_damaged_files_become_an_image_or_a_radiograph_error(root, tmp_path):
     outcomes = {line.split()[-1]: int(line.split()[0]) for line in done.stdout.splitlines()[2:] if line.strip()}
     assert outcomes.keys() == {"image", "RadiographError"}
     assert sum(outcomes.values()) == 150
+
+
+@pytest.mark.slow
+def test_data_are_described_from_any_working_directory(root, tmp_path):
+    phantoms.chest(str(tmp_path), patients=20)
+    (data,) = tmp_path.iterdir()
+    options = ["--dataset_dir", str(data), "--report_path", "page.html", "--tracking_uri", ""]
+    done = run(root, tmp_path, "describe_data.py", "--config_file", str(root / "configs" / "train.json"), *options)
+    assert done.returncode == 0, done.stderr
+    assert "<h1>chest phantoms</h1>" in (tmp_path / "page.html").read_text()
+    done = run(root, tmp_path, "describe_data.py", "--dataset_dir", str(data), "--batch_sise", "3", cwd=root)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: unknown config id 'batch_sise'")

@@ -125,6 +125,17 @@ class RunTracker:
                 self.handler.client.log_artifact(run_id, str(path))
         self._close("FINISHED")
 
+    def record(self, artifacts: Sequence[str | Path]) -> None:
+        """Store files as a run of their own, which no engine is part of.
+
+        Args:
+            artifacts: the files.
+        """
+        if self.handler is not None:
+            self.handler.start(Engine(lambda *_: None))
+            self._open()
+            self.finish(artifacts, {})
+
     def fail(self) -> None:
         """Close the run as FAILED, unless it is closed already."""
         self._close("FAILED")
