@@ -5,6 +5,16 @@ dense. What MONAI has (resize, pad to a size, affine, blur, contrast) is taken f
 """
 
 from cleft_bundle.transforms.backbone_statistics import backbone_statistics
+from cleft_bundle.transforms.captions import (
+    RandCaption,
+    RandCaptionD,
+    RandCaptiond,
+    RandCaptionDict,
+    RandSentences,
+    RandSentencesD,
+    RandSentencesd,
+    RandSentencesDict,
+)
 from cleft_bundle.transforms.declared import build_transforms
 from cleft_bundle.transforms.dictionary import (
     CropBreastD,
@@ -77,6 +87,14 @@ __all__ = [
     "RandBreastFlipD",
     "RandBreastFlipDict",
     "RandBreastFlipd",
+    "RandCaption",
+    "RandCaptionD",
+    "RandCaptionDict",
+    "RandCaptiond",
+    "RandSentences",
+    "RandSentencesD",
+    "RandSentencesDict",
+    "RandSentencesd",
     "RandWindow",
     "RandWindowD",
     "RandWindowDict",
