@@ -34,3 +34,12 @@ def test_a_page_is_written_and_kept_by_mlflow_and_no_network_is_built(
 def test_without_tracking_there_is_the_page_alone(run_config, chest_phantoms, tmp_path):
     run_config(["train.json", "describe.json"], "describing", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
     assert {path.name for path in (tmp_path / "eval").iterdir()} == {"data_report.html"}
+
+
+def test_chexpert_5x200_is_drawn_before_training(run_config, chest_phantoms):
+    files = ["train.json", "test_chexpert_5x200.json", "describe.json"]
+    sizes = {"dataset_dir": chest_phantoms, "tracking_uri": "", "balanced_test": 2, "report_samples": 0}
+    splits = run_config(files, "describing", **TINY | sizes).parser.get_parsed_content("splits")
+    assert [sum(item["label"][k] for item in splits["test"]) for k in range(5)] == [2] * 5
+    patients = [{item["patient_id"] for item in members} for members in splits.values()]
+    assert sum(map(len, patients)) == len(set.union(*patients))

