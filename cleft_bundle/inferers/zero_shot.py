@@ -24,6 +24,7 @@ class ZeroShotInferer(Inferer):
         tokenize: the tokenizer of the prompts.
         task: ``multiclass`` or ``multilabel``.
         retrieval: embed each image's own caption too, for retrieval metrics.
+        negatives: for ``multilabel``, names of classes to prompts that say that the class is absent.
     """
 
     def __init__(
@@ -32,9 +33,11 @@ class ZeroShotInferer(Inferer):
         tokenize: Callable[[Sequence[str]], dict[str, torch.Tensor]],
         task: Task,
         retrieval: bool = True,
+        negatives: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
-        check_prompts(prompts, task)
+        check_prompts(prompts, task, negatives)
+        self.negatives = dict(negatives or {})
         self.retrieval = retrieval
         self.prompts = dict(prompts)
         self.tokenize = tokenize
@@ -47,7 +50,7 @@ class ZeroShotInferer(Inferer):
 
     def embed_prompts(self, network: CLEFT) -> torch.Tensor:
         """Compute and keep the class weights [K, D] of a network."""
-        self.weights = class_weights(network, self.prompts, self.tokenize, self.task)
+        self.weights = class_weights(network, self.prompts, self.tokenize, self.task, self.negatives)
         return self.weights
 
     def __call__(self, inputs: torch.Tensor, network: CLEFT, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:

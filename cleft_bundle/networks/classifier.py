@@ -37,15 +37,21 @@ def embed_classes(
     return torch.stack([F.normalize(group.mean(dim=0), dim=0) for group in groups])
 
 
-def oppose(positive: torch.Tensor, names: Sequence[str], task: Task) -> torch.Tensor:
+def oppose(
+    positive: torch.Tensor, names: Sequence[str], task: Task, negative: Mapping[str, torch.Tensor] | None = None
+) -> torch.Tensor:
     """Turn class embeddings [K, D] into the weights [K, D] of a linear classifier on image embeddings.
 
     ``multiclass`` takes the embeddings as they are, so that the softmax over classes is CLIP's. ``multilabel``
     subtracts a negative from each, so that the sigmoid of the score is the softmax between the two, as in CheXzero: the
-    negative of a finding is the class "no finding" where there is one, else the mean of the other classes; that of "no
-    finding" is the mean of the findings.
+    embedding [D] that ``negative`` has for the class, else for a finding that of the class "no finding" where there is
+    one, else the mean of the other classes; that of "no finding" is the mean of the findings.
     """
-    return positive if task == "multiclass" else positive - _negatives(positive, list(names))
+    if task == "multiclass":
+        return positive
+    against = _negatives(positive, list(names))
+    given = negative or {}
+    return positive - torch.stack([given.get(name, own) for name, own in zip(names, against, strict=True)])
 
 
 @torch.no_grad()
@@ -54,6 +60,7 @@ def class_weights(
     prompts: Mapping[str, Sequence[str]],
     tokenize: Callable[[Sequence[str]], dict[str, torch.Tensor]],
     task: Task,
+    negatives: Mapping[str, Sequence[str]] | None = None,
 ) -> torch.Tensor:
     """Turn class prompts into the weights of a linear classifier, see :func:`embed_classes` and :func:`oppose`.
 
@@ -62,25 +69,33 @@ def class_weights(
         prompts: class name to its prompts.
         tokenize: gives ``input_ids`` and ``attention_mask`` [N, T] of N captions.
         task: ``multiclass`` (one class an image) or ``multilabel`` (any number).
+        negatives: for ``multilabel``, names of classes to prompts that say that the class is absent.
 
     Returns:
         weights [K, D], classes in the order of ``prompts``.
 
     Raises:
-        BundleError: where there are fewer than two classes, a class has no prompt, or the task is unknown.
+        BundleError: where there are fewer than two classes, a class has no prompt, the task is unknown, or negatives
+            are of no class or come with ``multiclass``.
 
     Source: Radford et al., "CLIP", ICML 2021; Tiu et al., "CheXzero", Nature Biomedical Engineering 2022.
     """
-    check_prompts(prompts, task)
+    check_prompts(prompts, task, negatives)
     training = network.training
     network.eval()
     positive = embed_classes(network, prompts, tokenize([text for group in prompts.values() for text in group]))
+    negative = {}
+    if negatives:
+        texts = tokenize([text for group in negatives.values() for text in group])
+        negative = dict(zip(negatives, embed_classes(network, negatives, texts), strict=True))
     network.train(training)
-    return oppose(positive, list(prompts), task)
+    return oppose(positive, list(prompts), task, negative)
 
 
-def check_prompts(prompts: Mapping[str, Sequence[str]], task: Task) -> None:
-    """Refuse fewer than two classes, a class without a prompt, and an unknown task.
+def check_prompts(
+    prompts: Mapping[str, Sequence[str]], task: Task, negatives: Mapping[str, Sequence[str]] | None = None
+) -> None:
+    """Refuse fewer than two classes, a class without a prompt, an unknown task, and negatives that nothing takes.
 
     Raises:
         BundleError: names what is wrong.
@@ -91,6 +106,10 @@ def check_prompts(prompts: Mapping[str, Sequence[str]], task: Task) -> None:
     empty = [name for name, texts in prompts.items() if not texts]
     if empty:
         raise BundleError(f"class prompts: no prompt for {', '.join(empty)}")
+    if negatives and task == "multiclass":
+        raise BundleError("negative prompts go with task 'multilabel': a softmax sets the classes against each other")
+    if strange := [name for name in negatives or {} if name not in prompts]:
+        raise BundleError(f"negative prompts: {', '.join(strange)} are none of the classes {', '.join(prompts)}")
 
 
 def _negatives(positive: torch.Tensor, names: list[str]) -> torch.Tensor:

@@ -45,6 +45,29 @@ def test_without_no_finding_the_other_classes_speak_against_a_class(make_network
     torch.testing.assert_close(weights[0], -weights[1])
 
 
+def test_a_negative_prompt_speaks_against_its_class_and_no_other(make_network, tokenize):
+    network = make_network()
+    plain = class_weights(network, PROMPTS, tokenize, "multilabel")
+    against = {"edema": ["without edema", "no edema is seen"]}
+    weights = class_weights(network, PROMPTS, tokenize, "multilabel", against)
+    with torch.no_grad():
+        negative = unit(network.encode_text(**tokenize(against["edema"])).numpy().mean(axis=0))
+    np.testing.assert_allclose(weights[0], reference_embeddings(network, tokenize)[0] - negative, atol=1e-6)
+    torch.testing.assert_close(weights[1:], plain[1:])
+
+
+@pytest.mark.parametrize(
+    ("task", "negatives", "message"),
+    [
+        ("multiclass", {"edema": ["without edema"]}, "negative prompts go with task 'multilabel'"),
+        ("multilabel", {"oedema": ["without"]}, "negative prompts: oedema are none of the classes edema"),
+    ],
+)
+def test_negatives_that_nothing_takes_are_refused(task, negatives, message, make_network, tokenize):
+    with pytest.raises(BundleError, match=message):
+        class_weights(make_network(), PROMPTS, tokenize, task, negatives)
+
+
 def test_weights_leave_the_training_mode_as_it_was(make_network, tokenize):
     network = make_network().train()
     class_weights(network, PROMPTS, tokenize, "multiclass")
