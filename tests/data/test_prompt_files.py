@@ -27,7 +27,7 @@ SLOTS = {
     "embed_natural": EMBED,
     "embed_structural": EMBED,
     "nih": CHEST,
-    "openi": ("findings", "findings_text", "impression", "indication"),
+    "openi": ("findings", "findings_text", "impression", "indication", "view"),
     "rsna": CHEST,
     "vindr_birads": BREAST,
     "vindr_density": BREAST,
