@@ -40,6 +40,19 @@ TINY_GPT2 = {
 }
 
 
+def tiny_dual_encoder(model_type: str) -> dict[str, Any]:
+    """Config of a CLIP or SigLIP of random weights, for images of 28 px and the tokens of tokenizer_tiny."""
+    tokenizer = load_tokenizer(str(ROOT / "configs" / "tokenizer_tiny"))
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
+    return {
+        "model_type": model_type,
+        "text_config": {**size, **special, "vocab_size": len(tokenizer), "max_position_embeddings": 24}
+        | ({"projection_size": 16} if model_type != "clip" else {}),
+        "vision_config": {**size, "image_size": 28, "num_patches": 4, "patch_size": 14},
+    }
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""

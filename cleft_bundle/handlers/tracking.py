@@ -23,7 +23,7 @@ from monai.handlers import MLFlowHandler
 from cleft_bundle.config import executed_config, top_level_scalars
 from cleft_bundle.distributed import rank
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks import CLEFT
+from cleft_bundle.networks import CLEFT, DualEncoder
 from cleft_bundle.networks.backbones import count_parameters
 
 PACKAGES = ("cleft_bundle", "monai", "torch", "transformers", "peft", "pydicom", "numpy")
@@ -34,7 +34,7 @@ def unique_run_name(kind: str) -> str:
     return f"{kind}_{time.strftime('%Y%m%d_%H%M%S')}_{uuid.uuid4().hex[:6]}"
 
 
-def run_parameters(network: CLEFT, dataset_fingerprint: str) -> dict[str, Any]:
+def run_parameters(network: CLEFT | DualEncoder, dataset_fingerprint: str) -> dict[str, Any]:
     """What MLflow keeps of a run as parameters.
 
     Args:
@@ -47,12 +47,12 @@ def run_parameters(network: CLEFT, dataset_fingerprint: str) -> dict[str, Any]:
     """
     versions = {f"version_{name}": version(name) for name in PACKAGES} | {"version_python": platform.python_version()}
     counted = count_parameters(network)
-    peft = network.text_encoder.peft.name
+    peft = {"peft": network.text_encoder.peft.name} if isinstance(network, CLEFT) else {}
     return {
         **top_level_scalars(),
         **counted,
         **versions,
-        "peft": peft,
+        **peft,
         "dataset_fingerprint": dataset_fingerprint,
     }
 
