@@ -1,6 +1,6 @@
 """Images, label tables, captions, splits and batches."""
 
-from cleft_bundle.data import chexpert, embed, folder, phantoms
+from cleft_bundle.data import chexpert, dicom_dir, embed, folder, nih, openi, phantoms, rsna
 from cleft_bundle.data.cache import RadiographCache, cached_dataset
 from cleft_bundle.data.captions import PromptSet, load_prompts, names_as_prompts
 from cleft_bundle.data.collate import CaptionCollate, CaptionTokenizer
@@ -27,6 +27,7 @@ __all__ = [
     "check_items",
     "chexpert",
     "collate_readable",
+    "dicom_dir",
     "embed",
     "fingerprint",
     "folder",
@@ -35,10 +36,13 @@ __all__ = [
     "load_prompts",
     "make_splits",
     "names_as_prompts",
+    "nih",
+    "openi",
     "patient_fraction",
     "phantoms",
     "pseudonym",
     "read_datalist",
+    "rsna",
     "select_split",
     "write_datalist",
 ]
