@@ -57,10 +57,9 @@ def write_datalist(
         root: the folder of the set, or a table in it.
         classes: names of the labels.
     """
-    lists = {
-        key: ",\n".join(json.dumps(_portable(item, _folder(root)), allow_nan=False) for item in splits[split])
-        for key, split in KEYS.items()
-    }
+    encode = json.JSONEncoder(allow_nan=False).encode
+    within = os.path.join(_folder(root), "")
+    lists = {key: ",\n".join(encode(_portable(item, within)) for item in splits[split]) for key, split in KEYS.items()}
     head = {"classes": list(classes), "fingerprint": fingerprint(splits)}
     parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     parts += [f"{json.dumps(key)}: [\n{lines}\n]" for key, lines in lists.items()]
@@ -71,12 +70,11 @@ def write_datalist(
     os.replace(partial, path)
 
 
-def _portable(item: Item, root: Path) -> Item:
-    """The item as a file holds it."""
-    image = Path(item["image"])
+def _portable(item: Item, within: str) -> Item:
+    """The item as a file holds it, its image relative to the folder ``within``, whose separator ends it."""
     return {
         **{key: value for key, value in item.items() if key != "split"},
-        "image": image.relative_to(root).as_posix() if image.is_relative_to(root) else str(image),
+        "image": item["image"].removeprefix(within).replace(os.sep, "/"),
         "label": [None if math.isnan(value) else value for value in item["label"]],
     }
 
@@ -114,7 +112,7 @@ def read_datalist(path: str | Path | None, root: str | Path, classes: Sequence[s
             items.append(
                 {
                     **stored,
-                    "image": str(folder / stored["image"]),
+                    "image": os.path.join(folder, stored["image"]),
                     "label": [math.nan if value is None else float(value) for value in stored["label"]],
                     "patient_id": _as_pseudonym(str(stored["patient_id"])),
                     "split": split,
