@@ -11,8 +11,8 @@ Both sets put marks in place of words: ``XXXX``, ``___``. What becomes of a sent
   apostrophe or without a gap ("dual-XXXX"); a slash or a comma keeps the other word.
 - A preposition, conjunction or article that is left without what it led to goes too: "unchanged since XXXX." becomes
   "unchanged.".
-- A sentence whose subject is gone ("The XXXX are intact.") or that has no other word than such ("XXXX at XXXX.") is
-  dropped: nobody can tell what it says.
+- A sentence whose subject is gone ("The XXXX are intact."), or what is said of it ("Lungs are XXXX."), or that has no
+  other word than such ("XXXX at XXXX."), is dropped: nobody can tell what it says.
 
 All other words stay as they are, negations among them. A mark may itself stand for any word, so some sentences remain
 odd ("calcified lymph."), and "XXXX change" may have been no change.
@@ -167,7 +167,7 @@ def without_marks(sentence: str) -> str:
         return text
     for pattern, replacement in _WIDEN:
         text = pattern.sub(replacement, text)
-    if _NO_SUBJECT.match(text):
+    if _NO_SUBJECT.match(text) or _NO_PREDICATE.fullmatch(text):
         return ""
     text = _LED_TO_NOTHING.sub(" ", text).replace(_GAP, " ")
     for pattern, replacement in _TIDY:
@@ -203,6 +203,10 @@ _WIDEN = (
 )
 _NO_SUBJECT = re.compile(
     rf"\W*(?:(?:{_ARTICLE}|visualized|visible|remaining|other)\s+)*{_GAP}(?:\s*{_GAP})*\s+(?:(?:also|both|all)\s+)?{_COPULA}",
+    re.IGNORECASE,
+)
+_NO_PREDICATE = re.compile(
+    rf"(?!.*\b(?:no|not|without)\b)[^,;:]*\b{_COPULA}\s+(?:(?:{_PREPOSITION}|{_ARTICLE})\s+)*{_GAP}(?:\s*{_GAP})*\W*",
     re.IGNORECASE,
 )
 _LEADING = rf"(?:{_PREPOSITION}|{_ARTICLE}|and|or|prior|previous)"

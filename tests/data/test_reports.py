@@ -139,6 +139,8 @@ def test_sentences(text, expected):
         ("Comparison to XXXX.", ""),
         ("XXXX are clear.", ""),
         ("The visualized XXXX XXXX are grossly intact.", ""),
+        ("Lungs are XXXX.", ""),
+        ("No effusion, lungs are XXXX.", "No effusion, lungs are."),
         ("No XXXX.", ""),
         ("XXXX-year-old male with chest pain", "Male with chest pain"),
         ("XXXX yr old female, dyspnea", "Female, dyspnea"),
