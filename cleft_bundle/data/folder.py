@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from cleft_bundle.data import items as parts
 from cleft_bundle.data import tables
 from cleft_bundle.data.caption_templates import slots_of
 from cleft_bundle.data.captions import PromptSet, describe_findings
@@ -28,8 +29,6 @@ TEMPLATE = "this is a chest x ray of a patient with {findings}"
 SLOTS = ("findings", "side", "view", "sex", "age")
 
 _OPTIONAL = ("caption", "finding", "split", "patient_id", "study_id", "laterality", "view", "sex", "age")
-_SIDE_WORDS = {"L": "left", "R": "right"}
-_SEX_WORDS = {"F": "female", "M": "male"}
 
 
 def load_prompts(root: str | Path, template: str = TEMPLATE, table: str = "labels.csv") -> PromptSet:
@@ -53,7 +52,7 @@ def load_prompts(root: str | Path, template: str = TEMPLATE, table: str = "label
             f"{path}: column 'finding' is missing, and the classes are made from it; "
             "add it, or name a prompt file with the classes"
         )
-    names = sorted({name for value in frame["finding"] for name in _split_findings(value)})
+    names = sorted({name for value in frame["finding"] for name in tables.names(value)})
     if not names:
         raise BundleError(f"{path}: column 'finding' is empty in every row, expected the names of findings")
     if set(slots_of(template, "template")) != {"findings"}:
@@ -101,7 +100,7 @@ def datalist(root: str | Path, table: str = "labels.csv", *, prompts: PromptSet 
     else:
         logger.warning("%s: no column 'patient_id', so each image counts as a patient of its own", path.name)
     items = _items(frame, path, prompts)
-    several = sum(len(_split_findings(value)) > 1 for value in frame.get("finding", ()))
+    several = sum(len(tables.names(value)) > 1 for value in frame.get("finding", ()))
     logger.info("%s: %d rows, %d items, %d rows with several findings; left out: %d without caption and finding",
                 path.name, len(frame), len(items), several, len(frame) - len(items))  # fmt: skip
     return items
@@ -116,25 +115,18 @@ def _read(path: Path) -> pd.DataFrame:
     return tables.read_table(path, required=["image"], optional=_OPTIONAL)
 
 
-def _split_findings(value: str) -> list[str]:
-    """Names in lower case, each once, in the table's order."""
-    return list(dict.fromkeys(name for part in value.split("|") if (name := " ".join(part.lower().split()))))
-
-
 def _items(frame: pd.DataFrame, path: Path, prompts: PromptSet | None) -> list[dict[str, Any]]:
     classes = list(prompts.classes) if prompts else []
     splits = _splits(frame, path)
     unnamed: set[str] = set()
     items = []
     for row, split, detail in zip(frame.to_dict("records"), splits, _details(frame, path), strict=True):
-        names = _split_findings(row.get("finding", ""))
+        names = tables.names(row.get("finding", ""))
         unnamed.update(name for name in names if name not in classes)
         words = {
-            **detail,
+            **parts.words_of(detail),
             "findings": describe_findings(names),
-            "side": _SIDE_WORDS.get(detail.get("laterality", "")),
             "view": detail.get("view", "").lower(),
-            "sex": _SEX_WORDS.get(detail.get("sex", "")),
         }
         own = " ".join(row.get("caption", "").split())
         texts = [own] if own else prompts.write(words) if prompts and names else []

@@ -92,12 +92,18 @@ WRITERS = {
 }
 
 
+#: Values of an overlay that are not their defaults.
+VALUES = {"chexpert": {"uncertain": "separate", "frontal_only": False}, "rsna": {"headers": True}}
+
+
 @pytest.mark.parametrize("name", WRITERS)
 def test_an_overlay_trains_with_its_folder_alone(name, run_config, tmp_path):
     root = tmp_path / "data"
     root.mkdir()
     WRITERS[name](root)
-    trained = run_config(["train.json", f"data_{name}.json"], "training", dataset_dir=str(root), **SMALL)
+    trained = run_config(
+        ["train.json", f"data_{name}.json"], "training", dataset_dir=str(root), **SMALL, **VALUES.get(name, {})
+    )
     assert len(trained.parser.get_parsed_content("items")) == COUNT
     assert (tmp_path / "models" / "model.pt").is_file()
 

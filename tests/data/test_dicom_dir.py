@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from cleft_bundle.data import check_items, dicom_dir
 from cleft_bundle.data.captions import PromptSet, load_prompts
@@ -104,6 +105,26 @@ def test_other_modalities_on_request(root):
     assert [i["modality"] for i in dicom_dir.datalist(root, prompts=PROMPTS, modalities=["CT"])] == ["CT"]
     with pytest.raises(BundleError, match=r"none of 10 files is a radiograph; left out: .*of other modalities"):
         dicom_dir.datalist(root, prompts=PROMPTS, modalities=["NM"])
+
+
+@pytest.mark.parametrize(
+    ("elements", "age"),
+    [
+        ({"PatientAge": "006M"}, 0.5),
+        ({"PatientAge": "44"}, 44.0),
+        ({"PatientAge": "100Y"}, 90.0),
+        ({"PatientAge": "155Y"}, None),
+        ({"PatientAge": "CANARY"}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_ages_of_headers(tmp_path, elements, age, syntax, recwarn):
+    with pydicom.config.disable_value_validation():
+        make_dicom(tmp_path / "x", syntax=syntax, ViewPosition="AP", **elements)
+    (item,) = dicom_dir.datalist(tmp_path, prompts=PROMPTS)
+    assert item.get("age") == age
+    assert not any("CANARY" in str(warning.message) for warning in recwarn)
 
 
 def test_images_without_identifiers_are_patients_of_their_own(tmp_path):
