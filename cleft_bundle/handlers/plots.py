@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from cleft_bundle.distributed import rank
+from cleft_bundle.metrics import confusion_matrix
 
 
 class EvaluationPlots:
@@ -45,7 +46,7 @@ class EvaluationPlots:
             roc_figure(details["scores"], details["label"], self.class_names, self.title),
             self.output_dir / "roc_curves.png",
         )
-        matrix = confusion(details["scores"], details["label"])
+        matrix = confusion_matrix(details["scores"], details["label"])
         _save(confusion_figure(matrix, self.class_names, self.title), self.output_dir / "confusion_matrix.png")
 
 
@@ -127,22 +128,6 @@ def roc_figure(scores: np.ndarray, labels: np.ndarray, class_names: Sequence[str
     axes.set_aspect("equal")
     axes.legend(fontsize=8, loc="lower right", title="class (AUROC, positives)", title_fontsize=8)
     return figure
-
-
-def confusion(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Count images by class present (rows) and class with the highest score (columns).
-
-    An image with several findings counts once in the row of each.
-
-    Args:
-        scores: float array [N, K].
-        labels: float array [N, K] of 1, 0 and NaN (unknown, counted as absent).
-
-    Returns:
-        int array [K, K].
-    """
-    present = (np.nan_to_num(labels) > 0.5).astype(int)
-    return present.T @ np.eye(scores.shape[1], dtype=int)[scores.argmax(axis=1)]
 
 
 def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:

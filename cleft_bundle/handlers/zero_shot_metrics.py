@@ -11,19 +11,20 @@ from ignite.engine import Engine
 from ignite.metrics import Metric
 
 from cleft_bundle.distributed import gather_uneven
-from cleft_bundle.metrics import classification_metrics, retrieval_metrics
+from cleft_bundle.metrics import Predictions, classification_metrics, retrieval_metrics
 from cleft_bundle.networks.classifier import Task
 
+METRICS = ("auroc", "average_precision", "accuracy", "balanced_accuracy")
 KEYS = ("scores", "image_embedding", "text_embedding", "label", "caption_id")
 
 
 class ZeroShotMetrics(Metric):
     """Gather the scores of an evaluation and compute its metrics when the epoch ends.
 
-    As the evaluator's key metric its value is the macro AUROC. All other numbers of
-    :func:`cleft_bundle.metrics.classification_metrics` and :func:`cleft_bundle.metrics.retrieval_metrics` are put
-    beside it into ``engine.state.metrics``, the former under ``<name of the metric>`` with its ``auroc`` replaced; the
-    scores themselves go to ``engine.state.metric_details[name]`` for the pictures.
+    As the evaluator's key metric its value is the macro AUROC, NaN where it is not defined. The AUROC of each class,
+    the means over classes and the accuracies of :func:`cleft_bundle.metrics.classification_metrics`, and all of
+    :func:`cleft_bundle.metrics.retrieval_metrics`, are put beside it into ``engine.state.metrics``; the scores
+    themselves go to ``engine.state.metric_details[name]`` for the pictures.
 
     Args:
         class_names: names of the K classes.
@@ -61,11 +62,12 @@ class ZeroShotMetrics(Metric):
     def completed(self, engine: Engine, name: str) -> None:
         """Compute the metrics and write them to the engine's state."""
         arrays = self.compute()
-        metrics = classification_metrics(
-            arrays["scores"], arrays["label"], self.class_names, multiclass=self.task == "multiclass"
-        )
-        engine.state.metrics[name] = metrics.pop("auroc")
-        engine.state.metrics.update(metrics)
+        numbers = [f"row {index}" for index in range(len(arrays["scores"]))]
+        predictions = Predictions(arrays["scores"], arrays["label"], self.class_names, self.task, numbers, numbers)
+        metrics = classification_metrics(predictions, metrics=METRICS)
+        engine.state.metrics[name] = metrics.pop("auroc_macro", float("nan"))
+        kept = {key: value for key, value in metrics.items() if "/" not in key or key.startswith("auroc/")}
+        engine.state.metrics.update(kept)
         if "text_embedding" in arrays:
             engine.state.metrics.update(
                 retrieval_metrics(arrays["image_embedding"], arrays["text_embedding"], arrays["caption_id"])

@@ -2,27 +2,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cleft_bundle.handlers.plots import confusion, confusion_figure, loss_figure, roc_figure
+from cleft_bundle.handlers.plots import confusion_figure, loss_figure, roc_figure
+from cleft_bundle.metrics import confusion_matrix
 
 LABELS = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0, 1]], dtype=float)
 SCORES = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
 
 
 def test_multiclass_confusion_counts_every_image_once():
-    assert confusion(SCORES, LABELS).tolist() == [[1, 1], [1, 2]]
+    assert confusion_matrix(SCORES, LABELS).tolist() == [[1, 1], [1, 2]]
 
 
 def test_an_image_with_several_findings_counts_in_the_row_of_each():
     labels = np.array([[1, 1], [1, np.nan]])
     scores = np.array([[0.9, 0.2], [0.6, 0.7]])
-    assert confusion(scores, labels).tolist() == [[1, 1], [1, 0]]
+    assert confusion_matrix(scores, labels).tolist() == [[1, 1], [1, 0]]
 
 
 @pytest.mark.parametrize(
     "figure",
     [
         roc_figure(SCORES, LABELS, ["a", "b"], "phantoms"),
-        confusion_figure(confusion(SCORES, LABELS), ["a", "b"], "phantoms"),
+        confusion_figure(confusion_matrix(SCORES, LABELS), ["a", "b"], "phantoms"),
         loss_figure([3.0, 2.0, 1.0], [(2, 0.6), (3, 0.7)], "zero_shot_auroc", "phantoms"),
     ],
 )

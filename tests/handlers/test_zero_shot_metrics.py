@@ -4,7 +4,7 @@ import torch
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.handlers import ZeroShotMetrics
-from cleft_bundle.metrics import classification_metrics, retrieval_metrics
+from cleft_bundle.metrics import Predictions, classification_metrics, retrieval_metrics
 
 
 def make_batches(count, size, classes):
@@ -39,9 +39,13 @@ def test_metrics_are_those_of_all_batches_together():
     )
     evaluator.run()
     joined = {key: torch.cat([batch[key] for batch in batches]).numpy() for key in batches[0]}
-    expected = classification_metrics(joined["scores"], joined["label"], ["a", "b", "c"], multiclass=True)
+    names = list(map(str, range(30)))
+    predictions = Predictions(joined["scores"], joined["label"], ["a", "b", "c"], "multiclass", names, names)
+    computed = classification_metrics(predictions)
+    kept = ["auroc/a", "auroc/b", "auroc/c", "auroc_macro", "average_precision_macro", "accuracy", "balanced_accuracy"]
+    expected = {name: computed[name] for name in kept}
     expected |= retrieval_metrics(joined["image"], np.flip(joined["image"], 1), joined["caption_id"])
-    expected["zero_shot_auroc"] = expected.pop("auroc")
+    expected["zero_shot_auroc"] = expected.pop("auroc_macro")
     assert evaluator.state.metrics == pytest.approx(expected)
     assert evaluator.state.best_metric == pytest.approx(expected["zero_shot_auroc"])
     assert evaluator.state.metric_details["zero_shot_auroc"]["scores"].shape == (30, 3)

@@ -1,0 +1,100 @@
+"""What an evaluation leaves behind of its images: scores, labels, and whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
+
+import numpy as np
+
+from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.networks.classifier import Task
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The scores of N images for K classes; all statistics are functions of it.
+
+    Args:
+        scores: [N, K], finite, higher where the class is more likely; probabilities where calibration is asked for.
+        labels: [N, K] of 1, 0 and NaN (unknown, which does not count for that class).
+        class_names: the K names.
+        task: ``multiclass`` (at most one class an image, the predicted one has the highest score) or ``multilabel``.
+        names: [N], what each image is called; no two alike.
+        patients: [N], the pseudonym of each image's patient.
+        groups: name of a group, such as ``sex``, to the [N] values of the images, None where unknown.
+
+    Raises:
+        BundleError: names what does not fit, and the image where it is one.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    class_names: Sequence[str]
+    task: Task
+    names: Sequence[str] | np.ndarray
+    patients: Sequence[str] | np.ndarray
+    groups: Mapping[str, Sequence[object] | np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Turn what was given into arrays, and check it."""
+        require_one_of("task", self.task, get_args(Task))
+        for name, values in (("scores", self.scores), ("labels", self.labels)):
+            object.__setattr__(self, name, np.asarray(values, dtype=np.float64))
+        for name, given in (("names", self.names), ("patients", self.patients)):
+            object.__setattr__(self, name, _objects(given))
+        object.__setattr__(self, "class_names", list(self.class_names))
+        object.__setattr__(self, "groups", {name: _objects(values) for name, values in self.groups.items()})
+        self._check_shapes()
+        self._refuse(~np.isfinite(self.scores).all(axis=1), "a score that is not a finite number")
+        known = ~np.isnan(self.labels)
+        self._refuse((known & (self.labels != 0) & (self.labels != 1)).any(axis=1), "a label other than 1, 0 and NaN")
+        self._refuse(np.array([patient is None for patient in self.patients]), "no patient")
+        if self.task == "multiclass":
+            self._refuse((self.labels == 1).sum(axis=1) > 1, "several classes, but the task is multiclass")
+        if len(set(self.names)) < len(self):
+            raise BundleError(f"predictions: {len(self) - len(set(self.names))} of {len(self)} images are listed twice")
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def select(self, rows: np.ndarray) -> Predictions:
+        """Return the predictions of some images.
+
+        Args:
+            rows: boolean [N] or int [M].
+        """
+        groups = {name: np.asarray(values)[rows] for name, values in self.groups.items()}
+        names, patients = np.asarray(self.names)[rows], np.asarray(self.patients)[rows]
+        scores, labels = self.scores[rows], self.labels[rows]
+        return Predictions(scores, labels, self.class_names, self.task, names, patients, groups)
+
+    def patient_numbers(self) -> np.ndarray:
+        """Number the patients: int [N], from 0."""
+        return np.unique(np.asarray(self.patients, dtype=str), return_inverse=True)[1]
+
+    def _check_shapes(self) -> None:
+        shape = (len(self.names), len(self.class_names))
+        if not len(self.names):
+            raise BundleError("predictions: there is no image")
+        for name, values in (("scores", self.scores), ("labels", self.labels)):
+            if values.shape != shape:
+                raise BundleError(
+                    f"predictions: expected {name} of {shape[0]} images x {shape[1]} classes, got shape {values.shape}"
+                )
+        for name, column in {"patients": self.patients, **self.groups}.items():
+            if len(column) != len(self):
+                raise BundleError(f"predictions: {name} has {len(column)} values for {len(self)} images")
+
+    def _refuse(self, wrong: np.ndarray, what: str) -> None:
+        if wrong.any():
+            first = ", ".join(map(str, np.asarray(self.names)[wrong][:5]))
+            raise BundleError(f"predictions: {wrong.sum()} of {len(wrong)} images have {what}, the first: {first}")
+
+
+def _objects(values: Sequence[object] | np.ndarray) -> np.ndarray:
+    """An object array, in which NaN and None alike are None."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = [None if value is None or value != value else value for value in values]  # noqa: PLR0124 - NaN
+    return array

@@ -1,0 +1,264 @@
+"""Intervals and tests by resampling patients: the images of one patient stay together, for they are not independent."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.stats import norm, t  # type: ignore[import-untyped]  # scipy ships no type information
+from tqdm import tqdm
+
+from cleft_bundle.errors import BundleError
+from cleft_bundle.metrics.classification import METRICS, Basis, ClassificationMetrics
+from cleft_bundle.metrics.predictions import Predictions
+
+CELLS = 2**21  # weights at a time; they are summed up as numbers of 8 bytes
+MIN_SUPPORT = 10
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its interval.
+
+    Args:
+        value: of the images as they are.
+        low: lower bound, NaN where too few patients stand behind the figure for an interval.
+        high: upper bound, or NaN.
+        n_images: number of images that count for the figure.
+        n_patients: number of their patients.
+    """
+
+    value: float
+    low: float
+    high: float
+    n_images: int
+    n_patients: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an interval."""
+        return not np.isnan(self.low)
+
+
+@dataclass(frozen=True)
+class Difference(Interval):
+    """The first figure minus the second, on the same images.
+
+    Args:
+        first: the first figure.
+        second: the second figure.
+        p_value: two-sided, of no difference, see :func:`paired_bootstrap`; NaN without an interval.
+    """
+
+    first: float
+    second: float
+    p_value: float
+
+
+class Statistic(Protocol):
+    """Figures as a function of how often each image counts."""
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Names to [R] values under weights uint8 [R, N]."""
+
+    def basis(self) -> dict[str, Basis]:
+        """The same names to what they rest on."""
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """The figures of a statistic, of all images and of every resample.
+
+    Args:
+        values: names to values; a figure that is not defined is absent.
+        draws: the same names to [R] values, NaN where a resample leaves a figure undefined.
+        basis: the same names to what they rest on.
+    """
+
+    values: dict[str, float]
+    draws: dict[str, np.ndarray]
+    basis: dict[str, Basis]
+
+    def interval(self, name: str, confidence: float) -> Interval:
+        """Return the interval of a figure."""
+        basis = self.basis[name]
+        low, high = percentiles(self.draws[name], basis.support, confidence)
+        return Interval(self.values[name], low, high, basis.n_images, basis.n_patients)
+
+
+def resample(
+    statistic: Statistic, patients: np.ndarray, resamples: int = 1000, seed: int = 0, description: str = "bootstrap"
+) -> Resampled:
+    """Draw patients with replacement, as many as there are, and compute a statistic of their images each time.
+
+    The draws depend on the seed and the number of patients only, so that two statistics of the same patients meet the
+    same resamples.
+
+    Args:
+        statistic: what is computed, of N images.
+        patients: int [N], numbers from 0.
+        resamples: number of resamples R.
+        seed: of the draws.
+        description: stands before the progress bar, which only a terminal gets to see.
+
+    Source: Field and Welsh, "Bootstrapping clustered data", 2007.
+    """
+    count = int(patients.max()) + 1
+    rng = np.random.default_rng(seed)
+    whole = statistic(np.ones((1, len(patients)), dtype=np.uint8))
+    values = {name: float(value[0]) for name, value in whole.items() if not np.isnan(value[0])}
+    chunk = max(1, CELLS // len(patients))
+    parts: list[dict[str, np.ndarray]] = []
+    with tqdm(total=resamples, desc=description, leave=False, disable=not sys.stderr.isatty()) as progress:
+        for start in range(0, resamples, chunk):
+            rows = min(chunk, resamples - start)
+            drawn = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(rows)]
+            parts.append(statistic(np.array(drawn, dtype=np.uint8)[:, patients]))
+            progress.update(rows)
+    draws = {name: np.concatenate([part[name] for part in parts]) for name in values}
+    return Resampled(values, draws, statistic.basis())
+
+
+def percentiles(draws: np.ndarray, support: float, confidence: float) -> tuple[float, float]:
+    """Return an interval from the values of resamples: their percentiles, widened for few patients.
+
+    A percentile interval is too narrow for few patients, as a normal interval with a variance divided by n would be;
+    its levels are therefore moved outward by what Student's t has over the normal distribution.
+
+    Args:
+        draws: float [R]; NaN are left out.
+        support: number of patients that the uncertainty comes from.
+        confidence: such as 0.95.
+
+    Returns:
+        lower and upper bound, NaN for a support below :data:`MIN_SUPPORT`.
+
+    Source: Hesterberg, "What teachers should know about the bootstrap", 2015, section 5.3 (expanded percentiles).
+    """
+    known = draws[~np.isnan(draws)]
+    if support < MIN_SUPPORT or not len(known):
+        return float("nan"), float("nan")
+    outside = norm.cdf(np.sqrt(support / (support - 1)) * t.ppf((1 - confidence) / 2, support - 1))
+    low, high = np.quantile(known, [outside, 1 - outside])
+    return float(low), float(high)
+
+
+def bootstrap(
+    predictions: Predictions,
+    metrics: Sequence[str] = METRICS,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    thresholds: float | Sequence[float] = 0.5,
+) -> dict[str, Interval]:
+    """Compute metrics with intervals by resampling patients.
+
+    Args:
+        predictions: of N images.
+        metrics: some of :data:`cleft_bundle.metrics.METRICS`.
+        resamples: number of resamples.
+        seed: of the draws.
+        confidence: of the intervals.
+        thresholds: the score, one or K, from which on an image is called positive.
+
+    Returns:
+        what :func:`cleft_bundle.metrics.classification_metrics` gives, with intervals.
+
+    Raises:
+        BundleError: as :class:`cleft_bundle.metrics.ClassificationMetrics` does.
+    """
+    statistic = ClassificationMetrics(predictions, metrics, thresholds)
+    resampled = resample(statistic, predictions.patient_numbers(), resamples, seed)
+    return {name: resampled.interval(name, confidence) for name in resampled.values}
+
+
+class Both:
+    """Two statistics of the same images as one, their names marked by ``first`` and ``second``."""
+
+    def __init__(self, first: Statistic, second: Statistic) -> None:
+        self.parts = {"first": first, "second": second}
+
+    def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Names to [R] values under weights uint8 [R, N]."""
+        return {f"{mark}/{name}": value for mark, part in self.parts.items() for name, value in part(weights).items()}
+
+    def basis(self) -> dict[str, Basis]:
+        """The same names to what they rest on."""
+        return {f"{mark}/{name}": basis for mark, part in self.parts.items() for name, basis in part.basis().items()}
+
+
+def paired_bootstrap(
+    first: Predictions,
+    second: Predictions,
+    metrics: Sequence[str] = METRICS,
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    thresholds: float | Sequence[float] = 0.5,
+) -> dict[str, Difference]:
+    """Compare two checkpoints, or two sets of prompts, on the same images: both meet the same resamples of patients.
+
+    The p-value is twice the share of resamples whose difference lies on the rarer side of zero, those at zero counted
+    on either side, with one added to count and number (so that it is never 0): the smallest level at which a percentile
+    interval would leave zero out.
+
+    Args:
+        first: one set of predictions.
+        second: the other, of the same images in any order.
+        metrics: some of :data:`cleft_bundle.metrics.METRICS`.
+        resamples: number of resamples.
+        seed: of the draws.
+        confidence: of the intervals.
+        thresholds: the score, one or K, from which on an image is called positive.
+
+    Returns:
+        names to differences, first minus second; metrics that are not defined for both are absent.
+
+    Raises:
+        BundleError: where images, patients, labels, classes or task differ.
+
+    Source: Davison and Hinkley, "Bootstrap methods and their application", 1997, chapter 4.
+    """
+    second = _align(first, second)
+    both = Both(*(ClassificationMetrics(part, metrics, thresholds) for part in (first, second)))
+    resampled = resample(both, first.patient_numbers(), resamples, seed)
+    names = [name.removeprefix("first/") for name in resampled.values if name.startswith("first/")]
+    return {
+        name: difference(resampled, f"first/{name}", f"second/{name}", confidence)
+        for name in names
+        if f"second/{name}" in resampled.values
+    }
+
+
+def difference(resampled: Resampled, first: str, second: str, confidence: float) -> Difference:
+    """Return the difference of two figures that met the same resamples, see :func:`paired_bootstrap`."""
+    draws = resampled.draws[first] - resampled.draws[second]
+    basis = [resampled.basis[name] for name in (first, second)]
+    values = [resampled.values[name] for name in (first, second)]
+    low, high = percentiles(draws, min(part.support for part in basis), confidence)
+    known = draws[~np.isnan(draws)]
+    rarer = min((known <= 0).sum(), (known >= 0).sum())
+    p_value = float("nan") if np.isnan(low) else min(1.0, 2 * (1 + rarer) / (1 + len(known)))
+    images, patients = min(part.n_images for part in basis), min(part.n_patients for part in basis)
+    return Difference(values[0] - values[1], low, high, images, patients, values[0], values[1], p_value)
+
+
+def _align(first: Predictions, second: Predictions) -> Predictions:
+    """The second predictions in the order of the first."""
+    for name in ("task", "class_names"):
+        if getattr(first, name) != getattr(second, name):
+            raise BundleError(f"paired comparison: {name} differs: {getattr(first, name)} and {getattr(second, name)}")
+    place = {name: index for index, name in enumerate(second.names)}
+    missing = [name for name in first.names if name not in place] or [n for n in second.names if n not in first.names]
+    if missing:
+        raise BundleError(f"paired comparison: {len(missing)} images are in one only, the first: {missing[0]}")
+    second = second.select(np.array([place[name] for name in first.names]))
+    differ = np.asarray(first.patients) != np.asarray(second.patients)
+    differ |= ~np.isclose(first.labels, second.labels, equal_nan=True).all(axis=1)
+    if differ.any():
+        name = np.asarray(first.names)[differ][0]
+        raise BundleError(f"paired comparison: {differ.sum()} images differ in labels or patient, the first: {name}")
+    return second
