@@ -15,7 +15,19 @@ T = TypeVar("T")
 
 
 def start_processes() -> None:
-    """Join the processes that ``torchrun`` has started: NCCL where there are GPUs, gloo elsewhere; once is enough.
+    """Join the processes that ``torchrun`` has started: NCCL where there are GPUs, gloo elsewhere.
+
+    Without ``torchrun`` nothing happens, nor does it where the processes are joined already.
+    """
+    if "RANK" not in os.environ or dist.is_initialized():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def own_device() -> torch.device:
+    """The GPU of this process, or the CPU where there is none.
 
     Raises:
         BundleError: where ``torchrun`` has not started this process.
@@ -24,10 +36,7 @@ def start_processes() -> None:
         raise BundleError(
             "multi_gpu_train.json goes with torchrun: torchrun --nproc_per_node N -m monai.bundle run ..."
         )
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def own_share(items: Sequence[T]) -> Sequence[T]:

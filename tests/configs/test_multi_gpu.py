@@ -14,11 +14,11 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.slow
 
 
-def train(folder, data, names, launcher, **override):
+def launch(folder, data, names, launcher, run_id="training", **override):
     values = TINY | {"dataset_dir": data, "output_dir": folder / "eval", "models_dir": folder / "models"} | override
     options = [part for key, value in values.items() for part in (f"--{key}", str(value))]
     files = str([str(ROOT / "configs" / name) for name in names])
-    command = [sys.executable, *launcher, "-m", "monai.bundle", "run", "training", "--config_file", files, *options]
+    command = [sys.executable, *launcher, "-m", "monai.bundle", "run", run_id, "--config_file", files, *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
 
@@ -27,10 +27,10 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_
     """Half the batch each; without dropout and augmentation both runs compute the same numbers."""
     same = {"random_transforms": "[]", "peft#dropout": 0.0, "epochs": 2}
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port)]
-    one = train(tmp_path / "one", chest_phantoms, ["train.json"], [], **same, batch_size=16)
+    one = launch(tmp_path / "one", chest_phantoms, ["train.json"], [], **same, batch_size=16)
     assert one.returncode == 0, one.stderr[-2000:]
     names = ["train.json", "multi_gpu_train.json"]
-    two = train(tmp_path / "two", chest_phantoms, names, torchrun, **same, batch_size=8)
+    two = launch(tmp_path / "two", chest_phantoms, names, torchrun, **same, batch_size=8)
     assert two.returncode == 0, two.stderr[-2000:]
     runs = []
     for name in ("one", "two"):
@@ -45,8 +45,20 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_
         torch.testing.assert_close(value, weights[1][name], atol=1e-4, rtol=0, msg=name)
     assert two.stdout.count("training is done") + two.stderr.count("training is done") == 1
 
+    # 53 images, which neither the batch size nor the number of processes divides
+    odd = {"evaluate_split": "train", "allow_trained_patients": "true", "train_fraction": 0.5, **same}
+    names = ["train.json", "evaluate.json", "multi_gpu_train.json"]
+    alone = launch(tmp_path / "one", chest_phantoms, names[:2], [], "evaluating", **odd, batch_size=16)
+    shared = launch(tmp_path / "one", chest_phantoms, names, torchrun, "evaluating", **odd, batch_size=8)
+    assert alone.returncode == shared.returncode == 0, alone.stderr[-1000:] + shared.stderr[-1000:]
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/one/eval/mlruns.db")
+    experiment = client.get_experiment_by_name("cleft_bundle").experiment_id
+    evaluated = [run.data.metrics for run in client.search_runs([experiment]) if "evaluate" in run.info.run_name]
+    assert len(evaluated) == 2
+    assert evaluated[0] == pytest.approx(evaluated[1], abs=1e-6)
+
 
 def test_without_torchrun_it_says_so(tmp_path, chest_phantoms):
-    done = train(tmp_path, chest_phantoms, ["train.json", "multi_gpu_train.json"], [])
+    done = launch(tmp_path, chest_phantoms, ["train.json", "multi_gpu_train.json"], [])
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: multi_gpu_train.json goes with torchrun")
