@@ -10,192 +10,295 @@ EMBED's licence forbids redistribution of its data and release of models trained
 from __future__ import annotations
 
 import logging
-import math
-import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from cleft_bundle.data import tables
+from cleft_bundle.data import birads, embed_codes, tables
+from cleft_bundle.data import items as parts
+from cleft_bundle.data.birads import BIRADS_WORDS, DENSITY_WORDS
 from cleft_bundle.data.captions import PromptSet
+from cleft_bundle.data.file_trees import FileTree
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 
 logger = logging.getLogger(__name__)
 
-#: Words of the density codes; 5 is given to male breasts.
-DENSITY_WORDS = {
-    1: "almost entirely fat",
-    2: "scattered fibroglandular densities",
-    3: "heterogeneously dense",
-    4: "extremely dense",
-    5: "normal male",
-}
-#: BI-RADS category and words of the assessment letters, from the least to the most severe: that is the order of
-#: suspicion, in which an incomplete assessment (A, category 0) stands above probably benign and below suspicious.
-ASSESSMENTS = {
-    "N": (1, "negative"),
-    "B": (2, "benign"),
-    "P": (3, "probably benign"),
-    "A": (0, "additional imaging"),
-    "S": (4, "suspicious"),
-    "M": (5, "highly suggestive of malignancy"),
-    "K": (6, "known biopsy-proven malignancy"),
-}
-#: Words of the BI-RADS categories.
-BIRADS_WORDS = dict(sorted(ASSESSMENTS.values()))
+T = TypeVar("T")
+
+#: BI-RADS category of the assessment letters; X is an exam without an assessment.
+ASSESSMENTS = {"n": 1, "b": 2, "p": 3, "a": 0, "s": 4, "m": 5, "k": 6, "x": None}
 #: What can be classed, and the words of its classes.
 TARGETS = {"density": DENSITY_WORDS, "birads": BIRADS_WORDS}
 #: What the caption template may name.
-SLOTS = ("side", "view", "density", "density_words", "birads", "birads_words", "age")
+SLOTS = (
+    *("side", "view", "density", "density_words", "birads", "birads_words"),
+    *("age", "race", "ethnicity", "reason", *birads.MASS, *birads.CALCIFICATION),
+)
 
-_SEVERITY = {letter: rank for rank, letter in enumerate(ASSESSMENTS)}
-_CATEGORY = {rank: ASSESSMENTS[letter][0] for letter, rank in _SEVERITY.items()}
-# X marks an exam after a procedure, which has no BI-RADS category.
-_LETTERS: dict[str, int | None] = {**{letter.lower(): rank for letter, rank in _SEVERITY.items()}, "x": None}
+_LEGEND = "AWS_Open_Data_Clinical_Legend.csv"
 _FINDING_SIDES = {"l": "L", "r": "R", "b": "LR"}
-_SIDE_WORDS = {"L": "left", "R": "right"}
+_RACE = ("RACE_DESC", "ETHNICITY_DESC")  # the full clinical table gives the race in the latter
+_NOT_SAID = re.compile(
+    r"\b(unknown|unavailable|unreported|not (recorded|reported|available|specified)|declined?|declines|refused)\b"
+    r"|^(other|none|n/?a)$"
+)
+_PATHOLOGY = range(7)  # invasive cancer, non-invasive, high-risk, borderline, benign, negative, no breast cancer
+_MALE = 5  # the density of male breasts
+_SPOKEN = (*birads.MASS, *birads.CALCIFICATION)
+_KIND = (
+    *("laterality", "view", "density", "birads", "race", "ethnicity", "reason", "manufacturer", "path_severity"),
+    *("described", *_SPOKEN),
+)
 
 
 def datalist(
     root: str | Path,
-    target: str = "density",
+    split: str | None = None,
     *,
     prompts: PromptSet,
+    target: str = "density",
     image_types: Sequence[str] = ("2D",),
+    spot_views: bool = False,
+    unknown_codes: str = "error",
     metadata_table: str = "tables/EMBED_OpenData_metadata*.csv",
     clinical_table: str = "tables/EMBED_OpenData_clinical*.csv",
 ) -> list[dict[str, Any]]:
     """List EMBED's images with captions and labels.
 
-    The assessment of an image is the most severe one of its side in the exam (see :data:`ASSESSMENTS` for the order),
-    its density that of the exam (the highest, where findings of one exam differ). Left out, and counted in the log:
-    images of other types, images of no single side, images whose target is unknown or none of the classes, and images
-    for which no template has a slot to fill.
+    The assessment of an image is the most severe one of its side in the exam (:data:`cleft_bundle.data.birads.SEVERITY`
+    has the order), its density that of the exam (the highest, where findings of one exam differ). All findings of its
+    side are gathered in ``findings``. The caption takes the words for a mass from the most severe of them that
+    describes one, so that shape and margin belong together, and those for calcifications likewise. Codes become words
+    by the legend beside the clinical table; without it, captions leave these words out.
+
+    Left out, and counted in the log: images of other types, images of no single side, spot and magnification views
+    (where the metadata table has ``spot_mag``), images whose target is unknown or none of the classes, images for
+    which no template has a slot to fill, and images without a row. Rows without an image stay in the list, with a
+    warning that counts them (:func:`cleft_bundle.data.check_items` refuses them before training).
 
     Args:
-        root: the folder with ``tables/``; paths of images are taken relative to it, without as many leading folders
-            as it takes to find the file (the release's paths begin at the mount point of its makers).
+        root: the folder with ``tables/`` and the images; those are found wherever they lie below it, by the trailing
+            parts of their paths (the table's paths begin at the mount point of its makers).
+        split: None; EMBED names no split.
+        prompts: caption templates (slots: :data:`SLOTS`) and classes, named by the words of
+            :data:`cleft_bundle.data.birads.DENSITY_WORDS` or :data:`cleft_bundle.data.birads.BIRADS_WORDS`.
         target: "density" or "birads".
-        prompts: caption templates (slots: ``side``, ``view``, ``density``, ``density_words``, ``birads``,
-            ``birads_words``, ``age``) and classes, named by the words of :data:`DENSITY_WORDS` or
-            :data:`BIRADS_WORDS`.
         image_types: values of ``FinalImageType`` to keep: "2D", "cview", "3D".
-        metadata_table: pattern, below ``root``, of the table with one row an image.
-        clinical_table: pattern, below ``root``, of the table with one row a finding.
+        spot_views: keep spot and magnification views too.
+        unknown_codes: "error", or "skip" to pass over codes of masses and calcifications that the legend does not have.
+        metadata_table: pattern, below ``root``, of the table with one row an image. Where the full table and a reduced
+            one are there, the full one is read.
+        clinical_table: pattern, below ``root``, of the table with one row a finding, likewise.
 
     Returns:
         One item an image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are several,
-        ``findings``, ``label`` (one-hot, in the order of ``prompts.classes``), ``patient_id``, ``study_id``, ``split``
-        (None: EMBED defines none), ``view``, ``laterality``, and ``density`` (1-5), ``birads`` (0-6) and ``age``
-        (years) where known.
+        ``findings`` (the classes, and with 1.0 whatever a finding of the side describes, such as
+        ``mass shape: irregular``), ``label`` (one-hot, in the order of ``prompts.classes``), ``patient_id``,
+        ``study_id``, ``split`` (None), ``laterality``, and where known ``view``, ``density`` (1-5), ``birads`` (0-6),
+        ``age`` (years), ``sex`` ("M" for the density of a male breast), ``race``, ``ethnicity``, ``reason``
+        ("screening", "diagnostic"), ``manufacturer`` and ``path_severity`` (0 invasive cancer to 5 negative, 6 no
+        breast cancer; the lowest of the side).
 
     Raises:
-        BundleError: an argument, a table, a column or a value is not as described; names it.
+        BundleError: an argument, a table, a column or a value is not as described, or no exam of one table is in the
+            other; names it.
     """
-    if target not in TARGETS:
-        raise BundleError(f"target='{target}': expected one of {', '.join(TARGETS)}")
-    prompts.check_classes(list(TARGETS[target].values()), "value", target)
-    prompts.check_slots(SLOTS)
+    if split is not None:
+        raise BundleError(f"split='{split}': EMBED names no split; expected None")
+    if unknown_codes not in embed_codes.UNKNOWN:
+        raise BundleError(f"unknown_codes='{unknown_codes}': expected one of {', '.join(embed_codes.UNKNOWN)}")
+    birads.check_target(target, TARGETS, prompts, SLOTS)
     root = Path(root)
-    images = _read_images(tables.find_table(root, metadata_table), image_types)
-    exams, sides = _read_exams(tables.find_table(root, clinical_table))
+    listed = _read_images(_table(root, metadata_table), image_types, spot_views=spot_views)
+    images = listed[listed["kept"]]
+    path = _table(root, clinical_table)
+    exams, sides = _read_findings(path, unknown_codes)
+    strange = ~images["acc_anon"].isin(exams.index)
+    if len(images) and strange.all():
+        raise BundleError(f"{path}: column 'acc_anon' shares no exam with the {len(images)} images of the other table")
     joined = images.join(exams, on="acc_anon").join(sides, on=["acc_anon", "laterality"])
     kept = joined[joined[target].map(TARGETS[target]).isin(list(prompts.classes))]
-    items = _items(root, kept, target, prompts)
-    logger.info("EMBED: %d items; left out: %d images without a %s among the classes, %d that nothing captions",
-                len(items), len(joined) - len(kept), target, len(kept) - len(items))  # fmt: skip
+    tree = FileTree(root)
+    names = dict(zip(listed["path"], tree.locate(listed["path"].tolist()), strict=True))
+    elsewhere = set(names.values()).difference(kept["path"].map(names))
+    parts.report_images(
+        logger, set(kept["path"].map(names)), {file: name for file, name in tree.files.items() if file not in elsewhere}
+    )
+    items = _items(tree.root, names, kept, target, prompts)
+    logger.info("EMBED: %d items; left out: %d images without a %s among the classes (%d of them of exams without a "
+                "row), %d that nothing captions; %d exams without an image",
+                len(items), len(joined) - len(kept), target, int(strange.sum()), len(kept) - len(items),
+                int((~exams.index.isin(images["acc_anon"])).sum()))  # fmt: skip
     return items
 
 
-def _read_images(path: Path, image_types: Sequence[str]) -> pd.DataFrame:
-    """One row an image of one side: anon_dicom_path, empi_anon, acc_anon, laterality, view."""
+def _table(root: Path, pattern: str) -> Path:
+    """The table of a pattern; that of the plain name where there are others of the pattern too."""
+    plain = root / pattern.replace("*", "")
+    return plain if plain.is_file() else tables.find_table(root, pattern)
+
+
+def _read_images(path: Path, image_types: Sequence[str], *, spot_views: bool) -> pd.DataFrame:
+    """One row an image: path, empi_anon, acc_anon, laterality, view, reason, manufacturer, kept."""
     required = ["anon_dicom_path", "empi_anon", "acc_anon", "FinalImageType", "ImageLateralityFinal", "ViewPosition"]
-    frame = tables.read_table(path, required)
+    frame = tables.read_table(path, required, ["StudyDescription", "Manufacturer", "spot_mag"])
     for name in ("anon_dicom_path", "empi_anon", "acc_anon"):
         tables.no_gaps(frame[name], path)
     tables.no_duplicates(frame["anon_dicom_path"], path)
+    blank = pd.Series("", index=frame.index)
+    spot = tables.numbers(frame.get("spot_mag", blank), path, allowed=(0, 1)) == 1
     frame["laterality"] = tables.codes(frame["ImageLateralityFinal"], path, {"l": "L", "r": "R", "b": None})
-    frame["view"] = frame["ViewPosition"].str.upper()
+    frame["view"] = _each(frame["ViewPosition"], str.upper)
+    frame["reason"] = _each(frame.get("StudyDescription", blank), _reason)
+    frame["manufacturer"] = frame.get("Manufacturer", blank)
     of_type = frame["FinalImageType"].isin(list(image_types))
     of_one_side = frame["laterality"].notna()
-    logger.info("EMBED: %d image rows; left out: %d of other types than %s, %d of no single side",
-                len(frame), int((~of_type).sum()), ", ".join(image_types),
-                int((of_type & ~of_one_side).sum()))  # fmt: skip
-    return frame.loc[of_type & of_one_side, ["anon_dicom_path", "empi_anon", "acc_anon", "laterality", "view"]]
+    full = ~spot | spot_views
+    logger.info("EMBED: %d image rows; left out: %d of other types than %s, %d of no single side, "
+                "%d spot or magnification views",
+                len(frame), int((~of_type).sum()), ", ".join(image_types), int((of_type & ~of_one_side).sum()),
+                int((of_type & of_one_side & ~full).sum()))  # fmt: skip
+    frame["kept"] = of_type & of_one_side & full
+    frame = frame.rename(columns={"anon_dicom_path": "path"})
+    return frame[["path", "empi_anon", "acc_anon", "laterality", "view", "reason", "manufacturer", "kept"]]
 
 
-def _read_exams(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Density and age by exam; BI-RADS category by exam and side."""
-    frame = tables.read_table(path, ["acc_anon", "side", "asses", "tissueden"], optional=["age_at_study"])
+def _reason(description: str) -> str:
+    """Why an exam was made, from its description."""
+    lower = description.lower()
+    return "screening" if "screen" in lower else "diagnostic" if "diag" in lower else ""
+
+
+def _read_findings(path: Path, unknown_codes: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What holds for an exam (density, age, race, ethnicity), and what for one of its sides.
+
+    The sides have ``birads``, ``path_severity``, the slots of mass and calcifications, and ``described``, the names of
+    all that its findings describe.
+    """
+    optional = ["age_at_study", *_RACE, "ETHNIC_GROUP_DESC", "path_severity", "bside", *embed_codes.SLOTS]
+    frame = tables.read_table(path, ["acc_anon", "side", "asses", "tissueden"], optional)
     tables.no_gaps(frame["acc_anon"], path)
+    blank = pd.Series("", index=frame.index)
     frame["density"] = tables.numbers(frame["tissueden"], path, allowed=DENSITY_WORDS)
-    frame["age"] = tables.numbers(frame["age_at_study"], path) if "age_at_study" in frame else float("nan")
-    frame["severity"] = pd.Series(tables.codes(frame["asses"], path, _LETTERS), index=frame.index, dtype=float)
-    frame["laterality"] = [list(sides or "LR") for sides in tables.codes(frame["side"], path, _FINDING_SIDES)]
-    exams = frame.groupby("acc_anon")[["density", "age"]]
-    differing = int((exams.nunique()["density"] > 1).sum())
+    frame["age"] = tables.ages(frame.get("age_at_study", blank), path)
+    frame["race"] = _each(next((frame[name] for name in _RACE if name in frame), blank), _said)
+    frame["ethnicity"] = _each(frame.get("ETHNIC_GROUP_DESC", blank), _said)
+    frame["birads"] = pd.Series(tables.codes(frame["asses"], path, ASSESSMENTS), index=frame.index, dtype=float)
+    frame["path_severity"] = tables.numbers(frame.get("path_severity", blank), path, allowed=_PATHOLOGY)
+    frame["laterality"] = [sides or "LR" for sides in tables.codes(frame["side"], path, _FINDING_SIDES)]
+    of_pathology = tables.codes(frame.get("bside", blank), path, _FINDING_SIDES)
+    frame["of_pathology"] = [own or side for own, side in zip(of_pathology, frame["laterality"], strict=True)]
+    legend = embed_codes.read_legend(path.parent / _LEGEND)
+    words = embed_codes.translate(frame, path, legend, unknown_codes)
+    frame = pd.concat([frame, words], axis=1)
+    grouped = frame.groupby("acc_anon")
+    differing = int((grouped["density"].max() > grouped["density"].min()).sum())
     if differing:
         logger.warning("EMBED: %d exams have findings of different density; the highest is taken", differing)
-    severity = frame.explode("laterality").groupby(["acc_anon", "laterality"])["severity"].max()
-    return exams.max(), severity.map(_CATEGORY).rename("birads").to_frame()
+    exams = pd.concat([grouped[["density", "age"]].max(), grouped[["race", "ethnicity"]].first()], axis=1)
+    pathology = _by_side(frame, "of_pathology")["path_severity"].groupby(level=[0, 1]).min()
+    return exams, _sides(_by_side(frame, "laterality")).join(pathology, how="outer")
 
 
-def _items(root: Path, frame: pd.DataFrame, target: str, prompts: PromptSet) -> list[dict[str, Any]]:
+def _said(text: str) -> str | None:
+    """Words in lower case; None for nothing, and for words that say that it is not known."""
+    words = " ".join(text.lower().split())
+    return words if words and not _NOT_SAID.search(words) else None
+
+
+def _each(column: pd.Series, change: Callable[[str], T]) -> list[T]:
+    """Change each text of a column; equal ones once."""
+    changed = {value: change(value) for value in column.unique()}
+    return [changed[value] for value in column]
+
+
+def _by_side(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Findings indexed by exam and side; those of both sides stand twice."""
+    sides = frame.assign(laterality=frame[column].map(list)).explode("laterality")
+    return sides.set_index(["acc_anon", "laterality"])
+
+
+def _sides(findings: pd.DataFrame) -> pd.DataFrame:
+    """What the findings of each side come to."""
+    ordered = findings.sort_values("birads", key=lambda column: -column.map(birads.SEVERITY).fillna(-1), kind="stable")
+    words = []
+    for slots in (birads.MASS, birads.CALCIFICATION):
+        worded = ordered.loc[(ordered[list(slots)] != "").any(axis=1), list(slots)]
+        words.append(worded[~worded.index.duplicated()])
+    gathered: dict[tuple[str, str], dict[str, None]] = {}
+    worded = ordered.loc[(ordered[list(_SPOKEN)] != "").any(axis=1), list(_SPOKEN)]
+    for place, row in zip(worded.index, worded.to_dict("records"), strict=True):
+        gathered.setdefault(place, {}).update(dict.fromkeys(birads.described(row)))
+    names = pd.Series(
+        [tuple(found) for found in gathered.values()],
+        index=pd.MultiIndex.from_tuples(list(gathered), names=findings.index.names) if gathered else findings.index[:0],
+        dtype=object,
+        name="described",
+    )
+    category = birads.most_severe(findings["birads"]).rename("birads")
+    return pd.concat([category.to_frame(), *words, names.to_frame()], axis=1)
+
+
+def _items(
+    root: str, names: dict[str, str], frame: pd.DataFrame, target: str, prompts: PromptSet
+) -> list[dict[str, Any]]:
     patients = {value: pseudonym(value) for value in frame["empi_anon"].unique()}
     studies = {value: pseudonym(value) for value in frame["acc_anon"].unique()}
-    finder = _Finder(root)
+    columns = {name: frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in frame.columns}
+    kinds: dict[tuple, _Kind] = {}
+    captions: dict[tuple[int, int], dict[str, Any]] = {}
     items = []
-    for row in frame.to_dict("records"):
-        image, name = finder.find(row["anon_dicom_path"])
-        known = {key: row[key] for key in ("density", "birads", "age") if not math.isnan(row[key])}
-        words = {
-            **known,
-            "side": _SIDE_WORDS[row["laterality"]],
-            "view": row["view"].lower(),
-            "density_words": DENSITY_WORDS.get(known.get("density", 0)),
-            "birads_words": BIRADS_WORDS.get(known.get("birads", -1)),
-        }
-        texts = prompts.write(words)
+    for path, patient, exam, age, *values in zip(
+        *(columns[name] for name in ("path", "empi_anon", "acc_anon", "age", *_KIND)), strict=True
+    ):
+        key = tuple(values)
+        if key not in kinds:
+            kinds[key] = _kind(dict(zip(_KIND, values, strict=True)), target, prompts)
+        kind = kinds[key]
+        years = -1 if age is None else int(age)
+        if (id(kind), years) not in captions:
+            captions[id(kind), years] = parts.caption_keys(prompts.write(kind.words | parts.words_of({"age": age})))
+        texts = captions[id(kind), years]
         if not texts:
             continue
-        findings = {label: float(label == TARGETS[target][row[target]]) for label in prompts.classes}
         items.append(
             {
-                "image": image,
-                "name": name,
-                "caption": texts[0],
-                **({"captions": texts} if len(texts) > 1 else {}),
-                "findings": findings,
-                "label": list(findings.values()),
-                "patient_id": patients[row["empi_anon"]],
-                "study_id": studies[row["acc_anon"]],
+                "image": f"{root}/{names[path]}",
+                "name": names[path],
+                **texts,
+                "findings": kind.findings,
+                "label": kind.label,
+                "patient_id": patients[patient],
+                "study_id": studies[exam],
                 "split": None,
-                "laterality": row["laterality"],
-                **({"view": row["view"]} if row["view"] else {}),
-                **{key: value if key == "age" else int(value) for key, value in known.items()},
+                **kind.details,
+                **({} if age is None else {"age": age}),
             }
         )
     return items
 
 
-class _Finder:
-    """Finds images below a root whose table gives them with leading folders of another machine."""
+@dataclass(frozen=True)
+class _Kind:
+    """What follows from all that is known of an image but its age; images that agree in it share these objects."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = str(root.absolute())
-        self.surplus = 0  # leading folders that the last file found had too many
+    details: dict[str, Any]
+    words: dict[str, Any]
+    findings: dict[str, float]
+    label: list[float]
 
-    def find(self, path: str) -> tuple[str, str]:
-        """Absolute path and name within the set; a file that is nowhere is named as its neighbours are."""
-        parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
-        usual = min(self.surplus, len(parts) - 1)
-        for surplus in [usual, *range(len(parts))]:
-            name = "/".join(parts[surplus:])
-            if os.path.isfile(f"{self.root}/{name}"):
-                self.surplus = surplus
-                return f"{self.root}/{name}", name
-        name = "/".join(parts[usual:])
-        return f"{self.root}/{name}", name
+
+def _kind(known: dict[str, Any], target: str, prompts: PromptSet) -> _Kind:
+    described = known.pop("described") or ()
+    known = parts.known(**known)
+    known |= {name: int(known[name]) for name in ("density", "birads", "path_severity") if name in known}
+    details = {name: value for name, value in known.items() if name not in _SPOKEN}
+    if details.get("density") == _MALE:
+        details["sex"] = "M"
+    findings = birads.one_hot(TARGETS[target][known[target]], prompts) | dict.fromkeys(described, 1.0)
+    return _Kind(details, birads.words_of(known), findings, parts.labels(findings, prompts))

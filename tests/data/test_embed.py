@@ -7,11 +7,12 @@ from PIL import Image
 
 from cleft_bundle.data import embed
 from cleft_bundle.data.captions import PromptSet, load_prompts
+from cleft_bundle.data.phantoms.breast_tables import LEGEND, LEGEND_COLUMNS
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 
 FOLDER = Path(__file__).parents[2] / "configs" / "prompts"
-DENSITY, BIRADS = (load_prompts(FOLDER / f"embed_{target}.json") for target in ("density", "birads"))
+DENSITY, BIRADS, NATURAL = (load_prompts(FOLDER / f"embed_{name}.json") for name in ("density", "birads", "natural"))
 IMAGE_COLUMNS = ["empi_anon", "acc_anon", "anon_dicom_path", "FinalImageType", "ImageLateralityFinal", "ViewPosition"]
 FINDING_COLUMNS = ["empi_anon", "acc_anon", "side", "asses", "tissueden", "age_at_study"]
 
@@ -65,7 +66,7 @@ def test_item_of_a_complete_row(tmp_path):
 
 def test_birads_as_target(tmp_path):
     write(tmp_path, [image("E1", "L"), image("E1", "R")], [finding("E1", "L", "A", ""), finding("E1", "R", "K")])
-    items = embed.datalist(tmp_path, "birads", prompts=BIRADS)
+    items = embed.datalist(tmp_path, target="birads", prompts=BIRADS)
     assert [item["label"].index(1.0) for item in items] == [0, 6]
 
 
@@ -147,17 +148,194 @@ def test_tables_are_found_or_asked_for(tmp_path):
     with pytest.raises(BundleError, match="EMBED_OpenData_metadata"):
         embed.datalist(tmp_path, prompts=DENSITY)
     write(tmp_path, [image("E1", "L")], [finding("E1", "L", "N")])
-    (tmp_path / "tables" / "EMBED_OpenData_clinical.csv").write_text("another\n1\n")
+    (tmp_path / "tables" / "EMBED_OpenData_clinical_old.csv").write_text("another\n1\n")
     with pytest.raises(BundleError, match="found 2"):
         embed.datalist(tmp_path, prompts=DENSITY)
     chosen = "tables/EMBED_OpenData_clinical_reduced.csv"
     assert len(embed.datalist(tmp_path, prompts=DENSITY, clinical_table=chosen)) == 1
 
 
+def test_the_full_table_is_read_where_a_reduced_one_lies_beside_it(tmp_path):
+    write(tmp_path, [image("E1", "L")], [finding("E1", "L", "N")])
+    reduced = tmp_path / "tables" / "EMBED_OpenData_clinical_reduced.csv"
+    (tmp_path / "tables" / "EMBED_OpenData_clinical.csv").write_text(reduced.read_text().replace(",N,", ",S,"))
+    assert embed.datalist(tmp_path, prompts=DENSITY)[0]["birads"] == 4
+
+
 def test_wrong_arguments_are_named(tmp_path):
+    with pytest.raises(BundleError, match="split='train'"):
+        embed.datalist(tmp_path, "train", prompts=DENSITY)
+    with pytest.raises(BundleError, match="unknown_codes='pass'"):
+        embed.datalist(tmp_path, prompts=DENSITY, unknown_codes="pass")
     with pytest.raises(BundleError, match="target='grade'"):
-        embed.datalist(tmp_path, "grade", prompts=DENSITY)
+        embed.datalist(tmp_path, target="grade", prompts=DENSITY)
     with pytest.raises(BundleError, match="no value of birads"):
-        embed.datalist(tmp_path, "birads", prompts=DENSITY)
+        embed.datalist(tmp_path, target="birads", prompts=DENSITY)
     with pytest.raises(BundleError, match="findings"):
         embed.datalist(tmp_path, prompts=PromptSet(("{findings}",), {"extremely dense": ["x"]}))
+
+
+def write_wide(root, images, findings, legend=LEGEND):
+    """Tables of which only some rows have some columns, and the legend with EMBED's padding."""
+    (root / "tables").mkdir(exist_ok=True)
+    base = [dict(zip(IMAGE_COLUMNS, image(*row["image"]), strict=True)) | row for row in images]
+    for row in base:
+        row.pop("image")
+    for name, rows in (("metadata", base), ("clinical", findings)):
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        with (root / "tables" / f"EMBED_OpenData_{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+    if legend:
+        with (root / "tables" / "AWS_Open_Data_Clinical_Legend.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [LEGEND_COLUMNS, *([*row[:2], f"{row[2]:<6}", f"{row[3]:<60}"] for row in legend)]
+            )
+
+
+def described(side, letter, **codes):
+    return {"acc_anon": "E1", "side": side, "asses": letter, "tissueden": "2.0", **codes}
+
+
+def wide_item(root, *findings, prompts=DENSITY, legend=LEGEND, **details):
+    write_wide(root, [{"image": ("E1", "L"), **details}], findings, legend)
+    return embed.datalist(root, prompts=prompts, target="birads" if prompts is NATURAL else "density")[0]
+
+
+def test_a_natural_caption_of_a_complete_row(tmp_path):
+    item = wide_item(
+        tmp_path,
+        described("L", "S", massshape="X", massmargin="S", massdens="+", calcfind="A,I", calcdistri="G",
+                  age_at_study="57.9", RACE_DESC="African American  or Black",
+                  ETHNIC_GROUP_DESC="Non-Hispanic or Latino", path_severity="1.0"),
+        prompts=NATURAL, StudyDescription="MG Screening Bilateral", Manufacturer="HOLOGIC, Inc.",
+    )  # fmt: skip
+    assert item["caption"] == (
+        "The reason for this exam is screening. "
+        "The patient is african american or black, non-hispanic or latino and 57 years old. "
+        "This is a 2d full field digital mammogram of the left breast in the cc view. "
+        "The breast composition is density 2: scattered fibroglandular densities. "
+        "There is a mass with irregular shape, spiculated margin and high density. "
+        "There are amorphous and fine pleomorphic calcifications with grouped distribution. "
+        "The impression is BI-RADS category 4: suspicious."
+    )
+    assert {name: value for name, value in item["findings"].items() if value} == {
+        "suspicious": 1.0,
+        "mass shape: irregular": 1.0,
+        "mass margin: spiculated": 1.0,
+        "mass density: high": 1.0,
+        "calcification type: amorphous and fine pleomorphic": 1.0,
+        "calcification distribution: grouped": 1.0,
+    }
+    known = ("age", "race", "ethnicity", "reason", "manufacturer", "path_severity")
+    assert [item[key] for key in known] == [
+        57.9, "african american or black", "non-hispanic or latino", "screening", "HOLOGIC, Inc.", 1
+    ]  # fmt: skip
+
+
+def test_the_caption_takes_a_mass_of_one_finding_and_gathers_the_others(tmp_path):
+    item = wide_item(
+        tmp_path,
+        described("L", "B", massshape="R", massmargin="D", calcfind="P"),
+        described("L", "M"),
+        described("", "S", massshape="X"),
+        described("R", "K", massshape="O", calcfind="F"),
+        prompts=NATURAL,
+    )
+    assert "There is a mass with irregular shape. There are punctate calcifications. The impression" in item["caption"]
+    assert item["caption"].endswith("category 5: highly suggestive of malignancy.")
+    assert {name for name in item["findings"] if ":" in name} == {
+        "mass shape: irregular", "mass shape: round", "mass margin: circumscribed", "calcification type: punctate"
+    }  # fmt: skip
+
+
+def test_without_a_legend_the_codes_stay_out_and_one_line_says_so(tmp_path, caplog):
+    item = wide_item(tmp_path, described("L", "S", massshape="X"), prompts=NATURAL, legend=None)
+    assert "mass" not in item["caption"]
+    assert [name for name in item["findings"] if ":" in name] == []
+    assert caplog.text.count("AWS_Open_Data_Clinical_Legend.csv") == 1
+
+
+def test_a_code_without_a_legend_entry(tmp_path, caplog):
+    rows = [
+        described("L", "S", massshape="X"),
+        described("L", "S", massshape="X,D"),
+        described("L", "N", massshape="D"),
+    ]
+    with pytest.raises(
+        BundleError, match=r"clinical.csv: column 'massshape' .* in 2 rows, the first is 'X,D' in row 3"
+    ):
+        wide_item(tmp_path, *rows)
+    (item,) = embed.datalist(tmp_path, prompts=DENSITY, unknown_codes="skip")
+    assert "mass shape: irregular" in item["findings"]
+    assert "in 2 rows, the first is 'X,D' in row 3; the legend has R, O, X, F; passed over" in caplog.text
+
+
+def test_a_legend_that_contradicts_itself(tmp_path):
+    twice = [*LEGEND, ("massshape", "Mass shape", "R", "Rectangular")]
+    with pytest.raises(BundleError, match="code 'R' of 'massshape' has another meaning in an earlier row"):
+        wide_item(tmp_path, described("L", "S", massshape="R"), legend=twice)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["Unknown, Unavailable or Unreported", "Not Recorded", "Patient Declines", "Other", "N/A", "unreported", ""],
+)
+def test_words_that_say_nothing_give_no_value(tmp_path, words):
+    item = wide_item(tmp_path, described("L", "S", RACE_DESC=words, ETHNIC_GROUP_DESC=words), prompts=NATURAL)
+    assert "race" not in item
+    assert "The patient" not in item["caption"]
+
+
+def test_the_full_table_calls_the_race_by_another_name(tmp_path):
+    item = wide_item(tmp_path, described("L", "S", ETHNICITY_DESC="Native Hawaiian or Other Pacific Islander"))
+    assert item["race"] == "native hawaiian or other pacific islander"
+
+
+def test_pathology_is_that_of_the_biopsied_side(tmp_path):
+    findings = [described("B", "S", path_severity="4", bside="R"), described("L", "S", path_severity="2")]
+    write_wide(
+        tmp_path, [{"image": ("E1", side)} for side in "LR"], [*findings, described("L", "S", path_severity="6")]
+    )
+    items = embed.datalist(tmp_path, prompts=DENSITY)
+    assert {item["laterality"]: item["path_severity"] for item in items} == {"L": 2, "R": 4}
+
+
+def test_a_male_breast_tells_the_sex(tmp_path):
+    prompts = PromptSet(("{density_words}",), {"normal male": ["x"]})
+    item = wide_item(tmp_path, described("L", "N") | {"tissueden": "5"}, prompts=prompts)
+    assert (item["sex"], item["density"]) == ("M", 5)
+
+
+def test_spot_views_are_left_out_and_counted(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    images = [{"image": ("E1", side), "spot_mag": spot} for side, spot in (("L", "1.0"), ("R", ""))]
+    write_wide(tmp_path, images, [described("", "N")])
+    assert [item["laterality"] for item in embed.datalist(tmp_path, prompts=DENSITY)] == ["R"]
+    assert "1 spot or magnification views" in caplog.text
+    assert len(embed.datalist(tmp_path, prompts=DENSITY, spot_views=True)) == 2
+
+
+def test_images_and_rows_without_each_other_are_counted(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    images = [image("E1", "L"), image("E1", "R"), image("E2", "L"), image("E1", "L", "MLO", "3D")]
+    write(tmp_path, images, [finding("E1", "", "N"), finding("E3", "L", "N")])
+    (tmp_path / images[1][2]).rename(tmp_path / "images" / "P1" / "another.png")
+    assert len(embed.datalist(tmp_path, prompts=DENSITY)) == 2
+    assert "1 of 2 images of the table are not there: images/P1/E1_R_CC_2D.png" in caplog.text
+    assert "1 images without a row left out: images/P1/another.png" in caplog.text
+    assert "(1 of them of exams without a row)" in caplog.text
+    assert "1 exams without an image" in caplog.text
+
+
+def test_tables_of_different_exams_are_refused(tmp_path):
+    write(tmp_path, [image("E1", "L")], [finding("E1.0", "L", "N")])
+    with pytest.raises(BundleError, match="shares no exam with the 1 images"):
+        embed.datalist(tmp_path, prompts=DENSITY)
+
+
+def test_two_rows_of_one_image_are_refused(tmp_path):
+    write(tmp_path, [image("E1", "L"), image("E1", "L")], [finding("E1", "L", "N")])
+    with pytest.raises(BundleError, match="'anon_dicom_path' repeats an earlier value in 1 row"):
+        embed.datalist(tmp_path, prompts=DENSITY)
