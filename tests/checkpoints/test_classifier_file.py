@@ -6,7 +6,7 @@ from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ZeroShotClassifier, class_weights
 
 PROMPTS = {"edema": ["edema"], "no finding": ["no finding"]}
-SETTINGS = {"image_size": 28, "image_mean": 0.5, "image_std": 0.25}
+SETTINGS = {"image_size": 28, "transforms": []}
 
 
 @pytest.fixture
@@ -42,4 +42,11 @@ def test_a_missing_weight_is_refused(classifier, tmp_path):
 
 def test_a_missing_file_says_how_it_comes_into_being(tmp_path):
     with pytest.raises(BundleError, match="training writes it"):
+        load_classifier(tmp_path / "model.pt")
+
+
+def test_a_file_without_transforms_is_refused(classifier, tmp_path):
+    classifier.preprocessing = {"image_size": 28}
+    save(classifier.state_dict(), tmp_path / "model.pt")
+    with pytest.raises(BundleError, match=r"model.pt was written before version 0.3.0, without its transforms"):
         load_classifier(tmp_path / "model.pt")

@@ -6,7 +6,7 @@ from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ZeroShotClassifier, class_weights, scores
 
 PROMPTS = {"edema": ["with edema", "edema is seen"], "cardiomegaly": ["with cardiomegaly"], "no finding": ["normal"]}
-SETTINGS = {"image_size": 28, "image_mean": 0.5, "image_std": 0.25}
+SETTINGS = {"image_size": 28, "transforms": []}
 
 
 def unit(rows):
