@@ -79,7 +79,7 @@ def one_hot(word: str, prompts: PromptSet) -> dict[str, float]:
     return {name: float(name == word) for name in prompts.classes}
 
 
-def described(details: Mapping[str, Any]) -> list[str]:
+def described(details: Mapping[Any, Any]) -> list[str]:
     """Names for the parts of a finding, such as ``mass shape: irregular``, from the slots that hold them."""
     return [f"{slot.replace('_', ' ')}: {details[slot]}" for slot in (*MASS, *CALCIFICATION) if details.get(slot)]
 

@@ -64,9 +64,9 @@ class FileTree:
             leading[len(parts) - longest, tuple(best[0].split("/")[:-longest])] += 1
         surplus, prefix = leading.most_common(1)[0][0] if leading else (0, ())
         names = []
-        for file, parts in zip(found, split, strict=True):
+        for match, parts in zip(found, split, strict=True):
             likely = "/".join([*prefix, *parts[min(surplus, len(parts) - 1) :]])
-            names.append(file or ("/".join(parts) if likely in self.files else likely))  # there, but not the only one
+            names.append(match or ("/".join(parts) if likely in self.files else likely))  # there, but not the only one
         return names
 
 
