@@ -55,6 +55,7 @@ from cleft_bundle.transforms.intensity import (
     RemoveMarkers,
     WindowPercentile,
 )
+from cleft_bundle.transforms.original_pixels import OriginalPixels
 from cleft_bundle.transforms.spatial import CropBreast, CropCollimation, OrientBreast, PadToSquare, RandBreastFlip
 from cleft_bundle.transforms.tissue import Tissue, find_tissue
 
@@ -79,6 +80,7 @@ __all__ = [
     "OrientBreastD",
     "OrientBreastDict",
     "OrientBreastd",
+    "OriginalPixels",
     "PadToSquare",
     "PadToSquareD",
     "PadToSquareDict",

@@ -13,13 +13,13 @@ import numpy as np
 
 from cleft_bundle.data.chexpert import FINDINGS
 from cleft_bundle.data.phantoms import dicom, folder
+from cleft_bundle.data.phantoms.boxes import LOCATION_COLUMNS, LOCATIONS
 from cleft_bundle.data.phantoms.chest_scene import DRAWN, Anatomy, ChestScene
 from cleft_bundle.data.phantoms.shapes import Pose, expose
 
 VERSION = 1
 UNCERTAIN = ("Edema", "Consolidation", "Atelectasis")
 COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *FINDINGS)
-LOCATION_COLUMNS = ("Path", "finding", "x", "y", "width", "height")
 
 
 def chest(root: str, patients: int = 500, seed: int = 0) -> str:
@@ -27,7 +27,8 @@ def chest(root: str, patients: int = 500, seed: int = 0) -> str:
 
     The set's folder holds `train.csv`, `valid.csv` (every fifth patient; no patient is in both),
     `CheXpert-phantom/{train,valid}/patientNNNNN/studyN/view1_frontal.dcm` and `locations.csv` with the pixel boxes of
-    the drawn findings (columns Path, finding, x, y, width, height). 500 patients make about 1,000 images.
+    the drawn findings (columns Path, finding, x, y, width, height), see :func:`add_boxes`. 500 patients make about
+    1,000 images.
 
     Args:
         root: folder below which the set's folder is made.
@@ -56,7 +57,7 @@ def _fill(target: Path, patients: int, seed: int) -> None:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(table)
-    with (target / "locations.csv").open("w", newline="", encoding="utf-8") as file:
+    with (target / LOCATIONS).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([LOCATION_COLUMNS, *boxes])
 
 
