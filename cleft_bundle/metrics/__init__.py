@@ -7,13 +7,17 @@ from cleft_bundle.metrics.classification import (
     classification_metrics,
     confusion_matrix,
 )
+from cleft_bundle.metrics.delong import DelongTest, delong, delong_interval, delong_test
+from cleft_bundle.metrics.intervals import MIN_SUPPORT, Interval
 from cleft_bundle.metrics.predictions import Predictions
-from cleft_bundle.metrics.resampling import Difference, Interval, bootstrap, paired_bootstrap
+from cleft_bundle.metrics.resampling import Difference, bootstrap, paired_bootstrap, resample
 from cleft_bundle.metrics.retrieval import retrieval_metrics
 
 __all__ = [
     "METRICS",
+    "MIN_SUPPORT",
     "ClassificationMetrics",
+    "DelongTest",
     "Difference",
     "Interval",
     "Predictions",
@@ -21,6 +25,10 @@ __all__ = [
     "bootstrap",
     "classification_metrics",
     "confusion_matrix",
+    "delong",
+    "delong_interval",
+    "delong_test",
     "paired_bootstrap",
+    "resample",
     "retrieval_metrics",
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.metrics.intervals import Basis
 from cleft_bundle.metrics.predictions import Predictions
 from cleft_bundle.metrics.ranking import Ranking, ratio
 
@@ -17,22 +18,6 @@ CALIBRATION = ("brier", "ece")
 METRICS = (*RANKED, *THRESHOLDED, *CALIBRATION)
 OF_ALL_CLASSES = ("accuracy", "balanced_accuracy", "brier", "ece")  # one number each where the task is multiclass
 BINS = 15
-
-
-@dataclass(frozen=True)
-class Basis:
-    """What a metric rests on.
-
-    Args:
-        n_images: number of images that count for it.
-        n_patients: number of their patients.
-        support: number of patients that its uncertainty comes from, those of the rarer side; for a mean over classes
-            the harmonic mean of theirs, as variances add up.
-    """
-
-    n_images: int
-    n_patients: int
-    support: float
 
 
 class ClassificationMetrics:
@@ -129,7 +114,7 @@ class ClassificationMetrics:
             support = np.array([self._support(name, patient, index) for index in range(known.shape[1])])
             everywhere = _basis(patient, known.any(axis=1))
             if self._is_one_number(name) and name != "balanced_accuracy":
-                basis[name] = everywhere
+                basis[name] = replace(everywhere, largest=2.0 if name == "brier" else 1.0)
                 continue
             mean = float(1 / np.mean(1 / support[support > 0])) if support.any() else 0.0
             basis["balanced_accuracy" if self._is_one_number(name) else f"{name}_macro"] = replace(

@@ -4,43 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.stats import norm, t  # type: ignore[import-untyped]  # scipy ships no type information
 from tqdm import tqdm
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.metrics.classification import METRICS, Basis, ClassificationMetrics
+from cleft_bundle.metrics.classification import METRICS, ClassificationMetrics
+from cleft_bundle.metrics.intervals import Basis, Interval, from_draws
 from cleft_bundle.metrics.predictions import Predictions
 
 CELLS = 2**21  # weights at a time; they are summed up as numbers of 8 bytes
-MIN_SUPPORT = 10
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure with its interval.
-
-    Args:
-        value: of the images as they are.
-        low: lower bound, NaN where too few patients stand behind the figure for an interval.
-        high: upper bound, or NaN.
-        n_images: number of images that count for the figure.
-        n_patients: number of their patients.
-    """
-
-    value: float
-    low: float
-    high: float
-    n_images: int
-    n_patients: int
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there is an interval."""
-        return not np.isnan(self.low)
 
 
 @dataclass(frozen=True)
@@ -84,9 +59,7 @@ class Resampled:
 
     def interval(self, name: str, confidence: float) -> Interval:
         """Return the interval of a figure."""
-        basis = self.basis[name]
-        low, high = percentiles(self.draws[name], basis.support, confidence)
-        return Interval(self.values[name], low, high, basis.n_images, basis.n_patients)
+        return from_draws(self.values[name], self.draws[name], self.basis[name], confidence)
 
 
 def resample(
@@ -120,30 +93,6 @@ def resample(
             progress.update(rows)
     draws = {name: np.concatenate([part[name] for part in parts]) for name in values}
     return Resampled(values, draws, statistic.basis())
-
-
-def percentiles(draws: np.ndarray, support: float, confidence: float) -> tuple[float, float]:
-    """Return an interval from the values of resamples: their percentiles, widened for few patients.
-
-    A percentile interval is too narrow for few patients, as a normal interval with a variance divided by n would be;
-    its levels are therefore moved outward by what Student's t has over the normal distribution.
-
-    Args:
-        draws: float [R]; NaN are left out.
-        support: number of patients that the uncertainty comes from.
-        confidence: such as 0.95.
-
-    Returns:
-        lower and upper bound, NaN for a support below :data:`MIN_SUPPORT`.
-
-    Source: Hesterberg, "What teachers should know about the bootstrap", 2015, section 5.3 (expanded percentiles).
-    """
-    known = draws[~np.isnan(draws)]
-    if support < MIN_SUPPORT or not len(known):
-        return float("nan"), float("nan")
-    outside = norm.cdf(np.sqrt(support / (support - 1)) * t.ppf((1 - confidence) / 2, support - 1))
-    low, high = np.quantile(known, [outside, 1 - outside])
-    return float(low), float(high)
 
 
 def bootstrap(
@@ -236,14 +185,15 @@ def paired_bootstrap(
 def difference(resampled: Resampled, first: str, second: str, confidence: float) -> Difference:
     """Return the difference of two figures that met the same resamples, see :func:`paired_bootstrap`."""
     draws = resampled.draws[first] - resampled.draws[second]
-    basis = [resampled.basis[name] for name in (first, second)]
     values = [resampled.values[name] for name in (first, second)]
-    low, high = percentiles(draws, min(part.support for part in basis), confidence)
+    parts = [resampled.basis[name] for name in (first, second)]
+    images, patients = min(part.n_images for part in parts), min(part.n_patients for part in parts)
+    basis = Basis(images, patients, min(part.support for part in parts), largest=None)
+    interval = from_draws(values[0] - values[1], draws, basis, confidence)
     known = draws[~np.isnan(draws)]
     rarer = min((known <= 0).sum(), (known >= 0).sum())
-    p_value = float("nan") if np.isnan(low) else min(1.0, 2 * (1 + rarer) / (1 + len(known)))
-    images, patients = min(part.n_images for part in basis), min(part.n_patients for part in basis)
-    return Difference(values[0] - values[1], low, high, images, patients, values[0], values[1], p_value)
+    p_value = min(1.0, 2 * (1 + rarer) / (1 + len(known))) if interval.is_known else float("nan")
+    return Difference(**asdict(interval), first=values[0], second=values[1], p_value=p_value)
 
 
 def _align(first: Predictions, second: Predictions) -> Predictions:
