@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.metrics.calibration import BINS, bin_of, calibrated_columns
 from cleft_bundle.metrics.intervals import Basis
 from cleft_bundle.metrics.predictions import Predictions
 from cleft_bundle.metrics.ranking import Ranking, ratio
@@ -17,7 +18,6 @@ THRESHOLDED = ("f1", "precision", "sensitivity", "specificity", "accuracy", "bal
 CALIBRATION = ("brier", "ece")
 METRICS = (*RANKED, *THRESHOLDED, *CALIBRATION)
 OF_ALL_CLASSES = ("accuracy", "balanced_accuracy", "brier", "ece")  # one number each where the task is multiclass
-BINS = 15
 
 
 class ClassificationMetrics:
@@ -58,9 +58,7 @@ class ClassificationMetrics:
         present, absent = self.truth == 1, self.truth == 0
         counts = [self.called & present, self.called & absent, present, absent]
         self.counts = np.hstack(counts).astype(np.float64)
-        self.calibration: list[np.ndarray] = []
-        if set(metrics) & set(CALIBRATION):
-            self.calibration = [_calibration(*part) for part in self._calibrated()]
+        self.calibration = self._calibration_columns() if set(metrics) & set(CALIBRATION) else []
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Compute the metrics under R weightings.
@@ -140,18 +138,12 @@ class ClassificationMetrics:
             return len(np.unique(patient[self.called[:, index] & ~np.isnan(truth)]))
         return min(positive, negative) if name in (*RANKED, "balanced_accuracy") else positive + negative
 
-    def _calibrated(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Probability, outcome and squared error [N] of what is calibrated, NaN where it is unknown."""
-        scores = self.predictions.scores
-        if scores.min() < 0 or scores.max() > 1:
-            raise BundleError(
-                f"brier and ece need probabilities, got scores from {scores.min():.3g} to {scores.max():.3g}"
-            )
-        squared = (scores - self.truth) ** 2
-        if not self.single:
-            return list(zip(scores.T, self.truth.T, squared.T, strict=True))
-        hit = np.where(np.isnan(self.truth), np.nan, self.called & (self.truth == 1)).max(axis=1)
-        return [(scores.max(axis=1), hit, squared.sum(axis=1))]
+    def _calibration_columns(self) -> list[np.ndarray]:
+        """For each calibrated column, sums of bins, squared errors and counts, see :func:`_calibration`."""
+        columns = calibrated_columns(self.predictions)
+        squared = (self.predictions.scores - self.truth) ** 2
+        errors = squared.sum(axis=1)[None] if self.single else squared.T
+        return [_calibration(*column, error) for column, error in zip(columns.values(), errors, strict=True)]
 
 
 def classification_metrics(
@@ -204,11 +196,6 @@ def binary_confusion(predictions: Predictions, thresholds: float | Sequence[floa
 def mean_defined(values: np.ndarray) -> np.ndarray:
     """The mean over the last axis of what is not NaN; NaN where nothing is."""
     return ratio(np.nansum(values, axis=-1), (~np.isnan(values)).sum(axis=-1))
-
-
-def bin_of(probabilities: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Number of the bin of equal width that holds each probability; bins are open below and closed above."""
-    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probabilities, side="left")
 
 
 def _truth_and_calls(predictions: Predictions, thresholds: float | Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -58,7 +58,9 @@ class Resampled:
     basis: dict[str, Basis]
 
     def interval(self, name: str, confidence: float) -> Interval:
-        """Return the interval of a figure."""
+        """Return the interval of a figure; value and bounds are NaN where it is not defined."""
+        if name not in self.values:
+            return from_draws(float("nan"), np.array([]), self.basis[name], confidence)
         return from_draws(self.values[name], self.draws[name], self.basis[name], confidence)
 
 

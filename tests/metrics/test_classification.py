@@ -137,7 +137,7 @@ def test_metrics_and_thresholds_are_chosen():
 def test_logits_have_a_ranking_but_no_calibration():
     predictions = replace(make(), scores=make().scores * 10)
     assert "auroc_macro" in classification_metrics(predictions, metrics=["auroc"])
-    with pytest.raises(BundleError, match="brier and ece need probabilities, got scores from"):
+    with pytest.raises(BundleError, match="calibration needs probabilities, got scores from"):
         classification_metrics(predictions, metrics=["ece"])
 
 
