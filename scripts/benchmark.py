@@ -10,11 +10,12 @@ import sys
 import fire
 from benchmarks.full_size import full_size
 from benchmarks.reading import reading
+from benchmarks.statistics import bootstrap
 from benchmarks.training import training
 
 from cleft_bundle.errors import BundleError
 
-COMPARISONS = {"training": training, "full_size": full_size, "reading": reading}
+COMPARISONS = {"training": training, "full_size": full_size, "reading": reading, "bootstrap": bootstrap}
 
 if __name__ == "__main__":
     try:
