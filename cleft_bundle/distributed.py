@@ -73,3 +73,12 @@ def gather_uneven(rows: torch.Tensor) -> torch.Tensor:
     everybody: list[torch.Tensor] = [torch.empty(0)] * world_size()
     dist.all_gather_object(everybody, rows)
     return torch.cat(everybody)
+
+
+def gather_lists(values: list[T]) -> list[T]:
+    """Join the lists of all processes in the order of their ranks."""
+    if world_size() == 1:
+        return values
+    everybody: list[list[T]] = [[]] * world_size()
+    dist.all_gather_object(everybody, values)
+    return [value for part in everybody for value in part]

@@ -12,6 +12,7 @@ from monai.engines import SupervisedEvaluator
 from cleft_bundle.checkpoints import TrainedOn, TrainedState, load_trained, save
 from cleft_bundle.config import command, command_line
 from cleft_bundle.distributed import rank, wait_for_all
+from cleft_bundle.evaluation import EvaluationReport
 from cleft_bundle.handlers import RunTracker
 from cleft_bundle.inferers import ZeroShotInferer
 from cleft_bundle.networks import CLEFT, ZeroShotClassifier
@@ -83,11 +84,16 @@ def finish_training(
     return metrics
 
 
-def finish_evaluation(evaluator: SupervisedEvaluator, output_dir: str, tracker: RunTracker) -> dict[str, float]:
-    """Close the MLflow run of an evaluation and sum up.
+def finish_evaluation(
+    evaluator: SupervisedEvaluator, report: EvaluationReport, output_dir: str, tracker: RunTracker
+) -> dict[str, float]:
+    """Write the report of an evaluation, close its MLflow run and sum up.
+
+    Of several processes the first one does.
 
     Args:
         evaluator: the engine that has run.
+        report: writes what it found.
         output_dir: folder of the pictures.
         tracker: closes the MLflow run.
 
@@ -98,8 +104,10 @@ def finish_evaluation(evaluator: SupervisedEvaluator, output_dir: str, tracker: 
     if rank() > 0:
         return metrics
     pictures = [Path(output_dir) / name for name in PICTURES[1:]]
-    tracker.finish(pictures, metrics)
-    logger.info("\n".join(["evaluation is done:", *_metric_lines(metrics), *_output_lines(pictures, tracker)]))
+    page, figures = report.write(evaluator)
+    tracker.finish([*pictures, page, figures], metrics)
+    lines = ["evaluation is done:", *_metric_lines(metrics), f"  report                 {page}"]
+    logger.info("\n".join([*lines, *_output_lines(pictures, tracker)]))
     return metrics
 
 

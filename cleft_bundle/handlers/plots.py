@@ -133,6 +133,12 @@ def roc_figure(scores: np.ndarray, labels: np.ndarray, class_names: Sequence[str
 def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
     """Draw a confusion matrix [K, K], cells shaded by their share of the row."""
     figure, axes = _axes(title)
+    draw_confusion(axes, matrix, class_names)
+    return figure
+
+
+def draw_confusion(axes: Any, matrix: np.ndarray, class_names: Sequence[str]) -> None:
+    """Draw a confusion matrix [K, K] on axes, see :func:`confusion_figure`."""
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(matrix):
@@ -143,7 +149,6 @@ def confusion_figure(matrix: np.ndarray, class_names: Sequence[str], title: str)
     axes.set_yticks(range(len(class_names)), class_names, fontsize=8)
     axes.set_xlabel("highest score")
     axes.set_ylabel("present")
-    return figure
 
 
 def _axes(title: str) -> tuple[Figure, Any]:

@@ -34,6 +34,11 @@ def unique_run_name(kind: str) -> str:
     return f"{kind}_{time.strftime('%Y%m%d_%H%M%S')}_{uuid.uuid4().hex[:6]}"
 
 
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that a run's figures depend on, and of Python."""
+    return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
+
+
 def run_parameters(network: CLEFT | DualEncoder, dataset_fingerprint: str) -> dict[str, Any]:
     """What MLflow keeps of a run as parameters.
 
@@ -45,7 +50,7 @@ def run_parameters(network: CLEFT | DualEncoder, dataset_fingerprint: str) -> di
         every top-level scalar of the config, counts of parameters, versions of packages, the name of the PEFT method
         and the fingerprint.
     """
-    versions = {f"version_{name}": version(name) for name in PACKAGES} | {"version_python": platform.python_version()}
+    versions = {f"version_{name}": number for name, number in package_versions().items()}
     counted = count_parameters(network)
     peft = {"peft": network.text_encoder.peft.name} if isinstance(network, CLEFT) else {}
     return {

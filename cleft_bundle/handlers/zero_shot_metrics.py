@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from ignite.engine import Engine
 from ignite.metrics import Metric
 
-from cleft_bundle.distributed import gather_uneven
-from cleft_bundle.metrics import Predictions, classification_metrics, retrieval_metrics
+from cleft_bundle.distributed import gather_lists, gather_uneven
+from cleft_bundle.metrics import Predictions, classification_metrics, retrieval_metrics, retrieval_ranks
 from cleft_bundle.networks.classifier import Task
 
 METRICS = ("auroc", "average_precision", "accuracy", "balanced_accuracy")
@@ -23,8 +22,10 @@ class ZeroShotMetrics(Metric):
 
     As the evaluator's key metric its value is the macro AUROC, NaN where it is not defined. The AUROC of each class,
     the means over classes and the accuracies of :func:`cleft_bundle.metrics.classification_metrics`, and all of
-    :func:`cleft_bundle.metrics.retrieval_metrics`, are put beside it into ``engine.state.metrics``; the scores
-    themselves go to ``engine.state.metric_details[name]`` for the pictures.
+    :func:`cleft_bundle.metrics.retrieval_metrics`, are put beside it into ``engine.state.metrics``. What they were
+    computed from goes to ``engine.state.metric_details[name]`` for pictures and reports: ``names`` (list of N),
+    ``scores`` and ``label`` [N, K] and, for retrieval, ``image_rank`` [N] and ``text_rank`` [M], see
+    :func:`cleft_bundle.metrics.retrieval_ranks`.
 
     Args:
         class_names: names of the K classes.
@@ -39,38 +40,44 @@ class ZeroShotMetrics(Metric):
     def reset(self) -> None:
         """Forget the last evaluation."""
         self._rows: dict[str, list[torch.Tensor]] = {}
+        self._names: list[str] = []
 
     def iteration_completed(self, engine: Engine) -> None:
         """Take the scores of one batch from the engine's state."""
         output, batch = engine.state.output, engine.state.batch
-        self.update({**output["pred"], "label": batch["label"], "caption_id": batch["caption_id"]})
+        self.update({**output["pred"], **{key: batch[key] for key in ("name", "label", "caption_id")}})
 
-    def update(self, output: dict[str, torch.Tensor]) -> None:
-        """Take one batch: ``scores`` and ``label`` [B, K], ``caption_id`` [B] and, for retrieval, embeddings [B, D]."""
+    def update(self, output: dict[str, Any]) -> None:
+        """Take one batch: ``name``, list of B; ``scores`` and ``label`` [B, K], ``caption_id`` [B]; embeddings [B, D].
+
+        Without embeddings there are no retrieval metrics.
+        """
+        self._names += output["name"]
         for key in KEYS:
             if key in output:
                 self._rows.setdefault(key, []).append(output[key].detach().cpu())
 
-    def compute(self) -> dict[str, np.ndarray]:
+    def compute(self) -> dict[str, Any]:
         """Join the batches, and those of all processes.
 
         Returns:
-            the arrays of :meth:`update` over all N images.
+            the arrays of :meth:`update` over all N images, and ``names``.
         """
-        return {key: gather_uneven(torch.cat(rows)).numpy() for key, rows in self._rows.items()}
+        arrays = {key: gather_uneven(torch.cat(rows)).numpy() for key, rows in self._rows.items()}
+        return {**arrays, "names": gather_lists(self._names)}
 
     def completed(self, engine: Engine, name: str) -> None:
         """Compute the metrics and write them to the engine's state."""
-        arrays = self.compute()
-        numbers = [f"row {index}" for index in range(len(arrays["scores"]))]
-        predictions = Predictions(arrays["scores"], arrays["label"], self.class_names, self.task, numbers, numbers)
+        gathered = self.compute()
+        names = gathered["names"]
+        predictions = Predictions(gathered["scores"], gathered["label"], self.class_names, self.task, names, names)
         metrics = classification_metrics(predictions, metrics=METRICS)
         engine.state.metrics[name] = metrics.pop("auroc_macro", float("nan"))
         kept = {key: value for key, value in metrics.items() if "/" not in key or key.startswith("auroc/")}
         engine.state.metrics.update(kept)
-        if "text_embedding" in arrays:
-            engine.state.metrics.update(
-                retrieval_metrics(arrays["image_embedding"], arrays["text_embedding"], arrays["caption_id"])
-            )
-        details: dict[str, Any] = {"scores": arrays["scores"], "label": arrays["label"]}
+        details = {key: gathered[key] for key in ("names", "scores", "label")}
+        if "text_embedding" in gathered:
+            ranks = retrieval_ranks(*(gathered[key] for key in ("image_embedding", "text_embedding", "caption_id")))
+            engine.state.metrics.update(retrieval_metrics(*ranks))
+            details |= zip(("image_rank", "text_rank"), ranks, strict=True)
         engine.state.metric_details[name] = details

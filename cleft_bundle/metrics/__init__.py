@@ -20,7 +20,7 @@ from cleft_bundle.metrics.intervals import MIN_SUPPORT, Interval
 from cleft_bundle.metrics.operating_points import OperatingPoint, apply_thresholds, choose_thresholds
 from cleft_bundle.metrics.predictions import Predictions
 from cleft_bundle.metrics.resampling import Difference, bootstrap, paired_bootstrap, resample
-from cleft_bundle.metrics.retrieval import retrieval_metrics
+from cleft_bundle.metrics.retrieval import ImageToText, retrieval_metrics, retrieval_ranks
 from cleft_bundle.metrics.spread import Spread, prompt_spread
 from cleft_bundle.metrics.subgroups import Gap, Subgroups, subgroup_metrics
 
@@ -32,6 +32,7 @@ __all__ = [
     "DelongTest",
     "Difference",
     "Gap",
+    "ImageToText",
     "Interval",
     "OperatingPoint",
     "Predictions",
@@ -55,5 +56,6 @@ __all__ = [
     "reliability",
     "resample",
     "retrieval_metrics",
+    "retrieval_ranks",
     "subgroup_metrics",
 ]

@@ -4,14 +4,15 @@ import torch
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.handlers import ZeroShotMetrics
-from cleft_bundle.metrics import Predictions, classification_metrics, retrieval_metrics
+from cleft_bundle.metrics import Predictions, classification_metrics, retrieval_metrics, retrieval_ranks
 
 
 def make_batches(count, size, classes):
     generator = torch.Generator().manual_seed(0)
-    for _ in range(count):
+    for number in range(count):
         embedding = torch.nn.functional.normalize(torch.randn(size, 4, generator=generator), dim=1)
         yield {
+            "name": [f"{number}-{row}" for row in range(size)],
             "image": embedding,
             "label": torch.nn.functional.one_hot(
                 torch.randint(0, classes, (size,), generator=generator), classes
@@ -38,14 +39,18 @@ def test_metrics_are_those_of_all_batches_together():
         decollate=False,
     )
     evaluator.run()
-    joined = {key: torch.cat([batch[key] for batch in batches]).numpy() for key in batches[0]}
-    names = list(map(str, range(30)))
+    joined = {key: torch.cat([batch[key] for batch in batches]).numpy() for key in batches[0] if key != "name"}
+    names = [name for batch in batches for name in batch["name"]]
     predictions = Predictions(joined["scores"], joined["label"], ["a", "b", "c"], "multiclass", names, names)
     computed = classification_metrics(predictions)
     kept = ["auroc/a", "auroc/b", "auroc/c", "auroc_macro", "average_precision_macro", "accuracy", "balanced_accuracy"]
     expected = {name: computed[name] for name in kept}
-    expected |= retrieval_metrics(joined["image"], np.flip(joined["image"], 1), joined["caption_id"])
+    ranks = retrieval_ranks(joined["image"], np.flip(joined["image"], 1), joined["caption_id"])
+    expected |= retrieval_metrics(*ranks)
     expected["zero_shot_auroc"] = expected.pop("auroc_macro")
     assert evaluator.state.metrics == pytest.approx(expected)
     assert evaluator.state.best_metric == pytest.approx(expected["zero_shot_auroc"])
-    assert evaluator.state.metric_details["zero_shot_auroc"]["scores"].shape == (30, 3)
+    details = evaluator.state.metric_details["zero_shot_auroc"]
+    assert details["scores"].shape == (30, 3)
+    assert details["names"] == names
+    np.testing.assert_array_equal(details["image_rank"], ranks[0])

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cleft_bundle.data.collate import CaptionTokenizer
 from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.data.describe import counts, pictures
 from cleft_bundle.data.inference_dataset import TolerantDataset
-from cleft_bundle.data.phantoms.folder import README
+from cleft_bundle.data.phantoms.folder import is_phantom
+from cleft_bundle.pages import COLOURS, draw, thumbnail, write_page
 
 logger = logging.getLogger(__name__)
 
@@ -56,18 +55,17 @@ def write_report(
     Returns:
         the path as text.
     """
-    splits = {split: splits[split] for split in pictures.COLOURS}
+    splits = {split: splits[split] for split in COLOURS}
     items = [item for members in splits.values() for item in members]
     frame = counts.tabulate(splits)
     headers = [] if frame["manufacturer"].notna().any() else [name for name in counts.makers(items, seed) if name]
-    environment = Environment(
-        loader=PackageLoader("cleft_bundle.data.describe", "."), autoescape=True, undefined=StrictUndefined
-    )
-    html = environment.get_template("report.html").render(
+    path = write_page(
+        path,
+        "cleft_bundle.data.describe",
         name=dataset_name,
-        phantom=_is_phantom(dataset_dir),
+        phantom=is_phantom(dataset_dir),
         fingerprint=fingerprint(splits),
-        colours=pictures.COLOURS,
+        colours=COLOURS,
         tiles=_tiles(splits, frame),
         sections=[
             _classes(splits, items, class_names),
@@ -76,18 +74,8 @@ def write_report(
         ],
         samples=_samples(items, class_names, transform, samples, seed),
     )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(html, encoding="utf-8")
-    os.replace(partial, path)
     logger.info("data report   %s", path)
-    return str(path)
-
-
-def _is_phantom(dataset_dir: str | Path) -> bool:
-    note = Path(dataset_dir) / "README.txt"
-    return note.is_file() and note.read_text(encoding="utf-8", errors="replace").startswith(README.partition("\n")[0])
+    return path
 
 
 def _tiles(splits: Mapping[str, Sequence[Item]], frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -121,7 +109,7 @@ def _classes(splits: Mapping[str, Sequence[Item]], items: Sequence[Item], classe
     text = "" if together or not classes else "No image has more than one class."
     if together:
         side = 2.2 + 0.42 * len(classes)
-        uri = pictures.draw(pictures.cooccurrence_map, matrix, classes, size=(side + 2.0, side))
+        uri = draw(pictures.cooccurrence_map, matrix, classes, size=(side + 2.0, side))
         shown.append(
             _picture("Classes that occur together", uri, "Images with both classes; in grey, images with the class.")
         )
@@ -130,7 +118,7 @@ def _classes(splits: Mapping[str, Sequence[Item]], items: Sequence[Item], classe
 
 def _draw_classes(tables: Mapping[str, pd.DataFrame]) -> str:
     rows = len(next(iter(tables.values())))
-    return pictures.draw(pictures.class_bars, tables, size=(9.5, 1.3 + 0.34 * rows))
+    return draw(pictures.class_bars, tables, size=(9.5, 1.3 + 0.34 * rows))
 
 
 def _patients(frame: pd.DataFrame, headers: Sequence[str]) -> dict[str, Any]:
@@ -139,12 +127,12 @@ def _patients(frame: pd.DataFrame, headers: Sequence[str]) -> dict[str, Any]:
     for start in range(0, len(columns), 2):
         pair = columns[start : start + 2]
         rows = max(min(frame[name].nunique(dropna=False), 10) for name in pair)
-        uri = pictures.draw(pictures.category_bars, frame, pair, size=(4.75 * len(pair), 1.1 + 0.3 * rows))
+        uri = draw(pictures.category_bars, frame, pair, size=(4.75 * len(pair), 1.1 + 0.3 * rows))
         shown.append(_picture(" and ".join(pair).capitalize(), uri))
     if frame["age"].notna().any():
         missing = int(frame["age"].isna().sum())
         note = f"Not known of {missing:,} images." if missing else ""
-        shown.append(_picture("Age", pictures.draw(pictures.age_bars, frame, size=(9.5, 2.6)), note))
+        shown.append(_picture("Age", draw(pictures.age_bars, frame, size=(9.5, 2.6)), note))
     text = ""
     absent = [name for name in counts.DETAILS if not frame[name].notna().any()]
     if headers:
@@ -172,7 +160,7 @@ def _captions(
     shown = [
         _picture(
             "Length",
-            pictures.draw(pictures.token_bars, frequency, lengths, limit, size=(4.75, 2.8)),
+            draw(pictures.token_bars, frequency, lengths, limit, size=(4.75, 2.8)),
             f"{cut:,} of {int(frequency.sum()):,} captions are cut ({cut / frequency.sum():.1%}); "
             f"the longest has {lengths.max()} tokens.",
         )
@@ -182,13 +170,13 @@ def _captions(
         shown.append(
             _picture(
                 "Distinct captions in a batch",
-                pictures.draw(pictures.batch_bars, distinct, batch_size, size=(4.75, 2.8)),
+                draw(pictures.batch_bars, distinct, batch_size, size=(4.75, 2.8)),
                 f"{distinct.mean():.1f} of {batch_size} on average, in the first {len(distinct)} training batches. "
                 "Images with equal captions cannot be told apart by them.",
             )
         )
     rows = min(len(frequency), 11)
-    uri = pictures.draw(pictures.caption_bars, frequency, size=(9.5, 0.9 + 0.27 * rows))
+    uri = draw(pictures.caption_bars, frequency, size=(9.5, 0.9 + 0.27 * rows))
     shown.append(_picture("The most frequent captions", uri, f"{len(frequency):,} different captions in all."))
     return {"title": "Captions", "text": "", "pictures": shown}
 
@@ -200,7 +188,7 @@ def _samples(
     pictured = TolerantDataset([{"image": item["image"], "path": ""} for item in chosen], transform)
     return [
         {
-            "uri": None if "error" in result else pictures.thumbnail(result["image"]),
+            "uri": None if "error" in result else thumbnail(result["image"]),
             "error": result.get("error", ""),
             "captions": counts.captions_of(item),
             "split": item["split"],

@@ -1,53 +1,17 @@
-"""The pictures of a data report, each an SVG or PNG as a data URI that needs no other file."""
+"""The pictures of a data report, each drawn on a figure."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import torch
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from PIL import Image
 
 from cleft_bundle.data.describe.counts import UNKNOWN
-
-COLOURS = {"train": "#3b6ea5", "validation": "#e08a2e", "test": "#5a9a5a"}
-_GREY = "#c9ced6"
-_STYLE: dict[Any, Any] = {
-    **{"svg.hashsalt": "cleft_bundle", "text.parse_math": False, "font.size": 9},
-    **{"axes.spines.top": False, "axes.spines.right": False},
-}
-
-
-def draw(function: Callable[..., None], *arguments: Any, size: tuple[float, float]) -> str:
-    """Let a function of this module draw on a new figure of that size in inches, and give it as a data URI."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
-        function(figure, *arguments)
-        content = io.BytesIO()
-        figure.savefig(content, format="svg", metadata={"Date": None})
-    return _uri("svg+xml", content.getvalue())
-
-
-def thumbnail(image: torch.Tensor, side: int = 224) -> str:
-    """A grey image [1, H, W] or colours [3, H, W] of 0 to 1 as a PNG of `side` pixels at most."""
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    picture = Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
-    picture.thumbnail((side, side))
-    content = io.BytesIO()
-    picture.save(content, format="PNG", optimize=True)
-    return _uri("png", content.getvalue())
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+from cleft_bundle.pages import COLOURS, GREY, shorten
 
 
 def class_bars(figure: Figure, counts: Mapping[str, pd.DataFrame]) -> None:
@@ -91,7 +55,7 @@ def _stacked(axes: Any, table: pd.DataFrame) -> None:
         start += table[split].to_numpy()
     for place, total in enumerate(start):
         axes.annotate(f"{int(total):,}", (total, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    axes.set_yticks(range(len(table)), [_short(str(name), 34) for name in table.index])
+    axes.set_yticks(range(len(table)), [shorten(str(name), 34) for name in table.index])
     axes.invert_yaxis()
     axes.margins(x=0.16)
     axes.set_xlim(0, None)
@@ -128,7 +92,7 @@ def cooccurrence_map(figure: Figure, matrix: np.ndarray, classes: Sequence[str])
     for (row, column), count in np.ndenumerate(matrix):
         colour = "0.45" if row == column else "w" if share[row, column] > dark else "k"
         axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=8, color=colour)
-    names = [_short(name, 28) for name in classes]
+    names = [shorten(name, 28) for name in classes]
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.spines[:].set_visible(False)
@@ -178,12 +142,12 @@ def caption_bars(figure: Figure, frequency: pd.Series, most: int = 10) -> None:
     axes = figure.subplots()
     shown = frequency.iloc[:most]
     rest = frequency.iloc[most:]
-    names = [_short(text, 95) for text in shown.index]
+    names = [shorten(text, 95) for text in shown.index]
     counts = list(shown)
     if len(rest):
         names.append(f"{len(rest):,} other captions")
         counts.append(rest.sum())
-    colours = [COLOURS["train"]] * len(shown) + [_GREY]
+    colours = [COLOURS["train"]] * len(shown) + [GREY]
     axes.barh(range(len(counts)), counts, color=colours[: len(counts)], height=0.7)
     for place, count in enumerate(counts):
         axes.annotate(f"{count:,}", (count, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
@@ -191,11 +155,3 @@ def caption_bars(figure: Figure, frequency: pd.Series, most: int = 10) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel("captions of images")
-
-
-def _short(text: str, most: int) -> str:
-    """At most so many characters; of longer text the beginning and, more of it, the end, where captions differ."""
-    if len(text) <= most:
-        return text
-    end = 2 * (most - 3) // 3
-    return f"{text[: most - 3 - end].rstrip()} … {text[-end:].lstrip()}"

@@ -25,6 +25,12 @@ WORTH_A_POOL = 150  # patients; starting processes costs the drawing of about fi
 R = TypeVar("R")
 
 
+def is_phantom(dataset_dir: str | Path) -> bool:
+    """Whether a set's folder holds phantoms of this package, which its README.txt says."""
+    note = Path(dataset_dir) / "README.txt"
+    return note.is_file() and note.read_text(encoding="utf-8", errors="replace").startswith(README.partition("\n")[0])
+
+
 def build(kind: str, version: int, root: str, patients: int, seed: int, fill: Callable[[Path], None]) -> str:
     """Write a phantom set once, and never leave half of it under its final name.
 

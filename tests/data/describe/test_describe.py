@@ -1,5 +1,3 @@
-import base64
-import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,10 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 from cleft_bundle.data import pseudonym
-from cleft_bundle.data.describe import counts, pictures, write_report
+from cleft_bundle.data.describe import counts, write_report
 from cleft_bundle.data.phantoms.folder import README
 from cleft_bundle.data.radiograph_reader import RadiographReader
 from cleft_bundle.errors import RadiographError
@@ -155,11 +152,3 @@ def test_makers_come_from_the_headers(dicom, tmp_path):
     expected = RadiographReader().get_data(RadiographReader().read(str(dicom)))[1]["manufacturer"]
     (tmp_path / "no.dcm").write_bytes(b"text")
     assert sorted(counts.makers([{"image": str(dicom)}, {"image": str(tmp_path / "no.dcm")}], 0)) == ["", expected]
-
-
-def test_thumbnails_and_short_captions():
-    uri = pictures.thumbnail(torch.linspace(0, 1, 400 * 200).reshape(1, 400, 200))
-    picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
-    assert (picture.size, picture.mode) == ((112, 224), "L")
-    assert pictures._short("a" * 30 + " the end", 20).endswith("the end")
-    assert len(pictures._short("a" * 300, 95)) <= 95

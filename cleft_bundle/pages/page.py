@@ -1,0 +1,33 @@
+"""One HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+
+def write_page(path: str | Path, package: str, **values: Any) -> str:
+    """Fill the template ``report.html`` of a package and write it at once or not at all.
+
+    Args:
+        path: the HTML file; its folder is made where it is missing.
+        package: package whose ``report.html`` extends the ``base.html`` of this one.
+        values: what the template names; all text in them is escaped.
+
+    Returns:
+        the path as text.
+    """
+    loader = ChoiceLoader([PackageLoader(name, ".") for name in (package, "cleft_bundle.pages")])
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    html = environment.get_template("report.html").render(**values)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(html, encoding="utf-8")
+    os.replace(partial, path)
+    return str(path)
