@@ -1,0 +1,250 @@
+"""Where an image tower looks: heat maps over its patches for any direction of the shared space.
+
+A direction is the embedding of a prompt, a row of the class weights, or a difference of such vectors; the score that a
+map explains is the cosine of the image's embedding times the direction. Class and register tokens take part in the
+computation and are left out of the maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel
+
+from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.networks.image_encoder import ImageEncoder
+
+Method = Literal["attention", "occlusion", "similarity"]
+
+_STRONGEST = 0.95  # an attention near 1 leaves nothing to attend to instead, and its removal has no finite price
+
+
+def heat_map(
+    network: nn.Module, image: torch.Tensor, direction: torch.Tensor, method: Method = "attention"
+) -> torch.Tensor:
+    """Map onto the patches of images what speaks for each of K directions.
+
+    ``attention``: what the score would lose, to first order, if a block could no longer attend to a patch and gave its
+    attention to the other tokens in proportion: A / (1 - A) * (dS/dA - sum(A * dS/dA)), summed over heads and queries.
+    The maps of the later half of the blocks are brought to one standard deviation and added. One forward pass, and
+    one backward pass a direction. Related: Chefer et al., ICCV 2021, who rectify A * dS/dA and multiply it through
+    the blocks; docs/heat_maps.md compares the two.
+
+    ``occlusion``: what the score loses when the pixels of a patch become 0, the mean of the normalisation (Zeiler and
+    Fergus, ECCV 2014). One forward pass a patch, however many directions: the slowest, and right for any tower.
+
+    ``similarity``: what each patch token adds to the score. With a linear projection and the poolings
+    ``tokens_prenorm`` and ``mean_patches`` this is exact: the embedding is a mean of projected tokens, and all tokens'
+    values (with ``tokens_prenorm`` those of class and register tokens as well) add up to the score. With ``cls``, or
+    with an mlp, nothing adds up, and the map is the cosine of each projected patch token with the direction. After
+    the last block a token holds what it gathered from others: exact as a sum, this says little about places.
+
+    Args:
+        network: a ``CLEFT``, a ``ZeroShotClassifier``, an ``ImageEncoder``, or for the first two methods a
+            ``DualEncoder``. It is left as it was, and is used in evaluation mode.
+        image: float tensor [B, 3, H, W], as the network takes it.
+        direction: float tensor [K, D], see :func:`contrast`.
+        method: as above.
+
+    Returns:
+        maps [B, K, h, w] over the patches, without gradient: positive for the direction, negative against it.
+        ``attention`` has no unit; the other two are parts of the score.
+
+    Raises:
+        BundleError: where the tower is no vision transformer with one token a patch, or the method does not fit it.
+    """
+    require_one_of("method", method, get_args(Method))
+    size = _patch_size(network)
+    grid = image.shape[2] // size, image.shape[3] // size
+    if direction.ndim != 2:
+        raise BundleError(f"direction: expected [K, D], got a tensor {tuple(direction.shape)}")
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.inference_mode(mode=False):
+            image, direction = image.detach().clone(), direction.detach().clone().to(image.device)
+            explain = {"attention": _attention, "occlusion": _occlusion, "similarity": _similarity}[method]
+            return explain(network, image, direction, grid).unflatten(2, grid)
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def pixel_map(
+    network: nn.Module, image: torch.Tensor, direction: torch.Tensor, method: Method = "attention", steady: bool = True
+) -> torch.Tensor:
+    """Map onto the pixels of images what speaks for each of K directions: :func:`heat_map`, spread by interpolation.
+
+    Args:
+        network: as for :func:`heat_map`.
+        image: float tensor [B, 3, H, W].
+        direction: float tensor [K, D].
+        method: as for :func:`heat_map`.
+        steady: take the mean over the image and four copies that are moved by a third of a patch up, down, left and
+            right, each map moved back. Where the grid of patches happens to lie then matters less, and single patches
+            that draw attention without showing anything lose their weight. Five times the work.
+
+    Returns:
+        maps [B, K, H, W], without gradient.
+    """
+    step = max(1, _patch_size(network) // 3)
+    moves = [(0, 0), *([(-step, 0), (step, 0), (0, -step), (0, step)] if steady else [])]
+    size = image.shape[2], image.shape[3]
+    total = torch.zeros(())
+    for down, right in moves:
+        maps = _spread(heat_map(network, _move(image, down, right), direction, method), size)
+        total = total.to(maps.device) + _move(maps, -down, -right)
+    return total / len(moves)
+
+
+def _spread(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Maps [B, K, h, w] as [B, K, H, W]; what lies beyond the last whole patch is filled from it."""
+    rows, columns = maps.shape[-2:]
+    seen = size[0] // rows * rows, size[1] // columns * columns
+    spread = F.interpolate(maps, seen, mode="bilinear", align_corners=False)
+    return F.pad(spread, (0, size[1] - seen[1], 0, size[0] - seen[0]), mode="replicate")
+
+
+def _move(image: torch.Tensor, down: int, right: int) -> torch.Tensor:
+    """Images [B, C, H, W] moved within their frame; what comes in repeats the border."""
+    room = max(abs(down), abs(right))
+    padded = F.pad(image, (room, room, room, room), mode="replicate")
+    rows, columns = image.shape[2:]
+    return padded[:, :, room - down : room - down + rows, room - right : room - right + columns]
+
+
+def contrast(direction: torch.Tensor) -> torch.Tensor:
+    """Turn K directions into what tells each from their mean, [K, D].
+
+    Findings share much of their directions, abnormality above all, and an image commonly shows several. A map of the
+    direction itself then shows all of them; a map of the contrast shows what is the finding's own.
+
+    Raises:
+        BundleError: where there is nothing to tell one from.
+    """
+    if len(direction) < 2:
+        raise BundleError("contrast: expected two or more directions, got one")
+    return direction - direction.mean(dim=0)
+
+
+def _attention(network: nn.Module, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    patches = grid[0] * grid[1]
+    with _attention_weights(network) as weights, torch.enable_grad():
+        embedding = _embed(network, image.requires_grad_())
+    if not weights or any(w.shape[-1] < patches for w in weights):
+        raise BundleError(
+            f"method attention: expected attention over {patches} patches in every block, found "
+            f"{[w.shape[-1] for w in weights] or 'no attention'} tokens; occlusion works for any tower"
+        )
+    later = weights[len(weights) // 2 :]
+    maps = []
+    for vector in direction:
+        gradients = torch.autograd.grad((embedding @ vector).sum(), later, retain_graph=True)
+        parts = [removal(a.detach(), g)[:, -patches:] for a, g in zip(later, gradients, strict=True)]
+        scaled = [part / part.std(dim=1, keepdim=True).clamp(min=1e-12) for part in parts]
+        maps.append(torch.stack(scaled).sum(dim=0))
+    return torch.stack(maps, dim=1)
+
+
+def removal(attention: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """What a score loses when a token gets no attention and its share goes to the others, if the score were linear.
+
+    Args:
+        attention: [B, heads, T, T], rows (queries) add up to 1.
+        gradient: of the score with respect to it.
+
+    Returns:
+        [B, T], summed over heads and queries.
+    """
+    mean = (attention * gradient).sum(dim=-1, keepdim=True)
+    odds = attention / (1 - attention).clamp(min=1 - _STRONGEST)
+    return (odds * (gradient - mean)).sum(dim=(1, 2))
+
+
+@torch.no_grad()
+def _occlusion(network: nn.Module, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    size = _patch_size(network)
+    whole = _embed(network, image)
+    losses = []
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            covered = image.clone()
+            covered[:, :, row * size : (row + 1) * size, column * size : (column + 1) * size] = 0
+            losses.append((whole - _embed(network, covered)) @ direction.T)
+    return torch.stack(losses, dim=2)
+
+
+@torch.no_grad()
+def _similarity(
+    network: nn.Module, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]
+) -> torch.Tensor:
+    encoder = getattr(network, "image_encoder", network)
+    if not isinstance(encoder, ImageEncoder):
+        raise BundleError(
+            f"method similarity: {type(network).__name__} does not say how it pools; use attention or occlusion"
+        )
+    source = encoder.blocks[-1] if encoder.pooling == "tokens_prenorm" else encoder.backbone
+    outputs: list[Any] = []
+    handle = source.register_forward_hook(lambda _module, _arguments, output: outputs.append(output))
+    try:
+        _embed(network, image)
+    finally:
+        handle.remove()
+    tokens = outputs[0] if isinstance(outputs[0], torch.Tensor) else outputs[0][0]
+    patches = grid[0] * grid[1]
+    if tokens.ndim != 3 or tokens.shape[1] < patches:
+        raise BundleError(f"method similarity: expected {patches} patch tokens, got a tensor {tuple(tokens.shape)}")
+    projected = encoder.projection(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+    if encoder.pooling == "cls" or not isinstance(encoder.projection, nn.Linear):
+        return (F.normalize(projected[:, -patches:], dim=-1) @ direction.T).transpose(1, 2)
+    pooled = projected if encoder.pooling == "tokens_prenorm" else projected[:, -patches:]
+    # F.normalize divided the mean of these by its norm; the same division makes the parts add up
+    norm = pooled.mean(dim=1, keepdim=True).norm(dim=2, keepdim=True)
+    return (pooled[:, -patches:] / norm @ direction.T).transpose(1, 2) / pooled.shape[1]
+
+
+def _embed(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """Unit vectors [B, D] of images [B, 3, H, W]."""
+    encode: Any = getattr(network, "encode_image", None) or getattr(network, "image_encoder", network)
+    return encode(image)
+
+
+def _patch_size(network: nn.Module) -> int:
+    encoder = getattr(network, "image_encoder", network)
+    config = getattr(getattr(network, "model", None), "config", None)
+    size = encoder.patch_size if isinstance(encoder, ImageEncoder) else getattr(config, "vision_config", None)
+    size = getattr(size, "patch_size", size)
+    if not isinstance(size, int):
+        raise BundleError(f"heat map: {type(network).__name__} holds no vision transformer with square patches")
+    return size
+
+
+@contextmanager
+def _attention_weights(network: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Collect the attention [B, heads, T, T] of each block that runs; kernels that give none pause meanwhile."""
+    weights: list[torch.Tensor] = []
+
+    def keep(_module: nn.Module, _arguments: Any, output: Any) -> None:
+        found = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+        if not isinstance(found, torch.Tensor) or found.ndim != 4 or found.shape[-1] != found.shape[-2]:
+            return
+        if not any(found is other for other in weights):  # some modules hand on what one within them gave
+            weights.append(found)
+
+    configs = {id(m.config): m.config for m in network.modules() if isinstance(m, PreTrainedModel)}.values()
+    kernels = [(config, config._attn_implementation) for config in configs]
+    hooks = [module.register_forward_hook(keep) for module in network.modules()]
+    try:
+        for config, _ in kernels:
+            config._attn_implementation = "eager"
+        yield weights
+    finally:
+        for config, kernel in kernels:
+            config._attn_implementation = kernel
+        for hook in hooks:
+            hook.remove()

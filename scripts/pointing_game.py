@@ -1,0 +1,129 @@
+"""Play the pointing game: do the heat maps of a trained classifier peak where the findings are?
+
+python scripts/pointing_game.py --model_path models/model.pt --dataset_dir data/phantom_chest_v1_n300_s2
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fire
+import pandas as pd
+import torch
+from monai.transforms import LoadImage
+from PIL import Image
+
+from cleft_bundle.checkpoints import load_classifier
+from cleft_bundle.data import RadiographReader, chexpert, load_prompts, phantoms, rsna
+from cleft_bundle.engines.pointing import explain, play
+from cleft_bundle.errors import BundleError
+from cleft_bundle.metrics.pointing_game import TOLERANCE, boxes_by_finding
+from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
+from cleft_bundle.networks.classifier import NO_FINDING
+from cleft_bundle.networks.heat_maps import contrast
+from cleft_bundle.overlays import overlay
+from cleft_bundle.transforms import OriginalPixels, build_transforms
+
+PROMPTS = Path(__file__).resolve().parent.parent / "configs" / "prompts"
+
+
+def main(
+    model_path: str = "models/model.pt",
+    dataset_dir: str = "data/phantom_chest_v1_n300_s2",
+    methods: Sequence[str] = ("attention", "occlusion", "similarity"),
+    tolerances: Sequence[float] = (0.0, TOLERANCE),
+    random_seeds: Sequence[int] = (),
+    plain: bool = False,
+    steady: bool = True,
+    pictures: str | None = None,
+) -> None:
+    """Print the rates as a table in Markdown: a row a finding, a column a method and tolerance, and chance.
+
+    Args:
+        model_path: the classifier that training wrote.
+        dataset_dir: chest phantoms, drawn if the folder's name is theirs and it is not there, or the RSNA challenge.
+        methods: of the maps.
+        tolerances: pixels beside a box that still hit.
+        random_seeds: instead of the trained image tower take one with random weights for each of these seeds.
+        plain: map the class weights themselves, not their contrast between the findings.
+        steady: take the mean over slightly moved copies of each image.
+        pictures: folder that receives some overlays by the first method.
+    """
+    try:
+        classifier = load_classifier(model_path)
+        chain = OriginalPixels(build_transforms(classifier.preprocessing["transforms"]))
+        items = [item for item in list_items(Path(dataset_dir)) if "boxes" in item]
+        directions = by_finding(classifier, plain)
+        towers = [classifier.image_encoder] if not random_seeds else [random(classifier, s) for s in random_seeds]
+        columns: dict[tuple[float, str], pd.Series] = {}
+        for method in methods:
+            played = pd.concat([play(tower, items, chain, directions, method, tolerances, steady) for tower in towers])
+            images = played.groupby("finding")["name"].nunique()
+            for tolerance, rows in played.groupby("tolerance"):
+                means = rows.groupby("finding")[["hit", "chance"]].mean()
+                columns[tolerance, method] = means["hit"]
+                columns[tolerance, "chance"] = means["chance"]
+        table = pd.DataFrame({f"{name}, {tolerance:g} px": columns[tolerance, name]
+                              for tolerance in tolerances for name in (*methods, "chance")})  # fmt: skip
+        table.insert(0, "images", images)
+        print(markdown(table))
+        if pictures:
+            draw(towers[0], items, chain, directions, methods[0], Path(pictures))
+    except BundleError as error:
+        sys.exit(f"error: {error}")
+
+
+def list_items(root: Path) -> list[dict[str, Any]]:
+    """Items with boxes, from a folder of phantoms or of the RSNA challenge."""
+    if root.name.startswith("phantom_chest_"):
+        patients, seed = (int(part[1:]) for part in root.name.split("_")[-2:])
+        root = Path(phantoms.chest(str(root.parent), patients, seed))
+        return phantoms.add_boxes(chexpert.datalist(root, prompts=load_prompts(PROMPTS / "chexpert.json")), root)
+    return rsna.datalist(root, prompts=load_prompts(PROMPTS / "rsna.json"))
+
+
+def by_finding(classifier: ZeroShotClassifier, plain: bool) -> dict[str, torch.Tensor]:
+    """The direction of each class but "no finding"."""
+    places = [place for place, name in enumerate(classifier.class_names) if name != NO_FINDING]
+    weights = classifier.class_weights[places]
+    weights = weights if plain or len(weights) < 2 else contrast(weights)
+    return dict(zip([classifier.class_names[place] for place in places], weights, strict=True))
+
+
+def random(classifier: ZeroShotClassifier, seed: int) -> ImageEncoder:
+    """The image tower's architecture with random weights."""
+    return ImageEncoder(**classifier.settings["image_encoder"], seed=seed)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of counts and shares."""
+    lines = ["| finding | " + " | ".join(table) + " |", "| --- |" + " ---: |" * table.shape[1]]
+    for name, row in table.iterrows():
+        lines.append(f"| {name} | {int(row.iloc[0])} | " + " | ".join(f"{value:.2f}" for value in row.iloc[1:]) + " |")
+    return "\n".join(lines)
+
+
+def draw(
+    network: torch.nn.Module,
+    items: Sequence[dict[str, Any]],
+    chain: OriginalPixels,
+    directions: dict[str, torch.Tensor],
+    method: str,
+    folder: Path,
+    each: int = 3,
+) -> None:
+    """Write overlays of the first images of each finding."""
+    folder.mkdir(parents=True, exist_ok=True)
+    read = LoadImage(reader=RadiographReader(), image_only=True)
+    for finding, direction in directions.items():
+        shown = [item for item in items if finding in boxes_by_finding(item)][:each]
+        for number, (item, maps) in enumerate(explain(network, shown, chain, direction[None], method), start=1):
+            picture = overlay(read(item["image"]).numpy(), maps[0].numpy(), boxes_by_finding(item)[finding])
+            Image.fromarray(picture).save(folder / f"{finding.replace(' ', '_')}_{number}.png")
+
+
+if __name__ == "__main__":
+    fire.Fire(main)
