@@ -93,7 +93,7 @@ class TrainingStep:
     def _loss(
         self, engine: SupervisedTrainer, pred: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor
     ) -> torch.Tensor:
-        exact = pred.float() if isinstance(pred, torch.Tensor) else tuple(part.float() for part in pred)
+        exact = _unrounded(pred) if isinstance(pred, torch.Tensor) else tuple(map(_unrounded, pred))
         loss = engine.loss_function(exact, target) + engine.network.penalty()
         if not torch.isfinite(loss):
             raise BundleError(
@@ -116,7 +116,7 @@ class TrainingStep:
         work = [(network.encode_image, part) for part in images] + [(network.encode_text, part) for part in captions]
         with torch.no_grad():
             embedded = [
-                self._encode(encode, part, seed).float() for (encode, part), seed in zip(work, seeds, strict=True)
+                _unrounded(self._encode(encode, part, seed)) for (encode, part), seed in zip(work, seeds, strict=True)
             ]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         leaves = [part.requires_grad_() for part in embedded]
@@ -157,3 +157,8 @@ def average_gradients(network: torch.nn.Module) -> None:
     flat /= world_size()
     for gradient, averaged in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(averaged.view_as(gradient))
+
+
+def _unrounded(values: torch.Tensor) -> torch.Tensor:
+    """The values in float32 where autocast has given them fewer bits."""
+    return values.float() if values.dtype.itemsize < 4 else values

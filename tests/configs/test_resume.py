@@ -97,7 +97,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(tmp_path, chest_pha
     shutil.copytree(whole_run("lora"), tmp_path, dirs_exist_ok=True)
     kept = (tmp_path / "models" / "cleft.pt").read_bytes()
     done = subprocess.run(
-        command(tmp_path, chest_phantoms, "--resume", "true", learning_rate=0.5, positives="index"),
+        command(tmp_path, chest_phantoms, "--resume", "true", peft="lora", learning_rate=0.5, positives="index"),
         check=False,
         capture_output=True,
         text=True,
