@@ -35,6 +35,9 @@ SEVERITY = {category: place for place, category in enumerate(BIRADS_WORDS)}
 #: The parts of a finding that captions may name, those of a mass and those of calcifications.
 MASS = ("mass_shape", "mass_margin", "mass_density")
 CALCIFICATION = ("calcification_type", "calcification_distribution")
+#: Parts of the words for a mass's shape. Tables code asymmetries, distortions and nodes as shapes, too, of which no
+#: sentence can say that a mass has them: they stay among the findings.
+SHAPES = ("round", "oval", "lobul", "irregular")
 
 
 def check_target(
@@ -65,10 +68,13 @@ def words_of(details: Mapping[str, Any]) -> dict[str, Any]:
             known.
 
     Returns:
-        The same with ``density_words`` and ``birads_words``, and the view in lower case.
+        The same with ``density_words`` and ``birads_words``, the view in lower case, and ``mass_shape`` where it is one
+        of :data:`SHAPES`.
     """
+    shape = str(details.get("mass_shape") or "")
+    spoken = {"mass_shape": shape if any(part in shape.lower() for part in SHAPES) else None}
     return parts.known(
-        **parts.words_of(details) | {"view": details.get("view", "").lower()},
+        **parts.words_of(details) | {"view": details.get("view", "").lower()} | spoken,
         density_words=DENSITY_WORDS.get(details.get("density", -1)),
         birads_words=BIRADS_WORDS.get(details.get("birads", -1)),
     )
