@@ -11,22 +11,27 @@ from cleft_bundle.transforms import OriginalPixels, build_transforms
 from tests.conftest import ROOT
 
 SIZE, SQUARE = 224, 24
-SETTINGS = {"@image_size": SIZE, "@image_mean": 0.5, "@image_std": 0.25}
 
 
-def plain(value):
+def plain(value, settings):
     """A part of a config with its references replaced."""
     if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
+        return {key: plain(part, settings) for key, part in value.items()}
     if isinstance(value, list):
-        return [plain(part) for part in value]
-    return SETTINGS.get(value, value) if isinstance(value, str) else value
+        return [plain(part, settings) for part in value]
+    return settings.get(value, value) if isinstance(value, str) else value
+
+
+def preset_declared(name, size=SIZE):
+    """The deterministic transforms of a preset, as model.pt declares them."""
+    train = json.loads((ROOT / "configs" / "train.json").read_text())
+    content = train | json.loads((ROOT / "configs" / name).read_text())
+    settings = {"@image_size": size, "@image_mean": 0.5, "@image_std": 0.25}
+    return plain(content["deterministic_transforms"] + content["network_transforms"], settings)
 
 
 def preset(name):
-    train = json.loads((ROOT / "configs" / "train.json").read_text())
-    content = train | json.loads((ROOT / "configs" / name).read_text())
-    return OriginalPixels(build_transforms(plain(content["deterministic_transforms"] + content["network_transforms"])))
+    return OriginalPixels(build_transforms(preset_declared(name)))
 
 
 def blocks(image, side=14):
