@@ -221,7 +221,8 @@ _TIDY = (
     (re.compile(r"\s+([.,;:?!)])"), r"\1"),
     (re.compile(r"\(\s+"), "("),
     (re.compile(r"([,;:])(?:\s*[,;:])+"), r"\1"),
-    (re.compile(r"[,;:]+(?=\.)|(?<=\.)\.+"), ""),
+    (re.compile(r"[,;:]+(?=\.)"), ""),
+    (re.compile(r"(?<=\.)\.+"), ""),
     (re.compile(r"^(?:[\s.,;:?!)/-]|(?:and|or)\b)+"), ""),
 )
 _SAYS_NOTHING = frozenset(
