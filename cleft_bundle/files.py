@@ -1,12 +1,13 @@
-"""Writing files of tensors, checkpoints and caches, at once or not at all; reading checkpoints."""
+"""Writing files at once or not at all; reading checkpoints."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -14,13 +15,22 @@ from cleft_bundle.errors import BundleError
 
 
 def save(content: Any, path: str | Path) -> None:
-    """Write a file under a temporary name beside ``path`` and rename it: a killed run leaves the old file."""
+    """Write a file of tensors under a temporary name and rename it: a killed run leaves the old file."""
+    _replace(path, lambda file: torch.save(content, file))
+
+
+def save_text(text: str, path: str | Path) -> None:
+    """Write a text in UTF-8 as :func:`save` does."""
+    _replace(path, lambda file: file.write(text.encode()))
+
+
+def _replace(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".writing.{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
+            write(file)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

@@ -1,19 +1,27 @@
 """What is saved and loaded: the trained part of a network, an interrupted training, and the deployable classifier."""
 
 from cleft_bundle.checkpoints.classifier_file import load_classifier
+from cleft_bundle.checkpoints.finetuned import FinetunedState, load_finetuned
+from cleft_bundle.checkpoints.image_tower import image_tower, image_towers, true_source
 from cleft_bundle.checkpoints.official import import_official
 from cleft_bundle.checkpoints.trained_on import TrainedOn, check_not_trained_on
-from cleft_bundle.checkpoints.trained_state import TrainedState, load_trained
+from cleft_bundle.checkpoints.trained_state import TrainedState, load_image_tower, load_trained
 from cleft_bundle.checkpoints.training_state import resumed_run_name
 from cleft_bundle.files import save
 
 __all__ = [
+    "FinetunedState",
     "TrainedOn",
     "TrainedState",
     "check_not_trained_on",
+    "image_tower",
+    "image_towers",
     "import_official",
     "load_classifier",
+    "load_finetuned",
+    "load_image_tower",
     "load_trained",
     "resumed_run_name",
     "save",
+    "true_source",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +54,10 @@ class TrainedState:
             BundleError: where the state has another format, was trained on another frozen backbone (both fingerprints
                 are named), or does not fit the network (the first parameters that differ are named).
         """
-        if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise BundleError(f"this is not a CLEFT checkpoint of format {FORMAT}")
+        _check_format(state)
         _check_backbone(state["text_backbone"], self.network.text_encoder, "language model")
         _check_backbone(state["image_backbone"], self.network.image_encoder, "image backbone")
-        weights, tensors = state["weights"], self._tensors()
-        differing = [
-            name
-            for name in sorted(weights.keys() | tensors.keys())
-            if name not in weights or name not in tensors or weights[name].shape != tensors[name].shape
-        ]
-        if differing:
-            raise BundleError(
-                f"the checkpoint does not fit the network: {len(differing)} parameters are missing, unexpected or of "
-                f"another shape, the first are {', '.join(differing[:3])}; is an overlay of its training missing?"
-            )
-        with torch.no_grad():
-            for name, tensor in tensors.items():
-                tensor.copy_(weights[name])
+        _copy(state["weights"], self._tensors())
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """Trained parameters, and the running statistics of batch norms, which stand in the projections only."""
@@ -92,6 +79,48 @@ def load_trained(network: CLEFT, path: str | Path) -> CLEFT:
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
     return network
+
+
+def load_image_tower(encoder: ImageEncoder, path: str | Path) -> ImageEncoder:
+    """Load the image tower of ``cleft.pt`` alone, without its language model, and return it.
+
+    Raises:
+        BundleError: where the file does not exist or does not belong to this tower.
+    """
+    state = files.load(path, MADE_BY)
+    prefix = "image_encoder."
+    try:
+        _check_format(state)
+        _check_backbone(state["image_backbone"], encoder, "image backbone")
+        own = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+        tensors = {n: t for n, t in encoder.state_dict().items() if n in own or n.startswith("projection.")}
+        weights = {n.removeprefix(prefix): t for n, t in state["weights"].items() if n.startswith(prefix)}
+        _copy(weights, tensors)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from error
+    return encoder
+
+
+def _check_format(state: Any) -> None:
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise BundleError(f"this is not a CLEFT checkpoint of format {FORMAT}")
+
+
+@torch.no_grad()
+def _copy(weights: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put weights into the tensors of the same names, and refuse gaps, remainders and other shapes."""
+    differing = [
+        name
+        for name in sorted(weights.keys() | tensors.keys())
+        if name not in weights or name not in tensors or weights[name].shape != tensors[name].shape
+    ]
+    if differing:
+        raise BundleError(
+            f"the checkpoint does not fit the network: {len(differing)} parameters are missing, unexpected or of "
+            f"another shape, the first are {', '.join(differing[:3])}; is an overlay of its training missing?"
+        )
+    for name, tensor in tensors.items():
+        tensor.copy_(weights[name])
 
 
 def _described(tower: ImageEncoder | TextEncoder) -> dict[str, str | None]:

@@ -27,6 +27,7 @@ def make_splits(
     shared_patients: str = "error",
     balanced_test: int | Mapping[str, int] | None = None,
     train_fraction: float = 1.0,
+    test_fraction: float = 0.0,
 ) -> dict[str, list[Item]]:
     """Divide items into training, validation and test: by patient, never by image.
 
@@ -51,6 +52,8 @@ def make_splits(
             numbers (:func:`cleft_bundle.data.subsets.balanced_set`).
         train_fraction: share of the training patients to keep
             (:func:`cleft_bundle.data.subsets.patient_fraction`); validation and test stay whole.
+        test_fraction: share of the validation patients who become the test split of a set that names a validation
+            split and no test split: what is chosen on validation can then be tried on others.
 
     Returns:
         Items under "train", "validation" and "test", each a copy with its ``split`` and sorted by name.
@@ -58,7 +61,7 @@ def make_splits(
     Raises:
         BundleError: what :func:`check_items` raises; fractions that are none; some items with a split and some
             without; a patient on two sides; too few patients for training and validation; a class that is short of
-            cases for the balanced test set.
+            cases for the balanced test set; a test fraction where there is a test split, or no validation split.
     """
     check_items(items, classes)
     shares = _shares(fractions)
@@ -77,6 +80,8 @@ def make_splits(
         drawn = {"train": shares["train"], "validation": 0.0 if has_validation else shares["validation"]}
     else:
         pool, fixed, drawn = list(items), [], shares
+    if test_fraction:
+        fixed = _with_test(fixed, test_fraction, seed)
     if balanced_test is not None:
         pool, fixed = _with_balanced_test(pool, fixed, balanced_test, classes or (), seed)
         drawn = {**drawn, "test": 0.0}
@@ -137,6 +142,18 @@ def _part_patients(items: Sequence[Item], shared_patients: str) -> Sequence[Item
         logger.warning("%d images of %d patients left out, as the patients are in a later split too",
                        len(items) - len(kept), len(shared))  # fmt: skip
     return kept
+
+
+def _with_test(fixed: list[Item], test_fraction: float, seed: int) -> list[Item]:
+    """The items of named splits once a share of the validation patients has become the test split."""
+    if not 0 < test_fraction < 1:
+        raise BundleError(f"test_fraction={test_fraction}: expected a share of the validation patients from 0 to 1")
+    if {item["split"] for item in fixed} != {"validation"}:
+        raise BundleError(
+            f"test_fraction={test_fraction}: expected a set that names a validation split and no test split"
+        )
+    side_of = _draw(fixed, {"validation": 1 - test_fraction, "test": test_fraction}, seed)
+    return [{**item, "split": side_of[item["patient_id"]]} for item in fixed]
 
 
 def _with_balanced_test(

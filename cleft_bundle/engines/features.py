@@ -1,9 +1,9 @@
-"""Features of a frozen image tower, computed once."""
+"""What an image network makes of images, computed once."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from monai.data import DataLoader, Dataset, list_data_collate
 from monai.transforms import Compose
 from tqdm import tqdm
 
+from cleft_bundle.distributed import gather_uneven, own_share
 from cleft_bundle.networks import CLEFT
 
 
@@ -37,23 +38,57 @@ class EmbeddedDataset(Dataset):
         batch_size: int = 32,
         num_workers: int = 0,
     ) -> None:
-        # only the image goes through the loader: what else an item has need not collate
-        pictures = Dataset([{"image": item["image"]} for item in data], transform)
-        loader = DataLoader(pictures, batch_size=batch_size, num_workers=num_workers, collate_fn=list_data_collate)
-        rows = _embed(network, loader, device)
+        was_training = network.training
+        network.eval()
+        rows = embed_images(data, transform, network.encode_image, device, batch_size, num_workers)
+        network.train(was_training)
         embedded = [{**item, "image": row} for item, row in zip(data, rows, strict=True)]
         super().__init__(embedded, Compose([]))
 
 
 @torch.no_grad()
-def _embed(network: CLEFT, loader: DataLoader, device: torch.device | str) -> torch.Tensor:
-    """Embeddings [N, D] of a loader's images, on the CPU."""
-    was_training = network.training
-    network.eval()
+def embed_images(
+    data: Sequence[dict[str, Any]],
+    transform: Any,
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    device: torch.device | str,
+    batch_size: int = 32,
+    num_workers: int = 0,
+) -> torch.Tensor:
+    """Read the images of N items, each once, and put them through a network.
+
+    Args:
+        data: items of a ``datalist``.
+        transform: from an item to ``image`` [3, H, W].
+        encode: from images [B, 3, H, W] to rows [B, D]; its network is in evaluation mode.
+        device: where the network is.
+        batch_size: images at a time.
+        num_workers: processes that read images.
+
+    Returns:
+        float32 rows [N, D] on the CPU, in the order of the items.
+    """
+    # only the image goes through the loader: what else an item has need not collate
+    pictures = Dataset([{"image": item["image"]} for item in data], transform)
+    loader = DataLoader(pictures, batch_size=batch_size, num_workers=num_workers, collate_fn=list_data_collate)
     interval = 0.2 if sys.stderr.isatty() else 30.0
-    embedded = [
-        network.encode_image(batch["image"].to(device)).float().cpu()
-        for batch in tqdm(loader, desc="embedding images", unit="batch", mininterval=interval, leave=False)
-    ]
-    network.train(was_training)
-    return torch.cat(embedded)
+    bar = tqdm(loader, desc="embedding images", unit="batch", mininterval=interval, leave=False)
+    return torch.cat([encode(batch["image"].to(device)).float().cpu() for batch in bar])
+
+
+def embed_together(
+    data: Sequence[dict[str, Any]],
+    transform: Any,
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    device: torch.device | str,
+    batch_size: int = 32,
+    num_workers: int = 0,
+) -> torch.Tensor:
+    """Divide :func:`embed_images` among the processes.
+
+    Returns:
+        float32 rows [N, D] in the order of the items, in every process.
+    """
+    rows = gather_uneven(embed_images(own_share(data), transform, encode, device, batch_size, num_workers))
+    numbers = gather_uneven(torch.tensor(own_share(range(len(data)))))
+    return rows[numbers.argsort()]

@@ -7,11 +7,11 @@ from typing import Any
 from torch import nn
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks import CLEFT
+from cleft_bundle.networks import CLEFT, ImageClassifier
 
 
 def parameter_groups(
-    network: CLEFT,
+    network: CLEFT | ImageClassifier,
     learning_rate: float,
     backbone_learning_rate: float,
     weight_decay: float,
@@ -24,8 +24,8 @@ def parameter_groups(
     are not decayed, as in CLEFT.
 
     Args:
-        network: the dual encoder.
-        learning_rate: of adapters, projections, the logit scale and a learnt prompt.
+        network: the dual encoder, or a classifier of images.
+        learning_rate: of adapters, projections, the logit scale, a learnt prompt and a head.
         backbone_learning_rate: of the image backbone's last layers.
         weight_decay: of the matrices.
         layer_decay: factor on the learning rate from each block of the image backbone to the one before, above 0 and

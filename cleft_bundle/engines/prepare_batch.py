@@ -15,13 +15,13 @@ class PrepareImageText(PrepareBatch):
 
     Args:
         target: key of the batch that becomes the target: ``caption_id`` for the contrastive loss, ``label`` for
-            zero-shot evaluation.
+            zero-shot evaluation and for a classifier of images.
+        text: hand on the captions; without, the network takes the image alone.
     """
 
-    text_keys = ("input_ids", "attention_mask", "caption_index")
-
-    def __init__(self, target: Literal["caption_id", "label"] = "caption_id") -> None:
+    def __init__(self, target: Literal["caption_id", "label"] = "caption_id", text: bool = True) -> None:
         self.target = target
+        self.text_keys = ("input_ids", "attention_mask", "caption_index") if text else ()
 
     def __call__(
         self,
@@ -33,7 +33,7 @@ class PrepareImageText(PrepareBatch):
         """Move a batch to the device.
 
         Returns:
-            image [B, 3, H, W], target [B, ...], no positional and the text's keyword arguments of the network.
+            image [B, 3, H, W], target [B, ...], no positional and the text's keyword arguments of the network, if any.
         """
         text = {key: batchdata[key].to(device, non_blocking=non_blocking) for key in self.text_keys}
         image = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)

@@ -1,6 +1,7 @@
 """Handlers of MONAI's engines: metrics, progress, pictures, predictions, MLflow."""
 
 from cleft_bundle.handlers.checkpoints import BestCheckpoint, TrainingCheckpoint
+from cleft_bundle.handlers.label_efficiency import LabelEfficiency
 from cleft_bundle.handlers.plots import EvaluationPlots, LossCurve
 from cleft_bundle.handlers.predictions import PredictionWriter
 from cleft_bundle.handlers.progress import ProgressHandler
@@ -11,6 +12,7 @@ from cleft_bundle.handlers.zero_shot_metrics import ZeroShotMetrics
 __all__ = [
     "BestCheckpoint",
     "EvaluationPlots",
+    "LabelEfficiency",
     "LossCurve",
     "PredictionWriter",
     "ProgressHandler",

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
 
+from cleft_bundle.checkpoints.finetuned import FinetunedState
 from cleft_bundle.checkpoints.trained_on import TrainedOn
 from cleft_bundle.checkpoints.trained_state import TrainedState
 from cleft_bundle.checkpoints.training_state import FORMAT, check_same_run, flatten, load_training_state
@@ -17,7 +18,7 @@ from cleft_bundle.config import executed_config
 from cleft_bundle.data.epochs import EpochSampler, derive_seed
 from cleft_bundle.distributed import rank
 from cleft_bundle.files import save
-from cleft_bundle.networks import CLEFT
+from cleft_bundle.networks import CLEFT, ImageClassifier
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +27,17 @@ class BestCheckpoint:
     """Write the trained state whenever a validation is the best so far.
 
     Args:
-        network: the dual encoder.
+        network: the dual encoder, or a classifier of images.
         path: the file; each better state replaces it.
         trained_on: the split and the patients of the training.
     """
 
-    def __init__(self, network: CLEFT, path: str, trained_on: TrainedOn) -> None:
-        self.state = TrainedState(network, trained_on)
+    def __init__(self, network: CLEFT | ImageClassifier, path: str, trained_on: TrainedOn) -> None:
+        self.state: FinetunedState | TrainedState
+        if isinstance(network, ImageClassifier):
+            self.state = FinetunedState(network, trained_on)
+        else:
+            self.state = TrainedState(network, trained_on)
         self.path = path
 
     def attach(self, engine: Evaluator) -> None:

@@ -23,7 +23,7 @@ from monai.handlers import MLFlowHandler
 from cleft_bundle.config import executed_config, top_level_scalars
 from cleft_bundle.distributed import rank
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks import CLEFT, DualEncoder
+from cleft_bundle.networks import CLEFT, DualEncoder, ImageClassifier
 from cleft_bundle.networks.backbones import count_parameters
 
 PACKAGES = ("cleft_bundle", "monai", "torch", "transformers", "peft", "pydicom", "numpy")
@@ -39,7 +39,7 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
 
 
-def run_parameters(network: CLEFT | DualEncoder, dataset_fingerprint: str) -> dict[str, Any]:
+def run_parameters(network: CLEFT | DualEncoder | ImageClassifier, dataset_fingerprint: str) -> dict[str, Any]:
     """What MLflow keeps of a run as parameters.
 
     Args:
@@ -136,10 +136,33 @@ class RunTracker:
         Args:
             artifacts: the files.
         """
-        if self.handler is not None:
-            self.handler.start(Engine(lambda *_: None))
-            self._open()
-            self.finish(artifacts, {})
+        self.start()
+        self.finish(artifacts, {})
+
+    def start(self, run_id: str | None = None) -> str | None:
+        """Open a run that no engine is part of.
+
+        Args:
+            run_id: MLflow's id of an earlier run that goes on. None opens a new one.
+
+        Returns:
+            the run's id, None where nothing is tracked.
+
+        Raises:
+            MlflowException: where MLflow does not know the earlier run.
+        """
+        if self.handler is None:
+            return None
+        if run_id is not None:
+            self.handler.cur_run = self.handler.client.get_run(run_id)
+        self.handler.start(Engine(lambda *_: None))
+        self._open()
+        return self.run_id
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the open run, None where there is none."""
+        return self.handler.cur_run.info.run_id if self.handler is not None and self.handler.cur_run else None
 
     def fail(self) -> None:
         """Close the run as FAILED, unless it is closed already."""

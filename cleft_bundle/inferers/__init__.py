@@ -1,6 +1,7 @@
 """How networks are applied inside MONAI's evaluators."""
 
+from cleft_bundle.inferers.logits import LogitsInferer
 from cleft_bundle.inferers.readable import ReadableInferer
 from cleft_bundle.inferers.zero_shot import ClassPromptInferer, ZeroShotInferer
 
-__all__ = ["ClassPromptInferer", "ReadableInferer", "ZeroShotInferer"]
+__all__ = ["ClassPromptInferer", "LogitsInferer", "ReadableInferer", "ZeroShotInferer"]

@@ -4,6 +4,7 @@ from cleft_bundle.networks.backbones import load_tokenizer
 from cleft_bundle.networks.classifier import ZeroShotClassifier, class_weights, scores
 from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.dual_encoder import DualEncoder, DualEncoderTokenizer
+from cleft_bundle.networks.image_classifier import ImageClassifier
 from cleft_bundle.networks.image_encoder import ImageEncoder
 from cleft_bundle.networks.peft_methods import AdaLora, Dora, Frozen, Full, Ia3, Lora, PeftMethod, Prefix
 from cleft_bundle.networks.prompt_learner import PromptLearner
@@ -18,6 +19,7 @@ __all__ = [
     "Frozen",
     "Full",
     "Ia3",
+    "ImageClassifier",
     "ImageEncoder",
     "Lora",
     "PeftMethod",

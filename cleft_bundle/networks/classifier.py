@@ -180,13 +180,7 @@ class ZeroShotClassifier(nn.Module):
             "class_names": self.class_names,
             "task": self.task,
             "preprocessing": self.preprocessing,
-            "image_encoder": {
-                "backbone": self.image_encoder.backbone.config.to_diff_dict()
-                | {"model_type": self.image_encoder.backbone.config.model_type},
-                "embedding_dim": self.image_encoder.embedding_dim,
-                "pooling": self.image_encoder.pooling,
-                "projection": self.image_encoder.projection_kind,
-            },
+            "image_encoder": self.image_encoder.settings,
         }
 
     def get_extra_state(self) -> torch.Tensor:

@@ -63,6 +63,7 @@ class ImageEncoder(nn.Module):
             name = type(self.backbone).__name__
             raise BundleError(f"pooling: tokens_prenorm needs a DINOv2-like model, {name} offers cls and mean_patches")
         self.source = describe_source(backbone)
+        self.pretrained = not isinstance(backbone, Mapping)
         self.pooling = pooling
         self.projection_kind = projection
         self.embedding_dim = embedding_dim
@@ -70,7 +71,7 @@ class ImageEncoder(nn.Module):
         self._prefix_tokens = 1 + getattr(config, "num_register_tokens", 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.projection = build_projection(projection, config.hidden_size, embedding_dim)
+            self.projection = build_projection(projection, self.width, embedding_dim)
         self._freeze(trainable, frozen_blocks)
         frozen = [(name, p) for name, p in self.backbone.named_parameters() if not p.requires_grad]
         self.fingerprint = fingerprint(frozen) if frozen else None
@@ -81,6 +82,22 @@ class ImageEncoder(nn.Module):
     def patch_size(self) -> int:
         """Side of a patch in pixels; image sides are multiples of it."""
         return int(self.backbone.config.patch_size)
+
+    @property
+    def width(self) -> int:
+        """Width of the pooled features."""
+        return int(self.backbone.config.hidden_size)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Arguments, as JSON-able values, that build this tower again with random weights."""
+        config = self.backbone.config
+        return {
+            "backbone": config.to_diff_dict() | {"model_type": config.model_type},
+            "embedding_dim": self.embedding_dim,
+            "pooling": self.pooling,
+            "projection": self.projection_kind,
+        }
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -97,11 +114,19 @@ class ImageEncoder(nn.Module):
         Returns:
             L2-normalised embeddings [B, D].
         """
+        return F.normalize(self.projection(self.features(image)), dim=-1)
+
+    def features(self, image: torch.Tensor) -> torch.Tensor:
+        """Pool the backbone's tokens, before the projection: what a linear probe or a head of its own classifies.
+
+        Args:
+            image: float tensor [B, 3, H, W], normalised with the backbone's statistics.
+
+        Returns:
+            features [B, :attr:`width`].
+        """
         # a MetaTensor would carry its metadata through every layer, which costs time and is of no use here
         image = image.as_tensor() if isinstance(image, MetaTensor) else image
-        return F.normalize(self.projection(self._pool(image)), dim=-1)
-
-    def _pool(self, image: torch.Tensor) -> torch.Tensor:
         if self.pooling == "tokens_prenorm":
             embed = self.backbone.embeddings
             tokens = self.backbone.encoder(embed(image, **_interpolation(embed.forward))).last_hidden_state

@@ -181,3 +181,25 @@ def test_the_fraction_is_of_the_training_patients_and_leaves_validation_and_test
     assert len(patients(part["train"])) == 16
     assert patients(part["train"]) < patients(whole["train"])
     assert (part["validation"], part["test"]) == (whole["validation"], whole["test"])
+
+
+def test_a_test_split_can_come_from_the_validation_patients(picture):
+    items = named(picture, 10, validation=8)
+    divided = splits.make_splits(items, test_fraction=0.5)
+    assert {name: len(members) for name, members in divided.items()} == {"train": 10, "validation": 4, "test": 4}
+    assert not patients(divided["validation"]) & patients(divided["test"])
+    assert {member["split"] for member in divided["test"]} == {"test"}
+    assert splits.make_splits(items[::-1], test_fraction=0.5) == divided
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction", "words"),
+    [
+        ({"validation": 4, "test": 2}, 0.5, "no test split"),
+        ({}, 0.5, "names a validation split"),
+        ({"validation": 4}, 1.0, "from 0 to 1"),
+    ],
+)
+def test_a_test_fraction_without_a_place_is_an_error(picture, counts, fraction, words):
+    with pytest.raises(BundleError, match=words):
+        splits.make_splits(named(picture, 10, **counts), test_fraction=fraction)

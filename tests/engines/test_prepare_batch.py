@@ -24,6 +24,13 @@ def test_it_gives_image_target_and_text(target):
     assert set(text) == {"input_ids", "attention_mask", "caption_index"}
 
 
+def test_a_classifier_of_images_gets_no_text():
+    images_only = {key: value for key, value in batch().items() if key in ("image", "label")}
+    _, got, args, text = PrepareImageText("label", text=False)(images_only)
+    assert torch.equal(got, batch()["label"])
+    assert (args, text) == ((), {})
+
+
 def test_a_missing_target_is_an_error_not_none():
     incomplete = batch()
     del incomplete["caption_id"]

@@ -18,7 +18,7 @@ def test_poolings_match_a_reference_from_the_plain_model(images):
     features = {}
     for pooling in ("tokens_prenorm", "cls", "mean_patches"):
         encoder = ImageEncoder(TINY_VIT, pooling=pooling).eval()
-        features[pooling] = encoder._pool(images)
+        features[pooling] = encoder.features(images)
     captured = []
     encoder.backbone.layernorm.register_forward_pre_hook(lambda module, args: captured.append(args[0]))
     normed = encoder.backbone(images).last_hidden_state

@@ -1,0 +1,63 @@
+"""The fine-tuned classifier as a file: ``finetuned.pt``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cleft_bundle import files
+from cleft_bundle.checkpoints.trained_on import TrainedOn
+from cleft_bundle.errors import BundleError
+from cleft_bundle.networks import ImageClassifier, ImageEncoder
+
+FORMAT = 1
+MADE_BY = "fine-tuning (configs/finetune.json) writes it, or pass the path of another one"
+
+
+class FinetunedState:
+    """A classifier of images with what is needed to build it again; all of it was trained, so nothing is left out.
+
+    Args:
+        network: the classifier.
+        trained_on: the split and the patients that the state is to name.
+    """
+
+    def __init__(self, network: ImageClassifier, trained_on: TrainedOn) -> None:
+        self.network = network
+        self.trained_on = trained_on
+
+    def state_dict(self) -> dict[str, Any]:
+        """Collect the state.
+
+        Returns:
+            ``finetuned_format``, ``settings`` (JSON text of classes, task, preprocessing and architecture),
+            ``weights`` (name to tensor) and ``trained_on`` (:meth:`TrainedOn.state_dict`).
+        """
+        return {
+            "finetuned_format": FORMAT,
+            "settings": json.dumps(self.network.settings, sort_keys=True),
+            "weights": {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()},
+            "trained_on": self.trained_on.state_dict(),
+        }
+
+
+def load_finetuned(path: str | Path) -> ImageClassifier:
+    """Build the classifier that a file describes and load its weights, strictly.
+
+    Returns:
+        the classifier in evaluation mode, on the CPU.
+
+    Raises:
+        BundleError: where the file does not exist, is none of this kind, or is incomplete.
+    """
+    state = files.load(path, MADE_BY)
+    if not isinstance(state, dict) or state.get("finetuned_format") != FORMAT:
+        raise BundleError(f"{path} is not a fine-tuned classifier of format {FORMAT}")
+    settings = json.loads(state["settings"])
+    network = ImageClassifier(**{**settings, "image_encoder": ImageEncoder(**settings["image_encoder"])})
+    try:
+        network.load_state_dict(state["weights"], strict=True)
+    except RuntimeError as error:
+        raise BundleError(f"{path} does not fit its own settings: {' '.join(str(error).split())[:200]}") from error
+    return network.eval()

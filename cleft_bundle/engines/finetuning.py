@@ -1,0 +1,82 @@
+"""How a fine-tuning ends: its file, its figures, and its point in the comparison."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.engines import SupervisedEvaluator
+
+from cleft_bundle.checkpoints import TrainedOn, load_finetuned, save
+from cleft_bundle.checkpoints.finetuned import FinetunedState
+from cleft_bundle.checkpoints.image_tower import digest_of
+from cleft_bundle.distributed import rank, wait_for_all
+from cleft_bundle.engines.features import embed_together
+from cleft_bundle.engines.linear_probe import as_predictions
+from cleft_bundle.errors import BundleError
+from cleft_bundle.handlers import LabelEfficiency, RunTracker
+
+logger = logging.getLogger(__name__)
+
+METHOD = "fine-tuning"
+
+Item = dict[str, Any]
+
+
+def finish_finetuning(
+    evaluator: SupervisedEvaluator,
+    best_checkpoint: str,
+    trained_on: TrainedOn,
+    trained_path: str,
+    items: Mapping[str, Sequence[Item]],
+    loading: Mapping[str, Any],
+    start: Mapping[str, Any],
+    comparison: LabelEfficiency,
+    tracker: RunTracker,
+) -> None:
+    """Write the best classifier of a run, evaluate what was written, and put it into the comparison.
+
+    Of several processes all evaluate and the first one writes.
+
+    Args:
+        evaluator: the validation engine, which knows the best epoch.
+        best_checkpoint: file that :class:`cleft_bundle.handlers.BestCheckpoint` wrote.
+        trained_on: the split and the patients of the training.
+        trained_path: receives the classifier, such as ``models/finetuned.pt``.
+        items: ``train``, the items of the training, and ``evaluated``, those whose figures are reported.
+        loading: further arguments of :func:`cleft_bundle.engines.features.embed_images`.
+        start: ``source``, ``fraction`` and ``checkpoint``, where the training started from.
+        comparison: receives the point.
+        tracker: closes the MLflow run.
+
+    Raises:
+        BundleError: where the macro AUROC was not defined in any validation, so that no epoch is the best.
+    """
+    if evaluator.state.best_metric_epoch < 1:
+        raise BundleError("validation: no class has both positive and negative images, so no epoch is the best")
+    wait_for_all()  # the first process may still be writing the file
+    network = load_finetuned(best_checkpoint).to(loading["device"])
+
+    def score(image: torch.Tensor) -> torch.Tensor:
+        return network.scores(network(image))
+
+    scores = embed_together(items["evaluated"], encode=score, **loading).numpy()
+    if rank() > 0:
+        return
+    save(FinetunedState(network, trained_on).state_dict(), trained_path)
+    settings: dict[str, Any] = {
+        "best_epoch": evaluator.state.best_metric_epoch,
+        "validation_auroc_macro": evaluator.state.best_metric,
+    }
+    settings |= {"checkpoint": digest_of(start["checkpoint"])} if start["source"] == "cleft" else {}
+    predictions = as_predictions(scores, items["evaluated"], network.class_names, network.task)
+    point = comparison.measure(METHOD, start["source"], start["fraction"], items["train"], predictions, settings)
+    with comparison.opened():
+        comparison.add(point, tracker.run_id)
+    tracker.finish([comparison.output_dir / "loss_curve.png"], {})
+    done = f"fine-tuning is done; epoch {evaluator.state.best_metric_epoch} was the best on the validation patients:"
+    lines = [done, *comparison.summary(), f"  classifier             {Path(trained_path)}"]
+    logger.info("\n".join(lines))

@@ -1,0 +1,24 @@
+"""Inference with a classifier of images inside MONAI's evaluator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+
+from cleft_bundle.networks import ImageClassifier
+
+
+class LogitsInferer(Inferer):
+    """Turn the logits of a classifier into what :class:`cleft_bundle.handlers.ZeroShotMetrics` takes."""
+
+    def __call__(
+        self, inputs: torch.Tensor, network: ImageClassifier, *args: Any, **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
+        """Score images [B, 3, H, W].
+
+        Returns:
+            ``scores`` [B, K] probabilities.
+        """
+        return {"scores": network.scores(network(inputs, *args, **kwargs))}
