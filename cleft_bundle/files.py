@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 
 from cleft_bundle.errors import BundleError
@@ -22,6 +23,11 @@ def save(content: Any, path: str | Path) -> None:
 def save_text(text: str, path: str | Path) -> None:
     """Write a text in UTF-8 as :func:`save` does."""
     _replace(path, lambda file: file.write(text.encode()))
+
+
+def save_arrays(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
+    """Write arrays as a compressed ``.npz`` as :func:`save` does."""
+    _replace(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]  # its stubs see allow_pickle
 
 
 def _replace(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:

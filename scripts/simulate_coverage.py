@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import fire
@@ -38,8 +40,9 @@ def main(
     """
     if simulations < 1 or resamples < 2:
         raise BundleError(f"expected 1 simulation and 2 resamples or more, got {simulations} and {resamples}")
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        results = pool.starmap(coverage, [(one, simulations, resamples, seed) for one in POPULATIONS], chunksize=1)
+    simulate = partial(coverage, simulations=simulations, resamples=resamples, seed=seed)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        results = list(pool.map(simulate, POPULATIONS))
     table = as_table(POPULATIONS, results)
     print(table)
     if out:

@@ -77,3 +77,27 @@ def test_data_are_described_from_any_working_directory(root, tmp_path):
     done = run(root, tmp_path, "describe_data.py", "--dataset_dir", str(data), "--batch_sise", "3", cwd=root)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: unknown config id 'batch_sise'")
+
+
+@pytest.mark.slow
+def test_the_bootstrap_benchmark_runs(root, tmp_path):
+    options = ["--images", "400", "--findings", "3", "--resamples", "20", "--out", "table.md"]
+    done = run(root, tmp_path, "benchmark.py", "bootstrap", *options)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "table.md").read_text() == done.stdout
+    assert done.stdout.startswith("400 images of 200 patients, 3 findings, 20 resamples")
+    assert all(float(cell) >= 0 for row in cells(done.stdout)[2:] for cell in row[1:])
+
+
+@pytest.mark.slow
+def test_the_coverage_of_intervals_is_simulated(root, tmp_path):
+    options = ["--simulations", "3", "--resamples", "20", "--out", "table.md"]
+    done = run(root, tmp_path, "simulate_coverage.py", *options)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "table.md").read_text() == done.stdout
+    rows = cells(done.stdout)
+    assert len(rows) == 2 + 14
+    documented = (root / "docs" / "statistics.md").read_text()
+    assert "\n".join(done.stdout.splitlines()[:2]) in documented  # the table there is of these populations
+    done = run(root, tmp_path, "simulate_coverage.py", "--simulations", "0")
+    assert done.stderr.strip().splitlines()[-1].startswith("error: expected 1 simulation")

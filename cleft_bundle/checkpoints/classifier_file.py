@@ -28,11 +28,9 @@ def load_classifier(path: str | Path) -> ZeroShotClassifier:
     if not isinstance(state, dict) or "_extra_state" not in state:
         raise BundleError(f"{path} is not a classifier of this bundle: it holds no settings")
     settings = decode_settings(state["_extra_state"])
-    if "transforms" not in settings["preprocessing"]:
-        raise BundleError(f"{path} was written before version 0.3.0, without its transforms: {MADE_BY}")
-    classifier = ZeroShotClassifier(
-        ImageEncoder(**settings["image_encoder"]), settings["class_names"], settings["task"], settings["preprocessing"]
-    )
+    if "operating_point" not in settings:
+        raise BundleError(f"{path} was written before version 0.4.0, without calibration: {MADE_BY}")
+    classifier = ZeroShotClassifier(**{**settings, "image_encoder": ImageEncoder(**settings["image_encoder"])})
     try:
         classifier.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.checkpoints import TrainedOn, load_finetuned, save
@@ -18,6 +17,7 @@ from cleft_bundle.engines.features import embed_together
 from cleft_bundle.engines.linear_probe import as_predictions
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers import LabelEfficiency, RunTracker
+from cleft_bundle.networks import probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +59,7 @@ def finish_finetuning(
         raise BundleError("validation: no class has both positive and negative images, so no epoch is the best")
     wait_for_all()  # the first process may still be writing the file
     network = load_finetuned(best_checkpoint).to(loading["device"])
-
-    def score(image: torch.Tensor) -> torch.Tensor:
-        return network.scores(network(image))
-
-    scores = embed_together(items["evaluated"], encode=score, **loading).numpy()
+    logits = embed_together(items["evaluated"], encode=network, **loading)
     if rank() > 0:
         return
     save(FinetunedState(network, trained_on).state_dict(), trained_path)
@@ -72,6 +68,7 @@ def finish_finetuning(
         "validation_auroc_macro": evaluator.state.best_metric,
     }
     settings |= {"checkpoint": digest_of(start["checkpoint"])} if start["source"] == "cleft" else {}
+    scores = probabilities(logits, network.task).numpy()
     predictions = as_predictions(scores, items["evaluated"], network.class_names, network.task)
     point = comparison.measure(METHOD, start["source"], start["fraction"], items["train"], predictions, settings)
     with comparison.opened():

@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.checkpoints import TrainedOn, TrainedState, load_trained, save
 from cleft_bundle.config import command, command_line
 from cleft_bundle.distributed import rank, wait_for_all
+from cleft_bundle.engines.classifier_builder import ClassifierBuilder
 from cleft_bundle.evaluation import EvaluationReport
 from cleft_bundle.handlers import RunTracker
-from cleft_bundle.inferers import ZeroShotInferer
-from cleft_bundle.networks import CLEFT, ZeroShotClassifier
+from cleft_bundle.networks import CLEFT
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +24,7 @@ PICTURES = ("loss_curve.png", "roc_curves.png", "confusion_matrix.png")
 def finish_training(
     network: CLEFT,
     evaluator: SupervisedEvaluator,
-    inferer: ZeroShotInferer,
-    preprocessing: Mapping[str, Any],
+    classifier_builder: ClassifierBuilder,
     best_checkpoint: str,
     trained_on: TrainedOn,
     trained_path: str,
@@ -41,8 +39,7 @@ def finish_training(
     Args:
         network: the trained network; it gets the best weights.
         evaluator: the validation engine, which is run once more on these.
-        inferer: holds the class prompts.
-        preprocessing: settings of the deterministic transforms, stored in ``model.pt``.
+        classifier_builder: builds the classifier of ``model.pt``, calibrated on the validation images.
         best_checkpoint: file that :class:`cleft_bundle.handlers.BestCheckpoint` wrote.
         trained_on: the split and the patients of the training, which the trained weights remember.
         trained_path: receives the trained weights, such as ``models/cleft.pt``.
@@ -60,8 +57,7 @@ def finish_training(
     if rank() > 0:
         return dict(evaluator.state.metrics)
     save(TrainedState(network, trained_on).state_dict(), cleft_path)
-    weights = inferer.embed_prompts(network)
-    classifier = ZeroShotClassifier.from_cleft(network, list(inferer.prompts), weights, inferer.task, preprocessing)
+    classifier = classifier_builder.build(network, evaluator.state.metric_details[evaluator.state.key_metric_name])
     save(classifier.state_dict(), model_path)
     metrics = dict(evaluator.state.metrics)
     pictures = [Path(output_dir) / name for name in PICTURES]

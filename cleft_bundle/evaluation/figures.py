@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from cleft_bundle.metrics import (
     bootstrap,
     calibrated_columns,
     confusion_matrix,
+    prompt_spread,
     reliability,
     resample,
     retrieval_metrics,
@@ -141,14 +142,38 @@ def figures(
         "confusion_matrix": confusion_matrix(predictions.scores, labels).tolist() if single else None,
         "retrieval": None if ranks is None else _retrieval(*ranks, patients, resampling),
         "captions": None if ranks is None else len(ranks[1]),
-        "reliability": {
-            name: {key: _known(values) for key, values in asdict(reliability(*columns)).items()}
-            for name, columns in calibrated_columns(predictions).items()
-        },
+        "reliability": reliability_as_json(predictions),
         "subgroups": {
             name: _subgroups_as_json(found)
             for name, found in subgroup_metrics(predictions, **asdict(resampling)).items()
         },
+    }
+
+
+def prompt_sensitivity(
+    predictions: Predictions, variants: Sequence[np.ndarray], prompts: Sequence[Mapping[str, str]]
+) -> dict[str, Any] | None:
+    """How much the metrics depend on the words of the prompts.
+
+    Args:
+        predictions: of N images, by all prompts together.
+        variants: the scores [N, K] of each variant alone.
+        prompts: of each variant, name of the class to its prompt.
+
+    Returns:
+        ``prompts``, and ``metrics``: names to what :class:`cleft_bundle.metrics.Spread` holds; None without variants.
+    """
+    if not len(variants):
+        return None
+    spread = prompt_spread([replace(predictions, scores=scores) for scores in variants])
+    return {"prompts": list(prompts), "metrics": {name: asdict(found) for name, found in spread.items()}}
+
+
+def reliability_as_json(predictions: Predictions) -> dict[str, dict[str, list[float | None]]]:
+    """The reliability diagram of each class, or of the highest probability of a multiclass task."""
+    return {
+        name: {key: _known(values) for key, values in asdict(reliability(*columns)).items()}
+        for name, columns in calibrated_columns(predictions).items()
     }
 
 

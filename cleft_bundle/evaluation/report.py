@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,12 @@ from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.data.phantoms.folder import is_phantom
 from cleft_bundle.evaluation import sections
-from cleft_bundle.evaluation.cases import choose_cases, picture_cases
-from cleft_bundle.evaluation.figures import Resampling, figures, row_order, to_predictions
+from cleft_bundle.evaluation.cases import CasePictures, choose_cases
+from cleft_bundle.evaluation.comparison import Comparison
+from cleft_bundle.evaluation.figures import Resampling, figures, prompt_sensitivity, row_order, to_predictions
+from cleft_bundle.evaluation.operating import Operating
 from cleft_bundle.evaluation.provenance import provenance
+from cleft_bundle.files import save_text
 from cleft_bundle.inferers import ZeroShotInferer
 from cleft_bundle.pages import COLOURS, write_page
 
@@ -33,11 +35,11 @@ class EvaluationReport:
         dataset: ``name``, ``dir`` (its folder), ``split`` (the one evaluated) and ``fingerprint`` (of all splits).
         items: the evaluated items, of all processes.
         inferer: holds classes, prompts and task.
-        transform: from an item to ``image`` [1 or 3, H, W] of 0 to 1; deterministic.
+        cases: draws images of each kind: right and sure, missed, false alarms.
         checkpoint: path of the evaluated weights; None where the network has none of its own.
         resampling: how the intervals come about.
-        cases: images to show of each kind: right and sure, missed, false alarms.
-        key_metric: name under which :class:`cleft_bundle.handlers.ZeroShotMetrics` is attached.
+        operating: calibration and thresholds of the classes.
+        comparison: with other evaluations of the same images.
     """
 
     def __init__(
@@ -46,37 +48,37 @@ class EvaluationReport:
         dataset: Mapping[str, str],
         items: Sequence[Item],
         inferer: ZeroShotInferer,
-        transform: Callable[[Item], Item],
+        cases: CasePictures,
         checkpoint: str | None,
         resampling: Resampling,
-        cases: int = 8,
-        key_metric: str = "zero_shot_auroc",
+        operating: Operating,
+        comparison: Comparison,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.dataset = dict(dataset)
         self.items = items
         self.inferer = inferer
-        self.transform = transform
+        self.cases = cases
         self.checkpoint = checkpoint
         self.resampling = resampling
-        self.cases = cases
-        self.key_metric = key_metric
+        self.operating = operating
+        self.comparison = comparison
 
     def write(self, evaluator: SupervisedEvaluator) -> list[Path]:
         """Write both files from what an evaluator has gathered.
 
         Args:
-            evaluator: the engine that has run.
+            evaluator: the engine that has run, with :class:`cleft_bundle.handlers.ZeroShotMetrics` as key metric.
 
         Returns:
             the paths of the page and of the JSON file.
         """
-        details = evaluator.state.metric_details[self.key_metric]
+        details = evaluator.state.metric_details[evaluator.state.key_metric_name]
         predictions = to_predictions(details, self.items, list(self.inferer.prompts), self.inferer.task)
-        ranks = None
-        if "image_rank" in details:
-            ranks = details["image_rank"][row_order(details["names"], self.items)], details["text_rank"]
-        cases = choose_cases(predictions, self.cases)
+        rows = row_order(details["names"], self.items)
+        ranks = (details["image_rank"][rows], details["text_rank"]) if "image_rank" in details else None
+        variants = details["variant_scores"][rows].swapaxes(0, 1) if "variant_scores" in details else ()
+        cases = choose_cases(predictions, self.cases.count)
         phantoms = is_phantom(self.dataset["dir"]) or "phantom" in self.dataset["name"].lower()
         content = {
             "dataset": {
@@ -88,11 +90,16 @@ class EvaluationReport:
             "task": predictions.task,
             "resampling": asdict(self.resampling),
             **figures(predictions, ranks, self.resampling),
+            "operating_points": self.operating.figures(predictions, details["logits"][rows], self.resampling),
+            "prompt_sensitivity": prompt_sensitivity(predictions, variants, self.inferer.variant_prompts),
+            "evaluated_as": self.comparison.name,
+            "comparisons": self.comparison.figures(predictions, self.resampling, self.output_dir),
             "prompts": self.inferer.prompts,
             "negative_prompts": self.inferer.negatives,
             "cases": {kind: [_numbered(case) for case in chosen] for kind, chosen in cases.items()},
             "provenance": provenance(evaluator.network, self.checkpoint),
         }
+        weights = self.inferer.embed_prompts(evaluator.network)
         json_path, html_path = self.output_dir / "report.json", self.output_dir / "report.html"
         write_page(
             html_path,
@@ -104,14 +111,12 @@ class EvaluationReport:
             parts=sections.parts(content, predictions),
             table=sections.class_table(content),
             shown=[
-                (*sections.CASES[kind], picture_cases(chosen, predictions, self.items, self.transform))
+                (*sections.CASES[kind], self.cases.picture(chosen, predictions, self.items, evaluator.network, weights))
                 for kind, chosen in cases.items()
             ],
             config=json.dumps(content["provenance"]["config"], indent=2, default=str),
         )
-        partial = json_path.with_name(f".{json_path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(content, indent=1, default=str, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(partial, json_path)
+        save_text(json.dumps(content, indent=1, default=str, allow_nan=False) + "\n", json_path)
         return [html_path, json_path]
 
 

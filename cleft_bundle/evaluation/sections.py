@@ -33,6 +33,8 @@ CASES = {
     "false_alarms": ("False alarms", "The class is absent, but its score is among the highest."),
 }
 _COLUMNS = ("auroc", "average_precision", "sensitivity", "specificity", "precision", "f1")
+_SPREAD = ("mean", "sd", "low", "high")
+_POINT = ("sensitivity", "specificity", "ppv", "npv")
 _DIRECTIONS = {"image_to_text": "image to text", "text_to_image": "text to image"}
 
 
@@ -76,7 +78,15 @@ def _interval_text(figure: Mapping[str, Any]) -> str:
 
 def parts(content: Mapping[str, Any], predictions: Predictions) -> list[dict[str, Any]]:
     """The sections of pictures (``title``, ``uri``, ``note``, ``half``) and tables."""
-    return [_discrimination(content, predictions), _calibration(content), *_subgroups(content), *_retrieval(content)]
+    return [
+        _discrimination(content, predictions),
+        _calibration(content),
+        *_operating_points(content),
+        *_comparisons(content),
+        *_prompts(content),
+        *_subgroups(content),
+        *_retrieval(content),
+    ]
 
 
 def _section(
@@ -120,8 +130,22 @@ def _discrimination(content: Mapping[str, Any], predictions: Predictions) -> dic
 
 
 def _calibration(content: Mapping[str, Any]) -> dict[str, Any]:
-    bins, metrics = content["reliability"], content["metrics"]
+    text = (
+        "Of the images that are given a probability of 0.8, about 80 % should have the class. Dots below the line: the "
+        "probabilities are too high."
+    )
     single = content["task"] == "multiclass"
+    shown = [_reliability("As the network gives them", content, single)]
+    calibrated, fitted = content["operating_points"]["calibrated"], content["operating_points"]["calibration"]
+    if calibrated and fitted["method"] != "none":
+        biased = " and a bias for each class" if fitted["method"] == "bias" else ""
+        title = f"With a temperature of {fitted['temperature']:.3g}{biased}, fitted on the validation split"
+        shown.append(_reliability(title, calibrated, single))
+    return _section("Calibration", text, shown)
+
+
+def _reliability(title: str, content: Mapping[str, Any], single: bool) -> dict[str, Any]:
+    bins, metrics = content["reliability"], content["metrics"]
     names = {"highest": "ece"} if single else {name: f"ece/{name}" for name in bins}
     rows = [
         (f"{name}, ECE {metrics[names[name]]['value']:.3f}" if names[name] in metrics else name, diagram)
@@ -139,11 +163,92 @@ def _calibration(content: Mapping[str, Any]) -> dict[str, Any]:
         if (cell := _cell(metrics.get(f"{name}{mark}")))["text"] != "-"
     )
     note = f"{sizes[:1].upper()}{sizes[1:]}; {words}. Areas of the dots: images in the bin."
+    return _picture(title, uri, note)
+
+
+def _operating_points(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = content["operating_points"]
+    if not found["classes"]:
+        return []
+    aim = "the sum of sensitivity and specificity is highest"
+    if found["target"] is not None:
+        other = "specificity" if found["rule"] == "sensitivity" else "sensitivity"
+        aim = f"{found['rule']} is {found['target']:g} or more and {other} highest"
+    where = "on the validation split"
+    if found["same_images"]:
+        where = "on these same images, which flatters the figures: evaluate the test split for fair ones"
     text = (
-        "Of the images that are given a probability of 0.8, about 80 % should have the class. Dots below the line: the "
-        "probabilities are too high."
+        f"The threshold of each class, on the calibrated probability, is the one at which {aim}, chosen {where}. "
+        "PPV and NPV hold for the prevalence."
     )
-    return _section("Calibration", text, [_picture("Reliability", uri, note)])
+    rows = [
+        {
+            "name": name,
+            "cells": [{"text": _plain(point[key]), "range": ""} for key in ("threshold", "prevalence")]
+            + [_cell(point[key] if point[key]["value"] is not None else None) for key in _POINT],
+        }
+        for name, point in found["classes"].items()
+    ]
+    columns = ["threshold", "prevalence", "sensitivity", "specificity", "PPV", "NPV"]
+    return [_section("Operating points", text, [], columns, rows)]
+
+
+def _comparisons(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    columns = [content["evaluated_as"], "the other", "difference", "p"]
+    sections = []
+    for other in content["comparisons"]:
+        rows = [
+            {
+                "name": title,
+                "cells": [
+                    {"text": f"{figure['first']:.3f}", "range": ""},
+                    {"text": f"{figure['second']:.3f}", "range": ""},
+                    {"text": f"{figure['value']:+.3f}", "range": _interval_text(figure)},
+                    {"text": "-" if figure["p_value"] is None else f"{figure['p_value']:.3f}", "range": ""},
+                ],
+            }
+            for name, title in _compared(content)
+            if (figure := other["metrics"].get(name))
+        ]
+        text = (
+            "The same images, and the same resamples of patients for both. p is for no difference, of each row alone."
+        )
+        sections.append(_section(f"Compared with {other['name']}", text, [], columns, rows))
+    return sections
+
+
+def _compared(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names of the metrics that comparisons show, and their titles."""
+    overall = ("auroc_macro", "average_precision_macro", "accuracy", "balanced_accuracy", "f1_macro", "brier_macro")
+    named = [(name, TITLES[name.removesuffix("_macro")]) for name in overall if name in content["metrics"]]
+    return named + [(f"auroc/{name}", f"AUROC, {name}") for name in content["classes"]]
+
+
+def _prompts(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = content["prompt_sensitivity"]
+    if found is None:
+        return []
+    rows = [
+        {
+            "name": title,
+            "cells": [
+                {"text": f"{value:.3f}", "range": ""}
+                for value in (content["metrics"][name]["value"], *(spread[key] for key in _SPREAD))
+            ],
+        }
+        for name, title in _compared(content)
+        if (spread := found["metrics"].get(name))
+    ]
+    text = (
+        f"All prompts of a class together, against {len(found['prompts'])} variants of one prompt a class: the first "
+        "of each, the second, and so on."
+    )
+    columns = ["all prompts", "mean of the variants", "standard deviation", "lowest", "highest"]
+    return [_section("What the words of the prompts change", text, [], columns, rows)]
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _subgroups(content: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from ignite.engine import Engine
 from ignite.metrics import Metric
 
 from cleft_bundle.distributed import gather_lists, gather_uneven
 from cleft_bundle.metrics import Predictions, classification_metrics, retrieval_metrics, retrieval_ranks
-from cleft_bundle.networks.classifier import Task
+from cleft_bundle.networks.classifier import Task, probabilities
 
 METRICS = ("auroc", "average_precision", "accuracy", "balanced_accuracy")
-KEYS = ("scores", "image_embedding", "text_embedding", "label", "caption_id")
+KEYS = ("logits", "variant_logits", "image_embedding", "text_embedding", "label", "caption_id")
 
 
 class ZeroShotMetrics(Metric):
@@ -24,7 +25,8 @@ class ZeroShotMetrics(Metric):
     the means over classes and the accuracies of :func:`cleft_bundle.metrics.classification_metrics`, and all of
     :func:`cleft_bundle.metrics.retrieval_metrics`, are put beside it into ``engine.state.metrics``. What they were
     computed from goes to ``engine.state.metric_details[name]`` for pictures and reports: ``names`` (list of N),
-    ``scores`` and ``label`` [N, K] and, for retrieval, ``image_rank`` [N] and ``text_rank`` [M], see
+    ``logits``, ``scores`` (probabilities) and ``label`` [N, K]; where there are any, ``variant_scores`` [N, V, K] of
+    single prompts; for retrieval, ``image_rank`` [N] and ``text_rank`` [M], see
     :func:`cleft_bundle.metrics.retrieval_ranks`.
 
     Args:
@@ -48,9 +50,9 @@ class ZeroShotMetrics(Metric):
         self.update({**output["pred"], **{key: batch[key] for key in ("name", "label", "caption_id")}})
 
     def update(self, output: dict[str, Any]) -> None:
-        """Take one batch: ``name``, list of B; ``scores`` and ``label`` [B, K], ``caption_id`` [B]; embeddings [B, D].
+        """Take one batch: ``name``, list of B; ``logits`` and ``label`` [B, K], ``caption_id`` [B]; embeddings [B, D].
 
-        Without embeddings there are no retrieval metrics.
+        Without embeddings there are no retrieval metrics; ``variant_logits`` [B, V, K] need not be there either.
         """
         self._names += output["name"]
         for key in KEYS:
@@ -70,14 +72,22 @@ class ZeroShotMetrics(Metric):
         """Compute the metrics and write them to the engine's state."""
         gathered = self.compute()
         names = gathered["names"]
-        predictions = Predictions(gathered["scores"], gathered["label"], self.class_names, self.task, names, names)
+        scores = self._probabilities(gathered["logits"])
+        predictions = Predictions(scores, gathered["label"], self.class_names, self.task, names, names)
         metrics = classification_metrics(predictions, metrics=METRICS)
         engine.state.metrics[name] = metrics.pop("auroc_macro", float("nan"))
         kept = {key: value for key, value in metrics.items() if "/" not in key or key.startswith("auroc/")}
         engine.state.metrics.update(kept)
-        details = {key: gathered[key] for key in ("names", "scores", "label")}
+        details = {key: gathered[key] for key in ("names", "logits", "label")} | {"scores": scores}
+        if "variant_logits" in gathered:
+            details["variant_scores"] = self._probabilities(gathered["variant_logits"])
         if "text_embedding" in gathered:
             ranks = retrieval_ranks(*(gathered[key] for key in ("image_embedding", "text_embedding", "caption_id")))
             engine.state.metrics.update(retrieval_metrics(*ranks))
             details |= zip(("image_rank", "text_rank"), ranks, strict=True)
         engine.state.metric_details[name] = details
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities [..., K] in double precision, in which sure ones do not become equal."""
+        rows = torch.from_numpy(logits).double()
+        return probabilities(rows.flatten(0, -2), self.task).reshape(rows.shape).numpy()

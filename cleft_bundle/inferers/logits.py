@@ -11,7 +11,7 @@ from cleft_bundle.networks import ImageClassifier
 
 
 class LogitsInferer(Inferer):
-    """Turn the logits of a classifier into what :class:`cleft_bundle.handlers.ZeroShotMetrics` takes."""
+    """Hand the logits of a classifier to :class:`cleft_bundle.handlers.ZeroShotMetrics`."""
 
     def __call__(
         self, inputs: torch.Tensor, network: ImageClassifier, *args: Any, **kwargs: Any
@@ -19,6 +19,6 @@ class LogitsInferer(Inferer):
         """Score images [B, 3, H, W].
 
         Returns:
-            ``scores`` [B, K] probabilities.
+            ``logits`` [B, K].
         """
-        return {"scores": network.scores(network(inputs, *args, **kwargs))}
+        return {"logits": network(inputs, *args, **kwargs)}

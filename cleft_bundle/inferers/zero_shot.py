@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer
 
-from cleft_bundle.networks import CLEFT, class_weights, scores
+from cleft_bundle.networks import CLEFT, class_weights
 from cleft_bundle.networks.classifier import Task, check_prompts, embed_classes, oppose
 
 
@@ -25,6 +25,7 @@ class ZeroShotInferer(Inferer):
         task: ``multiclass`` or ``multilabel``.
         retrieval: embed each image's own caption too, for retrieval metrics.
         negatives: for ``multilabel``, names of classes to prompts that say that the class is absent.
+        variants: score the images against each prompt alone as well, see :attr:`variant_prompts`.
     """
 
     def __init__(
@@ -34,23 +35,41 @@ class ZeroShotInferer(Inferer):
         task: Task,
         retrieval: bool = True,
         negatives: Mapping[str, Sequence[str]] | None = None,
+        variants: bool = False,
     ) -> None:
         super().__init__()
         check_prompts(prompts, task, negatives)
+        self.variants = variants
         self.negatives = dict(negatives or {})
         self.retrieval = retrieval
         self.prompts = dict(prompts)
         self.tokenize = tokenize
         self.task: Task = task
         self.weights: torch.Tensor | None = None
+        self.variant_weights: torch.Tensor | None = None
+
+    @property
+    def variant_prompts(self) -> list[dict[str, str]]:
+        """Sets of one prompt a class: the first of each, the second, and so on; short lists begin again.
+
+        Empty where no class has several, or where they are not asked for.
+        """
+        count = max(map(len, self.prompts.values())) if self.variants else 1
+        return [
+            {name: texts[number % len(texts)] for name, texts in self.prompts.items()}
+            for number in (range(count) if count > 1 else ())
+        ]
 
     def attach(self, engine: Engine) -> None:
         """Embed the class prompts whenever the engine starts an epoch."""
         engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.embed_prompts(engine.network))
 
     def embed_prompts(self, network: CLEFT) -> torch.Tensor:
-        """Compute and keep the class weights [K, D] of a network."""
+        """Compute and keep the class weights [K, D] of a network, and those of the V variants [V, K, D]."""
         self.weights = class_weights(network, self.prompts, self.tokenize, self.task, self.negatives)
+        single = [{name: [text] for name, text in prompts.items()} for prompts in self.variant_prompts]
+        found = [class_weights(network, prompts, self.tokenize, self.task, self.negatives) for prompts in single]
+        self.variant_weights = torch.stack(found) if found else None
         return self.weights
 
     def __call__(self, inputs: torch.Tensor, network: CLEFT, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
@@ -63,22 +82,24 @@ class ZeroShotInferer(Inferer):
             kwargs: its text arguments, see :meth:`cleft_bundle.networks.CLEFT.forward`.
 
         Returns:
-            ``scores`` [B, K] probabilities, and for retrieval ``image_embedding`` and ``text_embedding`` [B, D].
+            ``logits`` [B, K], for variants ``variant_logits`` [B, V, K], and for retrieval ``image_embedding`` and
+            ``text_embedding`` [B, D].
 
         Raises:
             RuntimeError: where :meth:`embed_prompts` was never called, because this inferer is not among the handlers.
         """
         if self.weights is None:
             raise RuntimeError("ZeroShotInferer has no class weights: list it among the evaluator's handlers")
-        if not self.retrieval:
+        embedded = {}
+        if self.retrieval:
+            image, text, *_ = network(inputs, *args, **kwargs)
+            embedded = {"image_embedding": image, "text_embedding": text}
+        else:
             image = network.encode_image(inputs)
-            return {"scores": scores(image, self.weights, network.scale, self.task)}
-        image, text, scale, *_ = network(inputs, *args, **kwargs)
-        return {
-            "scores": scores(image, self.weights, scale, self.task),
-            "image_embedding": image,
-            "text_embedding": text,
-        }
+        found = {"logits": network.scale * image @ self.weights.T, **embedded}
+        if self.variant_weights is not None:
+            found["variant_logits"] = network.scale * torch.einsum("bd,vkd->bvk", image, self.variant_weights)
+        return found
 
 
 class ClassPromptInferer(Inferer):

@@ -21,6 +21,7 @@ from cleft_bundle.metrics.operating_points import OperatingPoint, apply_threshol
 from cleft_bundle.metrics.predictions import Predictions
 from cleft_bundle.metrics.resampling import Difference, bootstrap, paired_bootstrap, resample
 from cleft_bundle.metrics.retrieval import ImageToText, retrieval_metrics, retrieval_ranks
+from cleft_bundle.metrics.screening import Chosen, Screening
 from cleft_bundle.metrics.spread import Spread, prompt_spread
 from cleft_bundle.metrics.subgroups import Gap, Subgroups, subgroup_metrics
 
@@ -28,6 +29,7 @@ __all__ = [
     "METRICS",
     "MIN_SUPPORT",
     "Calibration",
+    "Chosen",
     "ClassificationMetrics",
     "DelongTest",
     "Difference",
@@ -37,6 +39,7 @@ __all__ = [
     "OperatingPoint",
     "Predictions",
     "Reliability",
+    "Screening",
     "Spread",
     "Subgroups",
     "apply_thresholds",

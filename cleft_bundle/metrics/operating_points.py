@@ -41,6 +41,19 @@ class OperatingPoint:
     npv: Interval
 
 
+def check_rule(rule: Rule, target: float | None) -> None:
+    """Refuse an unknown rule and a target that does not fit it.
+
+    Raises:
+        BundleError: names what is wrong.
+    """
+    require_one_of("rule", rule, get_args(Rule))
+    if (rule == "youden") != (target is None):
+        raise BundleError(f"rule '{rule}': expected {'no' if rule == 'youden' else 'a'} target, got {target}")
+    if target is not None and not 0 <= target <= 1:
+        raise BundleError(f"rule '{rule}': expected a target in 0..1, got {target}")
+
+
 def choose_threshold(scores: np.ndarray, labels: np.ndarray, rule: Rule, target: float | None = None) -> float:
     """Choose the threshold of one class, a score from which on images are called positive.
 
@@ -59,11 +72,7 @@ def choose_threshold(scores: np.ndarray, labels: np.ndarray, rule: Rule, target:
 
     Source: Youden, "Index for rating diagnostic tests", 1950.
     """
-    require_one_of("rule", rule, get_args(Rule))
-    if (rule == "youden") != (target is None):
-        raise BundleError(f"rule '{rule}': expected {'no' if rule == 'youden' else 'a'} target, got {target}")
-    if target is not None and not 0 <= target <= 1:
-        raise BundleError(f"rule '{rule}': expected a target in 0..1, got {target}")
+    check_rule(rule, target)
     positive, negative = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])
     if not len(positive) or not len(negative):
         raise BundleError(f"threshold: expected both sides, got {len(positive)} positive and {len(negative)} negative")

@@ -1,7 +1,7 @@
 """The towers of CLEFT, the dual encoder, and the classifier that it leaves behind."""
 
 from cleft_bundle.networks.backbones import load_tokenizer
-from cleft_bundle.networks.classifier import ZeroShotClassifier, class_weights, scores
+from cleft_bundle.networks.classifier import ZeroShotClassifier, class_weights, probabilities
 from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.dual_encoder import DualEncoder, DualEncoderTokenizer
 from cleft_bundle.networks.image_classifier import ImageClassifier
@@ -29,5 +29,5 @@ __all__ = [
     "ZeroShotClassifier",
     "class_weights",
     "load_tokenizer",
-    "scores",
+    "probabilities",
 ]

@@ -123,18 +123,17 @@ def _negatives(positive: torch.Tensor, names: list[str]) -> torch.Tensor:
     return negative
 
 
-def scores(embeddings: torch.Tensor, weights: torch.Tensor, scale: torch.Tensor, task: Task) -> torch.Tensor:
-    """Class probabilities [B, K] of image embeddings [B, D]: softmax over classes, or a sigmoid for each."""
-    logits = scale * embeddings @ weights.T
+def probabilities(logits: torch.Tensor, task: Task) -> torch.Tensor:
+    """Class probabilities [B, K] of logits [B, K]: softmax over classes, or a sigmoid for each."""
     return logits.softmax(dim=1) if task == "multiclass" else logits.sigmoid()
 
 
 class ZeroShotClassifier(nn.Module):
-    """The deployable classifier: image tower, class weights and logit scale; no language model.
+    """The deployable classifier: image tower, class weights, logit scale and calibration; no language model.
 
     Its bare state dict is ``models/model.pt``. Besides the weights it holds ``_extra_state``, the settings as JSON in
-    a byte tensor: class names, task, the architecture of the image tower and the preprocessing that it was trained
-    with, so that :func:`cleft_bundle.checkpoints.load_classifier` needs nothing else.
+    a byte tensor: class names, task, the architecture of the image tower, the preprocessing that it was trained with
+    and the operating point, so that :func:`cleft_bundle.checkpoints.load_classifier` needs nothing else.
 
     Args:
         image_encoder: the image tower.
@@ -142,6 +141,7 @@ class ZeroShotClassifier(nn.Module):
         task: ``multiclass`` or ``multilabel``.
         preprocessing: ``image_size`` in pixels, and ``transforms``, the components that prepare an image, see
             :func:`cleft_bundle.transforms.build_transforms`.
+        operating_point: what :meth:`calibrate` was given, but for temperature and bias.
     """
 
     def __init__(
@@ -150,16 +150,22 @@ class ZeroShotClassifier(nn.Module):
         class_names: Sequence[str],
         task: Task,
         preprocessing: Mapping[str, Any] | None = None,
+        operating_point: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
         self.class_names = list(class_names)
         self.task: Task = task
         self.preprocessing = dict(preprocessing or {})
+        self.operating_point = dict(operating_point or {"thresholds": {}})
         self.register_buffer("class_weights", torch.zeros(len(self.class_names), image_encoder.embedding_dim))
         self.register_buffer("logit_scale", torch.zeros(()))
+        self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("bias", torch.zeros(len(self.class_names)))
         self.class_weights: torch.Tensor
         self.logit_scale: torch.Tensor
+        self.temperature: torch.Tensor
+        self.bias: torch.Tensor
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Score images.
@@ -171,7 +177,24 @@ class ZeroShotClassifier(nn.Module):
             probabilities [B, K] in the order of :attr:`class_names`: they sum to one over the classes for
             ``multiclass``, and each stands for itself for ``multilabel``.
         """
-        return scores(self.image_encoder(image), self.class_weights, self.logit_scale.exp(), self.task)
+        logits = self.logit_scale.exp() * self.image_encoder(image) @ self.class_weights.T
+        return probabilities(logits / self.temperature + self.bias, self.task)
+
+    def calibrate(
+        self, temperature: float, bias: Sequence[float], thresholds: Mapping[str, float], **chosen_by: Any
+    ) -> None:
+        """Store what was chosen on validation images, see :class:`cleft_bundle.metrics.Screening`.
+
+        Args:
+            temperature: logits are divided by it.
+            bias: added to the logit of each class, [K].
+            thresholds: names of classes to the calibrated score from which on an image is called positive; classes
+                for which none could be chosen are absent.
+            chosen_by: how they were chosen, as JSON-able values.
+        """
+        self.temperature = torch.tensor(temperature, dtype=torch.float32)
+        self.bias = torch.tensor(list(bias), dtype=torch.float32)
+        self.operating_point = {"thresholds": dict(thresholds), **chosen_by}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -180,6 +203,7 @@ class ZeroShotClassifier(nn.Module):
             "class_names": self.class_names,
             "task": self.task,
             "preprocessing": self.preprocessing,
+            "operating_point": self.operating_point,
             "image_encoder": self.image_encoder.settings,
         }
 

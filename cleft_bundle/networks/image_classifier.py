@@ -56,10 +56,6 @@ class ImageClassifier(nn.Module):
         """
         return self.head(self.image_encoder.features(image))
 
-    def scores(self, logits: torch.Tensor) -> torch.Tensor:
-        """Turn logits [B, K] into probabilities: softmax over the classes, or a sigmoid for each."""
-        return logits.softmax(dim=1) if self.task == "multiclass" else logits.sigmoid()
-
     def penalty(self) -> float:
         """Nothing is added to the training loss, see :meth:`cleft_bundle.networks.CLEFT.penalty`."""
         return 0.0

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -45,8 +47,21 @@ def test_a_missing_file_says_how_it_comes_into_being(tmp_path):
         load_classifier(tmp_path / "model.pt")
 
 
-def test_a_file_without_transforms_is_refused(classifier, tmp_path):
-    classifier.preprocessing = {"image_size": 28}
-    save(classifier.state_dict(), tmp_path / "model.pt")
-    with pytest.raises(BundleError, match=r"model.pt was written before version 0.3.0, without its transforms"):
+def test_calibration_and_operating_point_come_back(classifier, images, tmp_path):
+    with torch.no_grad():
+        plain = classifier(images)
+        classifier.calibrate(2.0, [0.5, -0.5], {"edema": 0.25}, rule="sensitivity", target=0.9)
+        save(classifier.state_dict(), tmp_path / "model.pt")
+        loaded = load_classifier(tmp_path / "model.pt")
+        assert loaded.operating_point == {"thresholds": {"edema": 0.25}, "rule": "sensitivity", "target": 0.9}
+        torch.testing.assert_close(loaded(images), (plain.logit() / 2 + torch.tensor([0.5, -0.5])).sigmoid())
+
+
+def test_a_file_of_an_older_version_is_refused(classifier, tmp_path):
+    state = classifier.state_dict()
+    settings = json.loads(bytes(state["_extra_state"].tolist()))
+    del settings["operating_point"]
+    state["_extra_state"] = torch.frombuffer(bytearray(json.dumps(settings).encode()), dtype=torch.uint8)
+    save(state, tmp_path / "model.pt")
+    with pytest.raises(BundleError, match=r"model.pt was written before version 0.4.0, without calibration"):
         load_classifier(tmp_path / "model.pt")

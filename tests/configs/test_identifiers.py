@@ -74,6 +74,11 @@ def test_no_identifier_reaches_any_sink(run_config, folder, tmp_path, caplog, ca
     )
     first = trained.train_dataset[0]
     item = {key: value for key, value in first.items() if key != "image"}
+    run_config(
+        ["train.json", "data_folder.json", "evaluate.json"],
+        "evaluating",
+        **(TINY | data | {"resamples": 20, "tracking_uri": ""}),
+    )
     model = str(tmp_path / "models" / "model.pt")
     run_config(["inference.json"], model_path=model, **data)
     table = json.loads((tmp_path / "eval" / "predictions.json").read_text())
@@ -81,7 +86,7 @@ def test_no_identifier_reaches_any_sink(run_config, folder, tmp_path, caplog, ca
 
     written = [path for path in tmp_path.rglob("*") if path.is_file() and folder not in path.parents]
     kinds = {path.suffix for path in written} | {part for path in written for part in Path(path).parts}
-    assert kinds >= {".pt", ".csv", ".json", ".db", ".png", "cache", "eval", "models"}
+    assert kinds >= {".pt", ".csv", ".json", ".html", ".db", ".png", "cache", "eval", "models"}
     found = {str(path.relative_to(tmp_path)): leaks(path.read_bytes()) for path in written}
     assert {name: secrets for name, secrets in found.items() if secrets} == {}
     assert leaks(" ".join(str(path) for path in written).encode()) == []

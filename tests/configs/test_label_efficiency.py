@@ -61,10 +61,10 @@ def test_both_methods_make_one_comparison(run_config, pretrained, chest_phantoms
     network = load_finetuned(tmp_path / "models" / "finetuned.pt")
     validation = tuned.parser.get_parsed_content("validate#dataset")
     with torch.no_grad():
-        scores = network.scores(network(torch.stack([item["image"] for item in validation])))
-    details = tuned.evaluator.state.metric_details["auroc_macro"]["scores"]
+        logits = network(torch.stack([item["image"] for item in validation]))
+    details = tuned.evaluator.state.metric_details["auroc_macro"]["logits"]
     if tuned.evaluator.state.best_metric_epoch == 2:
-        torch.testing.assert_close(scores, torch.tensor(details), atol=1e-5, rtol=0)
+        torch.testing.assert_close(logits, torch.tensor(details), atol=1e-5, rtol=0)
     before = ImageEncoder(network.image_encoder.settings["backbone"], seed=0)
     differ = [n for n, p in network.image_encoder.backbone.named_parameters()
               if not torch.equal(p, before.backbone.get_parameter(n))]  # fmt: skip

@@ -43,9 +43,12 @@ def test_train_evaluate_and_infer_on_chest_phantoms(run_config, chest_phantoms, 
     inferred = run_config(["inference.json"], dataset_dir=images, model_path=str(tmp_path / "models" / "model.pt"))
     rows = json.loads((tmp_path / "eval" / "predictions.json").read_text())["predictions"]
     scores = {row["image"]: row for row in rows}
-    details = evaluated.evaluator.state.metric_details["zero_shot_auroc"]["scores"]
+    classifier = load_classifier(tmp_path / "models" / "model.pt")
+    logits = torch.from_numpy(evaluated.evaluator.state.metric_details["zero_shot_auroc"]["logits"])
+    calibrated = (logits / classifier.temperature + classifier.bias).sigmoid()
+    assert classifier.operating_point["rule"] == "sensitivity"
     names = evaluated.parser.get_parsed_content("class_names")
-    for item, expected in zip(evaluated.val_dataset_data, details, strict=True):
+    for item, expected in zip(evaluated.val_dataset_data, calibrated, strict=True):
         row = scores[item["name"].split("valid/", 1)[1]]
         assert [row[name] for name in names] == pytest.approx(expected.tolist(), abs=1e-5)
 

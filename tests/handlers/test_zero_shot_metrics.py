@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from monai.engines import SupervisedEvaluator
+from scipy.special import softmax
 
 from cleft_bundle.handlers import ZeroShotMetrics
 from cleft_bundle.metrics import Predictions, classification_metrics, retrieval_metrics, retrieval_ranks
@@ -18,7 +19,7 @@ def make_batches(count, size, classes):
                 torch.randint(0, classes, (size,), generator=generator), classes
             ).float(),
             "caption_id": torch.randint(0, 6, (size,), generator=generator),
-            "scores": torch.rand(size, classes, generator=generator),
+            "logits": torch.randn(size, classes, generator=generator),
         }
 
 
@@ -27,7 +28,7 @@ def test_metrics_are_those_of_all_batches_together():
     queue = iter(batches)
 
     def inferer(inputs, network):
-        return {"scores": next(queue)["scores"], "image_embedding": inputs, "text_embedding": inputs.flip(1)}
+        return {"logits": next(queue)["logits"], "image_embedding": inputs, "text_embedding": inputs.flip(1)}
 
     metric = ZeroShotMetrics(["a", "b", "c"], "multiclass")
     evaluator = SupervisedEvaluator(
@@ -41,7 +42,8 @@ def test_metrics_are_those_of_all_batches_together():
     evaluator.run()
     joined = {key: torch.cat([batch[key] for batch in batches]).numpy() for key in batches[0] if key != "name"}
     names = [name for batch in batches for name in batch["name"]]
-    predictions = Predictions(joined["scores"], joined["label"], ["a", "b", "c"], "multiclass", names, names)
+    scores = softmax(joined["logits"].astype(float), axis=1)
+    predictions = Predictions(scores, joined["label"], ["a", "b", "c"], "multiclass", names, names)
     computed = classification_metrics(predictions)
     kept = ["auroc/a", "auroc/b", "auroc/c", "auroc_macro", "average_precision_macro", "accuracy", "balanced_accuracy"]
     expected = {name: computed[name] for name in kept}
@@ -51,6 +53,7 @@ def test_metrics_are_those_of_all_batches_together():
     assert evaluator.state.metrics == pytest.approx(expected)
     assert evaluator.state.best_metric == pytest.approx(expected["zero_shot_auroc"])
     details = evaluator.state.metric_details["zero_shot_auroc"]
-    assert details["scores"].shape == (30, 3)
+    np.testing.assert_allclose(details["scores"], scores, rtol=1e-12)
+    np.testing.assert_array_equal(details["logits"], joined["logits"])
     assert details["names"] == names
     np.testing.assert_array_equal(details["image_rank"], ranks[0])

@@ -3,7 +3,7 @@ import torch
 from ignite.engine import Engine
 
 from cleft_bundle.inferers import ClassPromptInferer, ZeroShotInferer
-from cleft_bundle.networks import PromptLearner, class_weights, scores
+from cleft_bundle.networks import PromptLearner, class_weights
 
 PROMPTS = {"edema": ["edema"], "no finding": ["no finding"]}
 
@@ -13,19 +13,15 @@ def test_scores_follow_the_weights_that_the_network_has_when_an_evaluation_start
     inferer = ZeroShotInferer(PROMPTS, tokenize, "multiclass")
     text = tokenize(["edema"] * 4)
     seen = []
-    engine = Engine(lambda engine, batch: seen.append(inferer(images, engine.network, **text)["scores"]))
+    engine = Engine(lambda engine, batch: seen.append(inferer(images, engine.network, **text)["logits"]))
     engine.network = network
     inferer.attach(engine)
     with torch.no_grad():
         engine.run([0, 0])
         network.text_encoder.projection.weight.mul_(torch.linspace(-1, 1, 8)[:, None])
         engine.run([0])
-        expected = scores(
-            network.encode_image(images),
-            class_weights(network, PROMPTS, tokenize, "multiclass"),
-            network.scale,
-            "multiclass",
-        )
+        weights = class_weights(network, PROMPTS, tokenize, "multiclass")
+        expected = network.scale * network.encode_image(images) @ weights.T
     assert torch.equal(seen[0], seen[1])
     assert not torch.allclose(seen[1], seen[2])
     torch.testing.assert_close(seen[2], expected)
@@ -68,3 +64,23 @@ def test_a_tuning_step_embeds_each_class_once_for_a_batch_of_any_size(batch_size
 def test_an_inferer_that_is_not_attached_says_so(make_network, images, tokenize):
     with pytest.raises(RuntimeError, match="handlers"):
         ZeroShotInferer(PROMPTS, tokenize, "multiclass")(images, make_network(), **tokenize(["edema"] * 4))
+
+
+def test_variants_score_against_single_prompts(make_network, images, tokenize):
+    network = make_network().eval()
+    prompts = {"edema": ["edema", "with edema", "edema is seen"], "no finding": ["normal", "no finding"]}
+    inferer = ZeroShotInferer(prompts, tokenize, "multilabel", retrieval=False, variants=True)
+    assert [list(texts.values()) for texts in inferer.variant_prompts] == [
+        ["edema", "normal"],
+        ["with edema", "no finding"],
+        ["edema is seen", "normal"],
+    ]
+    with torch.no_grad():
+        inferer.embed_prompts(network)
+        found = inferer(images, network)
+        single = ZeroShotInferer({"edema": ["with edema"], "no finding": ["no finding"]}, tokenize, "multilabel", False)
+        single.embed_prompts(network)
+        expected = single(images, network)["logits"]
+    assert found["variant_logits"].shape == (len(images), 3, 2)
+    torch.testing.assert_close(found["variant_logits"][:, 1], expected)
+    assert "variant_logits" not in single(images, network)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks import ZeroShotClassifier, class_weights, scores
+from cleft_bundle.networks import ZeroShotClassifier, class_weights, probabilities
 
 PROMPTS = {"edema": ["with edema", "edema is seen"], "cardiomegaly": ["with cardiomegaly"], "no finding": ["normal"]}
 SETTINGS = {"image_size": 28, "transforms": []}
@@ -32,7 +32,8 @@ def test_multilabel_scores_are_the_softmax_between_a_class_and_its_negative(make
     negative = np.stack([positive[2], positive[2], unit(positive[:2].mean(axis=0))])
     with torch.no_grad():
         embedding = network.encode_image(images)
-        got = scores(embedding, class_weights(network, PROMPTS, tokenize, "multilabel"), network.scale, "multilabel")
+        weights = class_weights(network, PROMPTS, tokenize, "multilabel")
+        got = probabilities(network.scale * embedding @ weights.T, "multilabel")
         logits = network.scale.item() * np.stack([embedding.numpy() @ side.T for side in (positive, negative)])
     expected = np.exp(logits[0]) / np.exp(logits).sum(axis=0)
     np.testing.assert_allclose(got, expected, atol=1e-5)
@@ -80,7 +81,7 @@ def test_the_classifier_scores_like_the_network_it_came_from(task, make_network,
     weights = class_weights(network, PROMPTS, tokenize, task)
     classifier = ZeroShotClassifier.from_cleft(network, list(PROMPTS), weights, task, SETTINGS)
     with torch.no_grad():
-        expected = scores(network.encode_image(images), weights, network.scale, task)
+        expected = probabilities(network.scale * network.encode_image(images) @ weights.T, task)
         got = classifier(images)
     assert got.shape == (4, 3)
     torch.testing.assert_close(got, expected)

@@ -19,14 +19,6 @@ def test_the_whole_backbone_and_the_head_learn_and_nothing_else(images):
     assert {id(parameter) for parameter in fast} == {id(network.head.weight), id(network.head.bias)}
 
 
-def test_scores_are_probabilities_of_the_task(images):
-    single = ImageClassifier(ImageEncoder(TINY_VIT), ["a", "b"], "multiclass")
-    several = ImageClassifier(ImageEncoder(TINY_VIT), ["a", "b"], "multilabel")
-    logits = single(images)
-    torch.testing.assert_close(single.scores(logits), logits.softmax(dim=1))
-    torch.testing.assert_close(several.scores(logits), logits.sigmoid())
-
-
 def test_the_head_depends_on_the_seed_only():
     heads = [ImageClassifier(ImageEncoder(TINY_VIT), ["a"], "multilabel", seed=seed).head.weight for seed in (1, 1, 2)]
     assert torch.equal(heads[0], heads[1])

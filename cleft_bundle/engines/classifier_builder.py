@@ -1,0 +1,43 @@
+"""From a trained network to the deployable classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from cleft_bundle.inferers import ZeroShotInferer
+from cleft_bundle.metrics import Screening
+from cleft_bundle.networks import CLEFT, ZeroShotClassifier
+
+
+class ClassifierBuilder:
+    """Build what ``model.pt`` holds.
+
+    Args:
+        inferer: holds the class prompts.
+        preprocessing: settings of the deterministic transforms, see :class:`ZeroShotClassifier`.
+        screening: how calibration and thresholds are chosen on validation images.
+    """
+
+    def __init__(self, inferer: ZeroShotInferer, preprocessing: Mapping[str, Any], screening: Screening) -> None:
+        self.inferer = inferer
+        self.preprocessing = preprocessing
+        self.screening = screening
+
+    def build(self, network: CLEFT, validation: Mapping[str, Any] | None = None) -> ZeroShotClassifier:
+        """Build the classifier, on the device of the network and sharing its image tower.
+
+        Args:
+            network: the trained network.
+            validation: ``logits`` and ``label`` [N, K] of validation images, as
+                :class:`cleft_bundle.handlers.ZeroShotMetrics` leaves them; None: no calibration and no thresholds.
+        """
+        names, task = list(self.inferer.prompts), self.inferer.task
+        weights = self.inferer.embed_prompts(network)
+        classifier = ZeroShotClassifier.from_cleft(network, names, weights, task, self.preprocessing)
+        if validation is not None:
+            chosen = self.screening.choose(validation["logits"], validation["label"], names, task)
+            scale = chosen.calibration
+            classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **asdict(self.screening))
+        return classifier

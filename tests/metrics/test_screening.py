@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from cleft_bundle.errors import BundleError
+from cleft_bundle.metrics import Screening
+
+NAMES = ["edema", "fracture"]
+
+
+@pytest.fixture
+def validation():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(4000, 2)) - 1
+    labels = (rng.random((4000, 2)) < expit(truth)).astype(float)
+    return 3 * (truth + 2), labels  # three times as sure as they should be, and shifted
+
+
+def test_bias_calibrates_and_thresholds_reach_their_target(validation):
+    logits, labels = validation
+    chosen = Screening("bias", "sensitivity", 0.9).choose(logits, labels, NAMES, "multilabel")
+    assert chosen.calibration.temperature == pytest.approx(3, rel=0.15)
+    assert chosen.calibration.bias == pytest.approx([-2, -2], abs=0.3)
+    probabilities = chosen.calibration(logits)
+    np.testing.assert_allclose(probabilities.mean(axis=0), labels.mean(axis=0), atol=0.01)
+    for number, name in enumerate(NAMES):
+        called = probabilities[:, number] >= chosen.thresholds[name]
+        assert 0.9 <= called[labels[:, number] == 1].mean() < 0.91
+
+
+def test_none_leaves_the_probabilities_as_they_are(validation):
+    logits, labels = validation
+    chosen = Screening("none", "youden", None).choose(logits, labels, NAMES, "multilabel")
+    np.testing.assert_allclose(chosen.calibration(logits), expit(logits))
+
+
+def test_without_labels_nothing_is_chosen_and_the_log_says_so(validation, caplog):
+    logits, labels = validation
+    chosen = Screening().choose(logits, np.full_like(labels, np.nan), NAMES, "multilabel")
+    assert chosen.thresholds == {}
+    np.testing.assert_allclose(chosen.calibration(logits), expit(logits))
+    assert "no known label" in caplog.text
+
+
+def test_a_class_without_both_sides_gets_no_threshold(validation):
+    logits, labels = validation
+    labels[:, 1] = 0
+    assert list(Screening().choose(logits, labels, NAMES, "multilabel").thresholds) == ["edema"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"calibration": "platt"}, "calibration"),
+        ({"rule": "f1"}, "rule"),
+        ({"rule": "youden"}, "expected no target"),
+        ({"target": 90}, "target in 0..1"),
+    ],
+)
+def test_what_would_fail_at_the_end_is_refused_at_the_start(settings, words):
+    with pytest.raises(BundleError, match=words):
+        Screening(**settings)
