@@ -23,6 +23,7 @@ from monai.handlers import MLFlowHandler
 from cleft_bundle.config import executed_config, top_level_scalars
 from cleft_bundle.distributed import rank
 from cleft_bundle.errors import BundleError
+from cleft_bundle.extras import require
 from cleft_bundle.networks import CLEFT, DualEncoder, ImageClassifier
 from cleft_bundle.networks.backbones import count_parameters
 
@@ -96,6 +97,7 @@ class RunTracker:
             return
         if resume:
             kwargs.pop("experiment_param", None)  # the run has its parameters already, and MLflow lets none change
+        require("mlflow", "train")
         environment = os.environ.get("MLFLOW_TRACKING_URI")
         if environment and environment != tracking_uri:
             raise BundleError(f"tracking_uri: {tracking_uri} differs from MLFLOW_TRACKING_URI={environment}; unset one")

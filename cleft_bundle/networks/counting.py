@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from monai.bundle import ConfigParser
-from peft import PeftModel
 from torch import nn
 from transformers import AutoConfig, BertConfig, BertModel, CLIPConfig, CLIPModel
 
@@ -177,7 +176,7 @@ def describe(counts: Mapping[str, Count]) -> str:
 
 def _adapters(backbone: nn.Module) -> list[nn.Parameter]:
     """The parameters that peft added to a language model."""
-    if not isinstance(backbone, PeftModel):
+    if not hasattr(backbone, "peft_config"):
         return []
     # peft prefixes the layers that it adds; AdaLoRA counts ranks beside them, and prefix tuning has a prompt encoder
     marks = ("lora_", "ia3_", ".ranknum.", "prompt_encoder.")

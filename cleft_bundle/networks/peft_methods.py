@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import peft
-from peft.utils import constants
 from torch import nn
 from transformers import PreTrainedModel
 
 from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.extras import require
 
 
 @dataclass(frozen=True)
@@ -82,9 +81,8 @@ class Lora(PeftMethod):
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Put low-rank updates beside the target layers."""
-        targets = _targets(
-            self.name, model, self.target_modules, constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
-        )
+        peft = _peft()
+        targets = _targets(self.name, model, self.target_modules, _known("LORA_TARGET_MODULES"))
         return peft.get_peft_model(
             model,
             peft.LoraConfig(
@@ -133,10 +131,9 @@ class Ia3(PeftMethod):
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Put a scaling vector on each target layer."""
-        known = constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING
-        inner = constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING
-        targets = _targets(self.name, model, self.target_modules, known)
-        feedforward = _targets(self.name, model, self.feedforward_modules, inner)
+        peft = _peft()
+        targets = _targets(self.name, model, self.target_modules, _known("IA3_TARGET_MODULES"))
+        feedforward = _targets(self.name, model, self.feedforward_modules, _known("IA3_FEEDFORWARD_MODULES"))
         return peft.get_peft_model(
             model,
             peft.IA3Config(
@@ -166,6 +163,7 @@ class Prefix(PeftMethod):
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Add the prefix; :class:`cleft_bundle.networks.TextEncoder` hands it to the model."""
+        peft = _peft()
         return peft.get_peft_model(
             model,
             peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=self.virtual_tokens),
@@ -208,9 +206,8 @@ class AdaLora(PeftMethod):
 
     def apply(self, model: PreTrainedModel) -> nn.Module:
         """Put decomposed updates beside the target layers."""
-        targets = _targets(
-            self.name, model, self.target_modules, constants.TRANSFORMERS_MODELS_TO_ADALORA_TARGET_MODULES_MAPPING
-        )
+        peft = _peft()
+        targets = _targets(self.name, model, self.target_modules, _known("ADALORA_TARGET_MODULES"))
         return peft.get_peft_model(
             model,
             peft.AdaLoraConfig(
@@ -241,6 +238,16 @@ def resolve_peft(method: str | PeftMethod) -> PeftMethod:
         return method
     require_one_of("peft", method, METHODS)
     return METHODS[method]()
+
+
+def _peft() -> Any:
+    """The peft library: imported when a language model is built, so that inference does without it."""
+    return require("peft", "train")
+
+
+def _known(kind: str) -> Mapping[str, Sequence[str]]:
+    """What peft lists by architecture."""
+    return getattr(require("peft.utils.constants", "train"), f"TRANSFORMERS_MODELS_TO_{kind}_MAPPING")
 
 
 def _targets(

@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from peft import PeftModel
 from torch import nn
 
 from cleft_bundle.errors import BundleError
+from cleft_bundle.extras import require
 from cleft_bundle.networks.backbones import describe_source, fingerprint, freeze, load_backbone
 from cleft_bundle.networks.frozen_products import speed_up_frozen_products
 from cleft_bundle.networks.packing import pack
@@ -93,7 +93,7 @@ class TextEncoder(nn.Module):
     @property
     def language_model(self) -> Any:
         """The Hugging Face model itself, below whatever peft put around it."""
-        return self.backbone.get_base_model() if isinstance(self.backbone, PeftModel) else self.backbone
+        return self.backbone.get_base_model() if hasattr(self.backbone, "get_base_model") else self.backbone
 
     @property
     def max_positions(self) -> int:
@@ -220,10 +220,7 @@ def _quantization(quantize: str | None) -> dict[str, Any]:
         raise BundleError(f"quantize: expected '4bit' or null, got {quantize!r}")
     if not torch.cuda.is_available():
         raise BundleError("quantize: 4-bit loading needs a CUDA GPU, and there is none; set it to null")
-    try:
-        import bitsandbytes  # noqa: F401, PLC0415 - an optional extra, asked for only here
-    except ImportError as error:
-        raise BundleError("quantize: 4-bit loading needs the extra: pip install 'cleft_bundle[quantize]'") from error
+    require("bitsandbytes", "quantize")
     from transformers import BitsAndBytesConfig  # noqa: PLC0415
 
     settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
