@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import tempfile
@@ -60,3 +61,15 @@ def load(path: str | Path, made_by: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise BundleError(f"checkpoint {path} cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, 64 hexadecimal digits.
+
+    Raises:
+        BundleError: where there is no such file.
+    """
+    if not Path(path).is_file():
+        raise BundleError(f"{path} does not exist")
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

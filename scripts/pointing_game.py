@@ -22,8 +22,7 @@ from cleft_bundle.engines.pointing import explain, play
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics.pointing_game import TOLERANCE, boxes_by_finding
 from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
-from cleft_bundle.networks.classifier import NO_FINDING
-from cleft_bundle.networks.heat_maps import contrast
+from cleft_bundle.networks.heat_maps import finding_directions
 from cleft_bundle.overlays import overlay
 from cleft_bundle.transforms import OriginalPixels, build_transforms
 
@@ -56,7 +55,7 @@ def main(
         classifier = load_classifier(model_path)
         chain = OriginalPixels(build_transforms(classifier.preprocessing["transforms"]))
         items = [item for item in list_items(Path(dataset_dir)) if "boxes" in item]
-        directions = by_finding(classifier, plain)
+        directions = finding_directions(classifier.class_names, classifier.class_weights, plain)
         towers = [classifier.image_encoder] if not random_seeds else [random(classifier, s) for s in random_seeds]
         columns: dict[tuple[float, str], pd.Series] = {}
         for method in methods:
@@ -83,14 +82,6 @@ def list_items(root: Path) -> list[dict[str, Any]]:
         root = Path(phantoms.chest(str(root.parent), patients, seed))
         return phantoms.add_boxes(chexpert.datalist(root, prompts=load_prompts(PROMPTS / "chexpert.json")), root)
     return rsna.datalist(root, prompts=load_prompts(PROMPTS / "rsna.json"))
-
-
-def by_finding(classifier: ZeroShotClassifier, plain: bool) -> dict[str, torch.Tensor]:
-    """The direction of each class but "no finding"."""
-    places = [place for place, name in enumerate(classifier.class_names) if name != NO_FINDING]
-    weights = classifier.class_weights[places]
-    weights = weights if plain or len(weights) < 2 else contrast(weights)
-    return dict(zip([classifier.class_names[place] for place in places], weights, strict=True))
 
 
 def random(classifier: ZeroShotClassifier, seed: int) -> ImageEncoder:

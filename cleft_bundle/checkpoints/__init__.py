@@ -7,7 +7,7 @@ from cleft_bundle.checkpoints.official import import_official
 from cleft_bundle.checkpoints.trained_on import TrainedOn, check_not_trained_on
 from cleft_bundle.checkpoints.trained_state import TrainedState, load_image_tower, load_trained
 from cleft_bundle.checkpoints.training_state import resumed_run_name
-from cleft_bundle.files import save
+from cleft_bundle.files import save, sha256
 
 __all__ = [
     "FinetunedState",
@@ -23,5 +23,6 @@ __all__ = [
     "load_trained",
     "resumed_run_name",
     "save",
+    "sha256",
     "true_source",
 ]

@@ -6,7 +6,8 @@ from cleft_bundle.data.captions import PromptSet, load_prompts, names_as_prompts
 from cleft_bundle.data.collate import CaptionCollate, CaptionTokenizer
 from cleft_bundle.data.datalists import fingerprint, read_datalist, write_datalist
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
-from cleft_bundle.data.inference_dataset import TolerantDataset, collate_readable, list_images
+from cleft_bundle.data.image_lists import list_images
+from cleft_bundle.data.inference_dataset import TolerantDataset, collate_readable, reading_workers
 from cleft_bundle.data.item_checks import check_items, is_multi_label
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.data.radiograph_reader import RadiographReader
@@ -42,6 +43,7 @@ __all__ = [
     "phantoms",
     "pseudonym",
     "read_datalist",
+    "reading_workers",
     "rsna",
     "select_split",
     "write_datalist",

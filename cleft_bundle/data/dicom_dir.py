@@ -20,7 +20,7 @@ from tqdm import tqdm
 from cleft_bundle.data import dicom_header, tables
 from cleft_bundle.data import items as parts
 from cleft_bundle.data.captions import PromptSet, describe_findings
-from cleft_bundle.data.inference_dataset import list_images
+from cleft_bundle.data.image_lists import list_images
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 

@@ -1,4 +1,4 @@
-"""A folder of images for prediction, in which some files may turn out to be no images.
+"""Images for prediction, of which some may turn out to be no images.
 
 An unreadable file must neither stop the others nor be lost: it goes through as its path and the reason.
 """
@@ -7,43 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
 import torch
 from monai.data import Dataset, list_data_collate
 
-from cleft_bundle.errors import BundleError, RadiographError
-
-
-def list_images(root: str, exclude: Sequence[str] = ("DICOMDIR",)) -> list[dict[str, str]]:
-    """List every regular file below a folder, whatever its suffix; hidden files and folders are left out.
-
-    Args:
-        root: the folder.
-        exclude: shell patterns of file names to leave out.
-
-    Returns:
-        sorted items: `image`, the absolute path, and `path`, the path below `root` with forward slashes.
-
-    Raises:
-        BundleError: if the folder does not exist or holds no such file.
-    """
-    folder = Path(root).expanduser().absolute()
-    if not folder.is_dir():
-        raise BundleError(f"{root}: a folder of images is expected, and there is none")
-    items = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            file = Path(place, name)
-            hidden = name.startswith(".") or any(fnmatch(name, pattern) for pattern in exclude)
-            if file.is_file() and not hidden:
-                items.append({"image": str(file), "path": file.relative_to(folder).as_posix()})
-    if not items:
-        raise BundleError(f"{root}: the folder holds no file to read")
-    return sorted(items, key=lambda item: item["path"])
+from cleft_bundle.errors import RadiographError
 
 
 class TolerantDataset(Dataset):
@@ -64,6 +33,22 @@ class TolerantDataset(Dataset):
             image = str(item["image"])
             text = " ".join(str(reason).removeprefix(f"{image}: ").split())
             return {"path": item.get("path", image), "error": text}
+
+
+def reading_workers(most: int = 8) -> int:
+    """How many processes read while the network computes: one less than the cores that this process may use.
+
+    Processes, not threads: decoding, windowing and cropping hold Python's lock for much of their time, and the loop
+    that feeds the network needs it too.
+
+    Args:
+        most: upper bound.
+
+    Returns:
+        0 where there is one core: reading then takes its turn with the network.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores - 1, most)
 
 
 def collate_readable(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -1,23 +1,29 @@
 """Handlers of MONAI's engines: metrics, progress, pictures, predictions, MLflow."""
 
 from cleft_bundle.handlers.checkpoints import BestCheckpoint, TrainingCheckpoint
+from cleft_bundle.handlers.heat_maps import HeatMapWriter
+from cleft_bundle.handlers.journal import PredictionJournal
 from cleft_bundle.handlers.label_efficiency import LabelEfficiency
 from cleft_bundle.handlers.plots import EvaluationPlots, LossCurve
 from cleft_bundle.handlers.predictions import PredictionWriter
 from cleft_bundle.handlers.progress import ProgressHandler
 from cleft_bundle.handlers.rank_allocation import RankAllocation
+from cleft_bundle.handlers.structured_reports import StructuredReportWriter
 from cleft_bundle.handlers.tracking import RunTracker, loss_and_scale, run_parameters, unique_run_name
 from cleft_bundle.handlers.zero_shot_metrics import ZeroShotMetrics
 
 __all__ = [
     "BestCheckpoint",
     "EvaluationPlots",
+    "HeatMapWriter",
     "LabelEfficiency",
     "LossCurve",
+    "PredictionJournal",
     "PredictionWriter",
     "ProgressHandler",
     "RankAllocation",
     "RunTracker",
+    "StructuredReportWriter",
     "TrainingCheckpoint",
     "ZeroShotMetrics",
     "loss_and_scale",

@@ -5,62 +5,85 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ignite.engine import Engine, Events
+
+from cleft_bundle.handlers.journal import PredictionJournal, Scored
 
 logger = logging.getLogger(__name__)
 
 
 class PredictionWriter:
-    """Write ``predictions.csv`` and ``predictions.json`` when an inference run ends.
+    """Note each batch in a journal, and write ``predictions.csv`` and ``predictions.json`` when an inference run ends.
 
-    The columns are ``image`` (path below the input folder), one a class with its probability, ``prediction`` (the
-    class with the highest one) and ``error``, the reason why an image could not be read; then the others are empty.
+    The columns are ``image`` (the path as listed), one a class with its probability, ``prediction`` (the class with
+    the highest one), ``error``, the reason why an image could not be read (then the others are empty), and ``name``,
+    by which the image's other files are called. Rows are in the order of the listing.
+
+    It stands last among the handlers: an image is noted once all its outputs are written.
 
     Args:
         output_dir: folder of the two files.
         class_names: names of the K classes.
+        journal: keeps the rows; it has been given the listing.
     """
 
-    def __init__(self, output_dir: str, class_names: Sequence[str]) -> None:
+    def __init__(self, output_dir: str, class_names: Sequence[str], journal: PredictionJournal) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
-        self.rows: list[dict[str, Any]] = []
+        self.journal = journal
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator whose batches come from :func:`cleft_bundle.data.collate_readable`."""
-        engine.add_event_handler(Events.STARTED, self.rows.clear)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
-        engine.add_event_handler(Events.COMPLETED, self._write)
+        engine.add_event_handler(Events.STARTED, self.journal.open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
+        engine.add_event_handler(Events.COMPLETED, self.write)
 
-    def _collect(self, engine: Engine) -> None:
-        batch, scores = engine.state.batch, engine.state.output["pred"]
-        for path, row in zip(batch["path"], scores.cpu().tolist(), strict=True):
-            named = dict(zip(self.class_names, row, strict=True))
-            self.rows.append({"image": path, **named, "prediction": max(named, key=named.__getitem__), "error": None})
-        for failure in batch["failures"]:
-            empty = dict.fromkeys([*self.class_names, "prediction"])
-            self.rows.append({"image": failure["path"], **empty, "error": failure["error"]})
-
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write both files from what the journal holds of the listing."""
+        self.journal.close()
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        rows = sorted(self.rows, key=lambda row: row["image"])
         csv_path, json_path = self.output_dir / "predictions.csv", self.output_dir / "predictions.json"
-        with csv_path.with_suffix(".tmp").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, ["image", *self.class_names, "prediction", "error"])
-            writer.writeheader()
-            writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-        csv_path.with_suffix(".tmp").replace(csv_path)
-        content = {"class_names": self.class_names, "predictions": rows}
-        json_path.with_suffix(".tmp").write_text(json.dumps(content, indent=1), encoding="utf-8")
-        json_path.with_suffix(".tmp").replace(json_path)
-        failed = sum(row["error"] is not None for row in rows)
-        logger.info(
-            f"{len(rows) - failed} images scored, {failed} unreadable: {csv_path} and {json_path.name} beside it"
-        )
+        _replace(csv_path, self._write_csv)
+        _replace(json_path, self._write_json)
+        failed = sum(scored.error is not None for *_, scored in self.journal.rows())
+        total = sum(1 for _ in self.journal.rows())
+        logger.info(f"{total - failed} images scored, {failed} unreadable: {csv_path} and {json_path.name} beside it")
+
+    def _note(self, engine: Engine) -> None:
+        batch, scores = engine.state.batch, engine.state.output["pred"]
+        scored = [Scored(tuple(row)) for row in scores.cpu().tolist()]
+        rows = dict(zip(batch["path"], scored, strict=True))
+        self.journal.append(rows | {one["path"]: Scored(error=one["error"]) for one in batch["failures"]})
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for path, name, scored in self.journal.rows():
+            known = scored.scores or [None] * len(self.class_names)
+            named = dict(zip(self.class_names, known, strict=True))
+            first = max(self.class_names, key=lambda one: named[one]) if scored.scores else None
+            yield {"image": path, **named, "prediction": first, "error": scored.error, "name": name}
+
+    def _write_csv(self, file: IO[str]) -> None:
+        writer = csv.DictWriter(file, ["image", *self.class_names, "prediction", "error", "name"])
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in self._rows())
+
+    def _write_json(self, file: IO[str]) -> None:
+        file.write(json.dumps(self.journal.settings)[:-1] + ',\n "predictions": [')
+        for number, row in enumerate(self._rows()):
+            file.write((",\n  " if number else "\n  ") + json.dumps(row))
+        file.write("\n]}\n")
+
+
+def _replace(path: Path, write: Callable[[IO[str]], None]) -> None:
+    """Write under a temporary name and rename, row by row: a million rows need not be in memory as text."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        write(file)
+    temporary.replace(path)
 
 
 def _cell(value: Any) -> Any:

@@ -17,11 +17,14 @@ class ProgressHandler:
     Args:
         description: what stands before the bar.
         show_loss: whether the engine's output carries a ``loss``.
+        images: how many images there are; then they are counted, of batches by
+            :func:`cleft_bundle.data.collate_readable`. None counts batches.
     """
 
-    def __init__(self, description: str, show_loss: bool = False) -> None:
+    def __init__(self, description: str, show_loss: bool = False, images: int | None = None) -> None:
         self.description = description
         self.show_loss = show_loss
+        self.images = images
         self.bar: Any = None
 
     def attach(self, engine: Engine) -> None:
@@ -32,12 +35,12 @@ class ProgressHandler:
 
     def _start(self, engine: Engine) -> None:
         interval = 0.2 if sys.stderr.isatty() else 30.0
-        total = engine.state.epoch_length * engine.state.max_epochs
+        batches = engine.state.epoch_length * engine.state.max_epochs
         self.bar = tqdm(
-            total=total,
+            total=batches if self.images is None else self.images,
             initial=engine.state.iteration,
             desc=self.description,
-            unit="batch",
+            unit="batch" if self.images is None else "image",
             mininterval=interval,
             maxinterval=interval,
             leave=False,
@@ -48,7 +51,8 @@ class ProgressHandler:
         if self.show_loss:
             state, loss = engine.state, engine.state.output["loss"].item()
             self.bar.set_postfix_str(f"epoch {state.epoch}/{state.max_epochs}, loss {loss:.3f}", refresh=False)
-        self.bar.update()
+        batch = engine.state.batch
+        self.bar.update(1 if self.images is None else len(batch["path"]) + len(batch["failures"]))
 
     def _close(self) -> None:
         self.bar.close()

@@ -7,7 +7,7 @@ computation and are left out of the maps.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.networks.classifier import NO_FINDING
 from cleft_bundle.networks.image_encoder import ImageEncoder
 
 Method = Literal["attention", "occlusion", "similarity"]
@@ -130,6 +131,22 @@ def contrast(direction: torch.Tensor) -> torch.Tensor:
     if len(direction) < 2:
         raise BundleError("contrast: expected two or more directions, got one")
     return direction - direction.mean(dim=0)
+
+
+def finding_directions(
+    class_names: Sequence[str], class_weights: torch.Tensor, plain: bool = False
+) -> dict[str, torch.Tensor]:
+    """The direction [D] of each class of a classifier but "no finding", by its name.
+
+    Args:
+        class_names: names of the K classes.
+        class_weights: [K, D].
+        plain: take the class weights themselves, not their :func:`contrast` between the findings.
+    """
+    places = [place for place, name in enumerate(class_names) if name != NO_FINDING]
+    weights = class_weights[places]
+    weights = weights if plain or len(weights) < 2 else contrast(weights)
+    return dict(zip([class_names[place] for place in places], weights, strict=True))
 
 
 def _attention(network: nn.Module, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:

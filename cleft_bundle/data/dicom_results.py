@@ -1,0 +1,257 @@
+"""Results as DICOM objects of the patient: structured reports of scores, secondary captures of pictures.
+
+These are the only outputs that hold who was imaged, because they belong into that patient's record: whoever stores or
+sends them treats them as the images themselves. No message quotes what they hold.
+
+highdicom writes what the result is. Who was imaged is copied beside it, as the image has it: real headers hold names
+and codes that highdicom refuses, or shows in its log.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import validate_value
+
+from cleft_bundle.data.finding_codes import PRIVATE_SCHEME, finding_code
+from cleft_bundle.data.radiograph_reader import sniff
+from cleft_bundle.errors import RadiographError
+from cleft_bundle.extras import require
+
+_MAKER = "cleft_bundle"
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+# Of the patient and the study (PS3.3 C.7.1.1, C.7.2.1): those that must be there, if empty, and those that may
+_REQUIRED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+_OPTIONAL = ("IssuerOfPatientID", "StudyDescription", "PatientIdentityRemoved")
+_OF_THE_IMAGE = ("Modality", "PatientOrientation", "ImageLaterality", "Laterality", "BurnedInAnnotation")
+# Series of results stand behind those of a study's images
+_REPORT_SERIES, _PICTURE_SERIES = 9901, 9902
+_MAMMOGRAPHY = ("71651007", "SCT", "Mammography")
+_RADIOGRAPHY = ("363680008", "SCT", "Radiographic imaging procedure")
+
+
+@dataclass(frozen=True)
+class Model:
+    """Who made a result.
+
+    Args:
+        name: of the algorithm.
+        version: of the software.
+        sha256: of the file of weights.
+    """
+
+    name: str
+    version: str
+    sha256: str
+
+
+def read_source(path: str) -> Dataset:
+    """Read of an image what an object that refers to it needs.
+
+    Args:
+        path: a file that the radiograph reader has read.
+
+    Returns:
+        a data set without pixels.
+
+    Raises:
+        RadiographError: where it is no DICOM file, or lacks one of the UIDs by which it is referred to.
+    """
+    if sniff(path) != "dicom":
+        raise RadiographError("is no DICOM file")
+    wanted = [*_UIDS, *_REQUIRED, *_OPTIONAL, *_OF_THE_IMAGE]
+    with _quiet():
+        source = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=[*wanted])
+        source.decode()
+        missing = [name for name in _UIDS if not source.get(name)]
+    if missing:
+        raise RadiographError(f"lacks {missing[0]}")
+    return source
+
+
+def structured_report(source: Dataset, scores: Mapping[str, float], model: Model) -> Dataset:
+    """Write scores as a Comprehensive SR, a measurement report (PS3.16 TID 1500).
+
+    Each class is a group of its own (TID 1501): the finding, coded by
+    :func:`cleft_bundle.data.finding_codes.finding_code`; the image; the algorithm with its name, version and the
+    fingerprint of its weights (TID 4019); and Certainty of Finding (111012, DCM) in per cent. The report is
+    preliminary and not verified: nobody has looked at it.
+
+    Args:
+        source: of :func:`read_source`.
+        scores: from each class to its probability, 0..1.
+        model: what made them.
+
+    Returns:
+        the report, ready to be saved.
+
+    Raises:
+        BundleError: where highdicom is not installed.
+    """
+    hd = require("highdicom", "sr")
+    scheme = require("highdicom.coding_schemes", "sr").CodingSchemeIdentificationItem
+    maker = hd.sr.AlgorithmIdentification(
+        name=model.name, version=model.version, parameters=[f"model SHA-256: {model.sha256}"], manufacturer=_MAKER
+    )
+    device = hd.sr.DeviceObserverIdentifyingAttributes(
+        uid=generate_uid(entropy_srcs=[_MAKER, model.sha256]),
+        name=model.name,
+        manufacturer_name=_MAKER,
+        model_name=model.name,
+    )
+    observer = hd.sr.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
+    evidence = _stand_in(source)
+    with _quiet():
+        image = hd.sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)
+        groups = [
+            hd.sr.MeasurementsAndQualitativeEvaluations(
+                tracking_identifier=hd.sr.TrackingIdentifier(
+                    uid=generate_uid(entropy_srcs=[source.SOPInstanceUID, model.sha256, name]), identifier=name
+                ),
+                finding_type=hd.sr.CodedConcept(*finding_code(name)),
+                algorithm_id=maker,
+                measurements=[
+                    hd.sr.Measurement(
+                        name=codes.DCM.CertaintyOfFinding, value=round(100 * score, 4), unit=codes.UCUM.Percent
+                    )
+                ],
+                source_images=[image],
+            )
+            for name, score in scores.items()
+        ]
+        content = hd.sr.MeasurementReport(
+            observation_context=hd.sr.ObservationContext(observer_device_context=observer),
+            procedure_reported=hd.sr.CodedConcept(*(_MAMMOGRAPHY if source.get("Modality") == "MG" else _RADIOGRAPHY)),
+            imaging_measurements=groups,
+            title=codes.DCM.ImagingMeasurementReport,
+        )
+        report = hd.sr.ComprehensiveSR(
+            evidence=[evidence],
+            content=content,
+            is_complete=True,
+            is_final=False,
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            series_description=f"{_MAKER}: class scores",
+            coding_schemes=[scheme(PRIVATE_SCHEME, name="class names of cleft_bundle")],
+            **_identity(source, model, _REPORT_SERIES),
+        )
+        _copy(source, report, *_REQUIRED, *_OPTIONAL)
+    return report
+
+
+def secondary_capture(source: Dataset, picture: np.ndarray, description: str, model: Model) -> Dataset:
+    """Store a picture that was derived from an image as a Secondary Capture.
+
+    Args:
+        source: of :func:`read_source`.
+        picture: uint8 [H, W, 3], of the image's orientation.
+        description: what it shows.
+        model: what made it.
+
+    Returns:
+        the image, ready to be saved.
+
+    Raises:
+        BundleError: where highdicom is not installed.
+    """
+    hd = require("highdicom", "sr")
+    with _quiet():
+        capture = hd.sc.SCImage.from_ref_dataset(
+            _stand_in(source),
+            picture,
+            photometric_interpretation="RGB",
+            bits_allocated=8,
+            coordinate_system="PATIENT",
+            patient_orientation=("L", "F"),  # highdicom wants one; the image's own follows
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            series_description=f"{_MAKER}: {description}"[:64],
+            **_identity(source, model, _PICTURE_SERIES),
+        )
+        capture.ConversionType = "WSD"  # drawn on a workstation
+        capture.DerivationDescription = f"{description}; model SHA-256: {model.sha256}"
+        capture.PatientOrientation = capture.Laterality = None
+        _copy(source, capture, *_OF_THE_IMAGE[1:])
+        reference = Dataset()
+        reference.ReferencedSOPClassUID = source.SOPClassUID
+        reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
+        reference.PurposeOfReferenceCodeSequence = [
+            hd.sr.CodedConcept("121322", "DCM", "Source image for image processing operation")
+        ]
+        capture.SourceImageSequence = [reference]
+        _copy(source, capture, *_REQUIRED, *_OPTIONAL)
+    return capture
+
+
+def save_result(result: Dataset, path: Path) -> None:
+    """Write a report or a capture, under a temporary name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with _quiet():
+        result.save_as(temporary, enforce_file_format=True)
+    temporary.replace(path)
+
+
+def _identity(source: Dataset, model: Model, series: int) -> dict[str, Any]:
+    """What any of our objects is called, in a series of its own of the image's study."""
+    return {
+        "series_instance_uid": generate_uid(entropy_srcs=[source.SOPInstanceUID, model.sha256, str(series)]),
+        "series_number": series,
+        "sop_instance_uid": generate_uid(),
+        "instance_number": 1,
+        "manufacturer": _MAKER,
+        "manufacturer_model_name": model.name,
+        "software_versions": model.version,
+        "device_serial_number": model.sha256,
+        "specific_character_set": "ISO_IR 192",
+    }
+
+
+def _stand_in(source: Dataset) -> Dataset:
+    """The image without who is on it."""
+    bare = Dataset()
+    for name in _UIDS:
+        setattr(bare, name, source.get(name))
+    for name in _REQUIRED:
+        setattr(bare, name, None)
+    return bare
+
+
+def _copy(source: Dataset, result: Dataset, *names: str) -> None:
+    """Copy elements as they are, but for dates, times and codes that are none: those stay empty."""
+    for name in names:
+        if name in source:
+            element = source[name]
+            try:
+                if element.VR in ("CS", "DA", "TM"):
+                    validate_value(element.VR, element.value, pydicom.config.RAISE)
+            except ValueError:
+                continue
+            result[name] = element
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither pydicom nor highdicom shows or refuses a value of the header."""
+    log = logging.getLogger("highdicom")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
