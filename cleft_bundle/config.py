@@ -47,7 +47,7 @@ def bundle_root() -> str:
 
 
 def check_config() -> None:
-    """Stop where the config of the running workflow has an id or an argument that nothing knows.
+    """Stop where the config of the running workflow has an id or an argument that nothing knows; read its switches.
 
     MONAI accepts a mistyped override in silence. An id is known where a config file of the bundle defines it or
     another value refers to it; an argument of a component where the component takes it. A config that leaves
@@ -60,6 +60,10 @@ def check_config() -> None:
     if workflow is None:
         return
     config = workflow.parser.get()
+    for key, value in config.items():
+        if value in ("true", "false"):  # fire reads --resume False as a boolean, and --resume false as a text
+            config[key] = value == "true"
+            workflow.parser.ref_resolver.items[key].update_config(config[key])
     known = _known_ids(workflow.config_root_path)
     referenced = set(_REFERENCE.findall(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str)))
     for key in config:

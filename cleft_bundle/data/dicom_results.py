@@ -183,8 +183,11 @@ def secondary_capture(source: Dataset, picture: np.ndarray, description: str, mo
         )
         capture.ConversionType = "WSD"  # drawn on a workstation
         capture.DerivationDescription = f"{description}; model SHA-256: {model.sha256}"
-        capture.PatientOrientation = capture.Laterality = None
-        _copy(source, capture, *_OF_THE_IMAGE[1:])
+        capture.PatientOrientation = None
+        _copy(source, capture, "PatientOrientation", "BurnedInAnnotation")
+        side = "ImageLaterality" if source.get("ImageLaterality") else "Laterality"
+        setattr(capture, side, None)  # one of the two is there, empty where no side is known
+        _copy(source, capture, side)
         reference = Dataset()
         reference.ReferencedSOPClassUID = source.SOPClassUID
         reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
