@@ -60,10 +60,7 @@ def check_config() -> None:
     if workflow is None:
         return
     config = workflow.parser.get()
-    for key, value in config.items():
-        if value in ("true", "false"):  # fire reads --resume False as a boolean, and --resume false as a text
-            config[key] = value == "true"
-            workflow.parser.ref_resolver.items[key].update_config(config[key])
+    _read_switches(workflow.parser)
     known = _known_ids(workflow.config_root_path)
     referenced = set(_REFERENCE.findall(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str)))
     for key in config:
@@ -181,6 +178,15 @@ def _running_workflow() -> ConfigWorkflow | None:
             return candidate
         frame = frame.f_back
     return None
+
+
+def _read_switches(parser: ConfigParser) -> None:
+    """Fire reads ``--resume False`` as a boolean, and ``--resume false`` as a text, which is true."""
+    config = parser.get()
+    for key, value in config.items():
+        if value in ("true", "false"):
+            config[key] = value == "true"
+            parser.ref_resolver.items[key].update_config(config[key])
 
 
 def _known_ids(folder: Path) -> dict[str, set[str]]:

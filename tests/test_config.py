@@ -41,6 +41,15 @@ def test_an_override_that_nothing_knows_is_an_error_with_the_nearest_id(override
     assert message in str(caught.value.__cause__)
 
 
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False)])
+def test_switches_of_the_command_line_are_booleans(text, value, root):
+    read = workflow(root, gather=text, dataset_name="$'seen' if @gather else 'not seen'")
+    read.initialize()
+    assert read.parser.get()["gather"] is value
+    assert read.parser.get_parsed_content("gather") is value
+    assert read.parser.get_parsed_content("dataset_name") == ("seen" if value else "not seen")
+
+
 def test_an_id_that_another_value_refers_to_is_known(root):
     workflow(root, my_own="x", dataset_name="@my_own").initialize()
 

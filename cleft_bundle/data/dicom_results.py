@@ -239,8 +239,9 @@ def _copy(source: Dataset, result: Dataset, *names: str) -> None:
         if name in source:
             element = source[name]
             try:
-                if element.VR in ("CS", "DA", "TM"):
-                    validate_value(element.VR, element.value, pydicom.config.RAISE)
+                for value in element.value if element.VM > 1 else [element.value]:
+                    if element.VR in ("CS", "DA", "TM"):
+                        validate_value(element.VR, value, pydicom.config.RAISE)
             except ValueError:
                 continue
             result[name] = element

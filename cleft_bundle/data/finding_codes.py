@@ -29,11 +29,12 @@ _ATELECTASIS = _sct("46621007", "Atelectasis")
 _EFFUSION = _sct("60046008", "Pleural effusion")
 _OPACITY = _dcm("112001", "Opacity")
 
-#: By class name: the code that PS3.16 has for it, else that of SNOMED CT.
+#: By class name: the code that PS3.16 has for it, else that of SNOMED CT (PS3.16 of 2024 has 287272002 for
+#: cardiomegaly, which stands for an enlarged septal foramen as well).
 CODES = {
     "atelectasis": _ATELECTASIS,
     "pulmonary atelectasis": _ATELECTASIS,
-    "cardiomegaly": _sct("287272002", "Cardiomegaly"),
+    "cardiomegaly": _sct("8186001", "Cardiomegaly"),
     "consolidation": _sct("95436008", "Lung consolidation"),
     "edema": _sct("19242006", "Pulmonary edema"),
     "effusion": _EFFUSION,

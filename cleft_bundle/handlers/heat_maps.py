@@ -72,7 +72,6 @@ class HeatMapWriter:
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator whose batches come from :func:`cleft_bundle.data.collate_readable`."""
-        engine.add_event_handler(Events.STARTED, lambda: self.skipped.clear())  # ignite asks for a signature
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
         engine.add_event_handler(Events.COMPLETED, self._report)
 
@@ -121,3 +120,4 @@ class HeatMapWriter:
     def _report(self) -> None:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in self.skipped.most_common())
         logger.info(f"heat maps: {self.output_dir}" + (f"; no secondary capture: {reasons}" if reasons else ""))
+        self.skipped.clear()

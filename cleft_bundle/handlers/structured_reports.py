@@ -42,7 +42,6 @@ class StructuredReportWriter:
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator whose batches come from :func:`cleft_bundle.data.collate_readable`."""
-        engine.add_event_handler(Events.STARTED, lambda: self.skipped.clear())  # ignite asks for a signature
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
         engine.add_event_handler(Events.COMPLETED, self._report)
 
@@ -59,3 +58,4 @@ class StructuredReportWriter:
     def _report(self) -> None:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in self.skipped.most_common())
         logger.info(f"structured reports: {self.output_dir}" + (f"; images without one: {reasons}" if reasons else ""))
+        self.skipped.clear()

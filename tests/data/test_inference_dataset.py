@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -7,8 +5,8 @@ from monai.data import DataLoader
 from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, Lambdad, LoadImaged
 from PIL import Image
 
-from cleft_bundle.data import RadiographReader, TolerantDataset, collate_readable, list_images
-from cleft_bundle.errors import BundleError, RadiographError
+from cleft_bundle.data import RadiographReader, TolerantDataset, collate_readable, list_images, reading_workers
+from cleft_bundle.errors import RadiographError
 
 
 @pytest.fixture
@@ -32,26 +30,6 @@ TRANSFORM = Compose(
         EnsureTyped("image", track_meta=False),
     ]
 )
-
-
-def test_lists_every_file_sorted_without_hidden_ones(folder):
-    items = list_images(str(folder))
-    assert [item["path"] for item in items] == ["a.png", "b.png", "below/deep/c.png", "below/notes.dcm"]
-    assert all(Path(item["image"]) == folder / item["path"] for item in items)
-    assert [item["path"] for item in list_images(str(folder), exclude=["*.png"])] == ["DICOMDIR", "below/notes.dcm"]
-
-
-def test_a_relative_folder_gives_absolute_paths(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    assert list_images("below")[0] == {"image": str(folder / "below/deep/c.png"), "path": "deep/c.png"}
-
-
-def test_a_missing_or_empty_folder_is_an_error(tmp_path):
-    with pytest.raises(BundleError, match="nowhere: a folder of images is expected"):
-        list_images(str(tmp_path / "nowhere"))
-    (tmp_path / "DICOMDIR").touch()
-    with pytest.raises(BundleError, match="holds no file"):
-        list_images(str(tmp_path))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -97,3 +75,11 @@ def test_every_other_error_goes_through(folder):
 def test_a_reason_of_several_lines_becomes_one_and_a_path_is_optional():
     data = TolerantDataset([{"image": "x.dcm"}], fail(RadiographError("x.dcm: first\n  second")))
     assert data[0] == {"path": "x.dcm", "error": "first second"}
+
+
+def test_one_core_is_left_to_the_network(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)), raising=False)
+    assert reading_workers() == 3
+    assert reading_workers(most=2) == 2
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {5}, raising=False)
+    assert reading_workers() == 0

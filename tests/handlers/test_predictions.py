@@ -1,37 +1,66 @@
 import csv
 import json
 
+import pytest
 import torch
 from monai.engines import SupervisedEvaluator
 
-from cleft_bundle.handlers import PredictionWriter
+from cleft_bundle.handlers import PredictionJournal, PredictionWriter
 
+CLASSES = ["edema", "no finding"]
+LISTED = ["b/x.dcm", "c.png", "a,1.dcm"]
 BATCHES = [
     {"image": torch.zeros(1, 1), "path": ["b/x.dcm"], "failures": [{"path": "a,1.dcm", "error": "not a DICOM file"}]},
     {"image": torch.zeros(0, 1), "path": [], "failures": [{"path": "c.png", "error": "truncated"}]},
 ]
 
 
-def test_every_image_has_one_row_and_the_unreadable_ones_their_reason(tmp_path):
-    evaluator = SupervisedEvaluator(
+@pytest.fixture
+def predictions(tmp_path):
+    journal = PredictionJournal(tmp_path / "out" / "predictions.jsonl", {"class_names": CLASSES, "model": "abc"})
+    journal.pending([{"image": str(tmp_path / path), "path": path} for path in LISTED])
+    return PredictionWriter(str(tmp_path / "out"), CLASSES, journal)
+
+
+def evaluate(predictions):
+    SupervisedEvaluator(
         device="cpu",
         val_data_loader=BATCHES,
         network=torch.nn.Identity(),
         inferer=lambda inputs, network: torch.tensor([[0.25, 0.75]]).expand(len(inputs), 2),
         decollate=False,
-        val_handlers=[PredictionWriter(str(tmp_path / "out"), ["edema", "no finding"])],
-    )
+        val_handlers=[predictions],
+    ).run()
+
+
+def test_every_image_has_one_row_in_the_order_of_the_listing_and_the_unreadable_ones_their_reason(
+    predictions, tmp_path
+):
     for _ in range(2):  # a second run replaces the first, it does not add to it
-        evaluator.run()
+        evaluate(predictions)
     with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["image"] for row in rows] == ["a,1.dcm", "b/x.dcm", "c.png"]
-    assert [row["error"] for row in rows] == ["not a DICOM file", "", "truncated"]
-    assert rows[1]["edema"] == "0.250000"
-    assert rows[1]["prediction"] == "no finding"
-    assert rows[0]["edema"] == ""
+    assert list(rows[0]) == ["image", *CLASSES, "prediction", "error", "name"]
+    assert [row["image"] for row in rows] == LISTED
+    assert [row["error"] for row in rows] == ["", "truncated", "not a DICOM file"]
+    assert rows[0]["edema"] == "0.250000"
+    assert rows[0]["prediction"] == "no finding"
+    assert rows[1]["edema"] == rows[1]["prediction"] == ""
+    assert len({row["name"] for row in rows}) == 3
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    assert content["class_names"] == ["edema", "no finding"]
-    assert content["predictions"][1]["no finding"] == 0.75
-    assert content["predictions"][2]["edema"] is None
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["predictions.csv", "predictions.json"]
+    assert content["class_names"] == CLASSES
+    assert content["model"] == "abc"
+    assert content["predictions"][0]["no finding"] == 0.75
+    assert content["predictions"][1]["edema"] is None
+    files = ["predictions.csv", "predictions.json", "predictions.jsonl"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == files
+
+
+def test_what_was_scored_before_is_written_without_a_run(predictions, tmp_path):
+    evaluate(predictions)
+    before = (tmp_path / "out" / "predictions.csv").read_bytes()
+    (tmp_path / "out" / "predictions.csv").unlink()
+    journal = PredictionJournal(predictions.journal.path, predictions.journal.settings)
+    assert journal.pending([{"image": str(tmp_path / path), "path": path} for path in LISTED]) == []
+    PredictionWriter(str(tmp_path / "out"), CLASSES, journal).write()
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
