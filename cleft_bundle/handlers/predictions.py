@@ -61,10 +61,11 @@ class PredictionWriter:
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for path, name, scored in self.journal.rows():
-            known = scored.scores or [None] * len(self.class_names)
-            named = dict(zip(self.class_names, known, strict=True))
-            first = max(self.class_names, key=lambda one: named[one]) if scored.scores else None
-            yield {"image": path, **named, "prediction": first, "error": scored.error, "name": name}
+            named: dict[str, Any] = dict.fromkeys([*self.class_names, "prediction"])
+            if scored.scores is not None:
+                named.update(zip(self.class_names, scored.scores, strict=True))
+                named["prediction"] = self.class_names[scored.scores.index(max(scored.scores))]
+            yield {"image": path, **named, "error": scored.error, "name": name}
 
     def _write_csv(self, file: IO[str]) -> None:
         writer = csv.DictWriter(file, ["image", *self.class_names, "prediction", "error", "name"])
