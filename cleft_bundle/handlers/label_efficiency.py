@@ -13,9 +13,9 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mlflow.exceptions import MlflowException
 
 from cleft_bundle.data.datalists import fingerprint
+from cleft_bundle.extras import require
 from cleft_bundle.files import save_text
 from cleft_bundle.handlers.tracking import RunTracker, unique_run_name
 from cleft_bundle.metrics import Interval, Predictions, bootstrap
@@ -136,7 +136,7 @@ class LabelEfficiency:
         self._tracker = RunTracker(run_name=unique_run_name("label_efficiency"), **self.tracking)
         try:
             self.parent = self._tracker.start(self.parent)
-        except MlflowException:  # the store of an earlier command is gone
+        except require("mlflow.exceptions", "train").MlflowException:  # the store of an earlier command is gone
             self.parent = self._tracker.start()
         try:
             yield
