@@ -1,6 +1,7 @@
-"""What is saved and loaded: the trained part of a network, an interrupted training, and the deployable classifier."""
+"""What is saved and loaded: the trained part of a network, an interrupted training, the classifier and its exports."""
 
 from cleft_bundle.checkpoints.classifier_file import load_classifier
+from cleft_bundle.checkpoints.export import FORMS, describe, export_classifier
 from cleft_bundle.checkpoints.finetuned import FinetunedState, load_finetuned
 from cleft_bundle.checkpoints.image_tower import image_tower, image_towers, true_source
 from cleft_bundle.checkpoints.official import import_official
@@ -10,10 +11,13 @@ from cleft_bundle.checkpoints.training_state import resumed_run_name
 from cleft_bundle.files import save
 
 __all__ = [
+    "FORMS",
     "FinetunedState",
     "TrainedOn",
     "TrainedState",
     "check_not_trained_on",
+    "describe",
+    "export_classifier",
     "image_tower",
     "image_towers",
     "import_official",
