@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import fire
+from benchmarks.exports import exports
 from benchmarks.full_size import full_size
 from benchmarks.reading import reading
 from benchmarks.statistics import bootstrap
@@ -15,7 +16,7 @@ from benchmarks.training import training
 
 from cleft_bundle.errors import BundleError
 
-COMPARISONS = {"training": training, "full_size": full_size, "reading": reading, "bootstrap": bootstrap}
+COMPARISONS = {"training": training, "full_size": full_size, "reading": reading, "bootstrap": bootstrap, "exports": exports}
 
 if __name__ == "__main__":
     try:
