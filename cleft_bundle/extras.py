@@ -1,21 +1,28 @@
-"""Packages that only some tasks need."""
+"""Packages that only a part of the bundle needs: imported where they are used, and named with their extra if absent."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import importlib
+from typing import Any
 
 from cleft_bundle.errors import BundleError
 
 
-def need(extra: str, *modules: str) -> None:
-    """Refuse to go on where packages of an optional extra are missing.
+def require(module: str, extra: str) -> Any:
+    """Import a module of an optional package.
 
     Args:
-        extra: the extra of this package that installs them.
-        modules: what is going to be imported.
+        module: its full name.
+        extra: the extra of this package in pyproject.toml that brings it.
+
+    Returns:
+        the module.
 
     Raises:
-        BundleError: names what is missing and how it is installed.
+        BundleError: where it is not installed, with the command that installs it.
     """
-    if missing := [name for name in modules if find_spec(name) is None]:
-        raise BundleError(f"this needs {', '.join(missing)}: pip install 'cleft_bundle[{extra}]'")
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.split(".", maxsplit=1)[0]
+        raise BundleError(f"{package} cannot be imported ({error}): pip install 'cleft_bundle[{extra}]'") from error

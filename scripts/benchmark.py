@@ -16,7 +16,13 @@ from benchmarks.training import training
 
 from cleft_bundle.errors import BundleError
 
-COMPARISONS = {"training": training, "full_size": full_size, "reading": reading, "bootstrap": bootstrap, "exports": exports}
+COMPARISONS = {
+    "training": training,
+    "full_size": full_size,
+    "reading": reading,
+    "bootstrap": bootstrap,
+    "exports": exports,
+}
 
 if __name__ == "__main__":
     try:

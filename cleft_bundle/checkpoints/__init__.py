@@ -5,6 +5,7 @@ from cleft_bundle.checkpoints.export import FORMS, describe, export_classifier
 from cleft_bundle.checkpoints.finetuned import FinetunedState, load_finetuned
 from cleft_bundle.checkpoints.image_tower import image_tower, image_towers, true_source
 from cleft_bundle.checkpoints.official import import_official
+from cleft_bundle.checkpoints.package import package_bundle
 from cleft_bundle.checkpoints.trained_on import TrainedOn, check_not_trained_on
 from cleft_bundle.checkpoints.trained_state import TrainedState, load_image_tower, load_trained
 from cleft_bundle.checkpoints.training_state import resumed_run_name
@@ -25,6 +26,7 @@ __all__ = [
     "load_finetuned",
     "load_image_tower",
     "load_trained",
+    "package_bundle",
     "resumed_run_name",
     "save",
     "true_source",

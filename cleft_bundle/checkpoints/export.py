@@ -18,7 +18,7 @@ from monai.data import save_net_with_metadata
 from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 
 from cleft_bundle.errors import require_one_of
-from cleft_bundle.extras import need
+from cleft_bundle.extras import require
 from cleft_bundle.networks import ZeroShotClassifier
 from cleft_bundle.networks.backbones import fingerprint
 from cleft_bundle.networks.onnx_classifier import METADATA
@@ -86,9 +86,8 @@ def export_onnx(classifier: ZeroShotClassifier, path: Path) -> None:
     Raises:
         BundleError: where the packages of the extra ``onnx`` are missing.
     """
-    need("onnx", "onnx", "onnxscript")
-    import onnx  # noqa: PLC0415 - optional
-
+    onnx = require("onnx", "onnx")
+    require("onnxscript", "onnx")  # PyTorch's exporter is written in it
     model = convert_to_onnx(
         classifier,
         [_example(classifier)],
@@ -114,15 +113,13 @@ def export_onnx_int8(classifier: ZeroShotClassifier, path: Path) -> None:
 
     Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
     """
-    need("onnx", "onnx", "onnxscript", "onnxruntime")
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # noqa: PLC0415 - optional
-    from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
-
+    quantization = require("onnxruntime.quantization", "onnx")
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared = Path(folder, "plain.onnx"), Path(folder, "prepared.onnx")
         export_onnx(classifier, plain)
-        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        quantize_dynamic(prepared, path, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+        quantization.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        signed = quantization.QuantType.QInt8
+        quantization.quantize_dynamic(prepared, path, per_channel=True, reduce_range=True, weight_type=signed)
 
 
 #: Form to the end of its file's name and the function that writes it.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.extras import need
+from cleft_bundle.extras import require
 
 #: The property of an ONNX file that describes it.
 METADATA = "metadata.json"
@@ -33,17 +33,14 @@ class OnnxClassifier(nn.Module):
 
     def __init__(self, path: str | Path, num_threads: int | None = None) -> None:
         super().__init__()
-        need("onnx", "onnxruntime")
-        import onnxruntime  # noqa: PLC0415 - optional
-        from onnxruntime.capi import onnxruntime_pybind11_state as errors  # noqa: PLC0415
-
+        runtime = require("onnxruntime", "onnx")
         if not Path(path).is_file():
             raise BundleError(f"{path} does not exist: python scripts/export.py writes it, or pass --model_path")
-        options = onnxruntime.SessionOptions()
+        options = runtime.SessionOptions()
         options.intra_op_num_threads = num_threads or torch.get_num_threads()
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except (errors.InvalidProtobuf, errors.InvalidGraph, errors.Fail) as error:
+            self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except _failures(runtime) as error:
             raise BundleError(f"{path} is no ONNX model: {' '.join(str(error).split())[:200]}") from error
         properties = self.session.get_modelmeta().custom_metadata_map
         if METADATA not in properties:
@@ -64,3 +61,9 @@ class OnnxClassifier(nn.Module):
         """
         (pred,) = self.session.run(["pred"], {"image": image.detach().cpu().numpy()})
         return torch.from_numpy(pred)
+
+
+def _failures(runtime: Any) -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a file that it cannot load."""
+    state = runtime.capi.onnxruntime_pybind11_state
+    return state.InvalidProtobuf, state.InvalidGraph, state.Fail

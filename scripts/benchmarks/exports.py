@@ -58,7 +58,9 @@ def exports(
     classifier = load_classifier(model_path)
     prompts = folder.load_prompts(dataset_dir, template="{findings}")
     if sorted(prompts.classes) != sorted(classifier.class_names):
-        raise BundleError(f"{model_path} has the classes {classifier.class_names}, {dataset_dir} {sorted(prompts.classes)}")
+        raise BundleError(
+            f"{model_path} has the classes {classifier.class_names}, {dataset_dir} {sorted(prompts.classes)}"
+        )
     items = [item for item in folder.datalist(dataset_dir, prompts=prompts) if item.get("split") == split]
     if not items:
         raise BundleError(f"{dataset_dir}: no image of the split {split!r}")
