@@ -10,6 +10,7 @@ import sys
 import fire
 from benchmarks.exports import exports
 from benchmarks.full_size import full_size
+from benchmarks.inference import inference
 from benchmarks.reading import reading
 from benchmarks.statistics import bootstrap
 from benchmarks.training import training
@@ -22,7 +23,9 @@ COMPARISONS = {
     "reading": reading,
     "bootstrap": bootstrap,
     "exports": exports,
+    "inference": inference,
 }
+
 
 if __name__ == "__main__":
     try:
