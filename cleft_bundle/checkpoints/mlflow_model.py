@@ -51,8 +51,8 @@ class ServedClassifier:
             params: not used.
 
         Returns:
-            the rows in their order: a column a class with its probability, and ``error``, the reason why an image has
-            none, else empty.
+            the rows in their order: a column a class with its probability or None, and ``error``, the reason why an
+            image has none, else empty.
         """
         names = self.classifier.class_names
         found: dict[str, dict[str, Any]] = {}
@@ -68,7 +68,9 @@ class ServedClassifier:
                 found |= dict(zip(batch["path"], named, strict=True))
         rows = [item if "error" in item else found[item["path"]] for item in items]
         table = pd.DataFrame(rows, columns=[*names, "error"])
-        return table.astype(dict.fromkeys(names, np.float64)).fillna({"error": ""})
+        table = table.astype(dict.fromkeys(names, np.float64)).fillna({"error": ""})
+        whole = table.notna()  # JSON knows null, and no NaN
+        return table if whole.all(axis=None) else table.astype(object).where(whole, None)
 
 
 def log_classifier(

@@ -66,7 +66,7 @@ def test_bytes_and_paths_have_the_same_scores_and_a_bad_file_its_reason(classifi
     by_bytes = served.predict(pd.DataFrame({"image": [file.read_bytes() for file in (files[2], *files[:2])]}))
     for table in (by_path, by_bytes):
         assert list(table) == [*classifier.class_names, "error"]
-        np.testing.assert_allclose(table[classifier.class_names].to_numpy()[1:], expected, atol=1e-6)
+        np.testing.assert_allclose(table[classifier.class_names][1:].astype(float), expected, atol=1e-6)
         assert table[classifier.class_names].iloc[0].isna().all()
         assert table["error"].iloc[0]
         assert list(table["error"][1:]) == ["", ""]
