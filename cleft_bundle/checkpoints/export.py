@@ -67,7 +67,8 @@ def describe(classifier: ZeroShotClassifier) -> dict[str, Any]:
 def export_torchscript(classifier: ZeroShotClassifier, path: Path) -> None:
     """Trace the classifier; :func:`monai.data.load_net_with_metadata` reads the file with its description."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # the side of the image becomes a constant, as it may
+        # the side of the image becomes a constant, as it may
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         traced = convert_to_torchscript(classifier, inputs=[_example(classifier)], use_trace=True)
     save_net_with_metadata(traced, str(path), meta_values=describe(classifier))
 

@@ -120,7 +120,7 @@ def _load_pyfunc(data_path: str) -> ServedClassifier:
     return ServedClassifier(load_classifier(data_path))
 
 
-def _item(row: Mapping[str, Any], file: Path, number: str) -> dict[str, Any]:
+def _item(row: Mapping[Any, Any], file: Path, number: str) -> dict[str, Any]:
     """An item of a data set for one row of a request; ``path`` is the row's number."""
     content, path = row.get("image"), row.get("path")
     if isinstance(content, bytes) and content:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from cleft_bundle.extras import require
 
@@ -53,9 +53,9 @@ def write_sbom(path: Path, models: Mapping[str, str]) -> Path:
     return path
 
 
-def _distributions() -> Iterator[tuple[str, Distribution]]:
+def _distributions() -> Iterator[tuple[NormalizedName, Distribution]]:
     """This package and all that it needs without extras, as installed: canonical name and distribution."""
-    seen: set[str] = set()
+    seen: set[NormalizedName] = set()
     waiting = [canonicalize_name(ROOT)]
     while waiting:
         name = waiting.pop()
@@ -70,7 +70,7 @@ def _distributions() -> Iterator[tuple[str, Distribution]]:
         waiting.extend(_required(package))
 
 
-def _required(package: Distribution) -> list[str]:
+def _required(package: Distribution) -> list[NormalizedName]:
     requirements = map(Requirement, package.requires or [])
     return [
         canonicalize_name(requirement.name)
@@ -91,15 +91,18 @@ def _component(package: Distribution) -> Any:
         bom_ref=str(purl),
         type=parts.ComponentType.LIBRARY,
     )
-    licence = package.metadata.get("License-Expression") or _classified(package) or package.metadata.get("License")
-    if licence and "\n" not in licence:
+    if licence := _licence(package):
         component.licenses.add(licences.make_from_string(licence))
     return component
 
 
-def _classified(package: Distribution) -> str | None:
-    """The licence that the trove classifiers name."""
-    names = [
-        line.rsplit(" :: ", 1)[-1] for line in package.metadata.get_all("Classifier") or [] if "License ::" in line
-    ]
-    return names[0] if len(names) == 1 else None
+def _licence(package: Distribution) -> str | None:
+    """The licence that a package states: its expression, its only classifier, or a line of text."""
+
+    def stated(field: str) -> list[str]:
+        return package.metadata.get_all(field) or []
+
+    classifiers = [line.rsplit(" :: ", 1)[-1] for line in stated("Classifier") if "License ::" in line]
+    lines = [text for text in stated("License") if "\n" not in text]
+    found = [*stated("License-Expression"), *(classifiers if len(classifiers) == 1 else []), *lines]
+    return found[0] if found else None
