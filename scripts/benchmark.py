@@ -8,14 +8,24 @@ from __future__ import annotations
 import sys
 
 import fire
+from benchmarks.exports import exports
 from benchmarks.full_size import full_size
+from benchmarks.inference import inference
 from benchmarks.reading import reading
 from benchmarks.statistics import bootstrap
 from benchmarks.training import training
 
 from cleft_bundle.errors import BundleError
 
-COMPARISONS = {"training": training, "full_size": full_size, "reading": reading, "bootstrap": bootstrap}
+COMPARISONS = {
+    "training": training,
+    "full_size": full_size,
+    "reading": reading,
+    "bootstrap": bootstrap,
+    "exports": exports,
+    "inference": inference,
+}
+
 
 if __name__ == "__main__":
     try:

@@ -13,8 +13,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from cleft_bundle.checkpoints import save
 from cleft_bundle.data import CaptionTokenizer
-from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, TextEncoder, load_tokenizer
+from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, TextEncoder, ZeroShotClassifier, load_tokenizer
 
 # generating examples is slow, not wrong, where other processes keep the cores busy
 settings.register_profile("busy_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -83,6 +84,37 @@ def make_network() -> Callable[..., CLEFT]:
         return CLEFT(ImageEncoder(TINY_VIT, embedding_dim=8), TextEncoder(**arguments))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def classifier() -> ZeroShotClassifier:
+    """A very small classifier of random weights whose scores tell images of 56 px apart."""
+    side = 56
+    transforms = [
+        {"_target_": "LoadImaged", "keys": "image", "reader": {"_target_": "cleft_bundle.data.RadiographReader"}},
+        {"_target_": "EnsureChannelFirstd", "keys": "image", "channel_dim": "no_channel"},
+        {"_target_": "Resized", "keys": "image", "spatial_size": side, "size_mode": "longest", "mode": "area"},
+        {"_target_": "SpatialPadd", "keys": "image", "spatial_size": [side, side]},
+        {"_target_": "NormalizeIntensityd", "keys": "image", "subtrahend": 0.5, "divisor": 0.25},
+        {"_target_": "RepeatChanneld", "keys": "image", "repeats": 3},
+        {"_target_": "EnsureTyped", "keys": "image", "track_meta": False},
+    ]
+    vit = TINY_VIT | {"hidden_size": 32, "image_size": side, "layerscale_value": 1.0, "initializer_range": 0.1}
+    names = ["edema", "pleural effusion", "no finding"]
+    network = ZeroShotClassifier(
+        ImageEncoder(vit, embedding_dim=16), names, "multilabel", {"image_size": side, "transforms": transforms}
+    )
+    network.class_weights = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    network.logit_scale = torch.tensor(0.5)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def model_pt(classifier: ZeroShotClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of the very small classifier."""
+    path = tmp_path_factory.mktemp("models") / "model.pt"
+    save(classifier.state_dict(), path)
+    return path
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cleft_bundle.data import phantoms
 
@@ -112,3 +114,48 @@ def test_a_killed_inference_ends_with_one_row_a_file(root, tmp_path):
     assert 50 <= stops[0] < stops[1] < stops[2] < 200  # each was killed while it worked
     assert lines[2] == "rows at the end 200, of different files 200"
     assert lines[3].startswith("rows with a reason 10, ")
+
+
+@pytest.mark.slow
+def test_the_inference_benchmark_serves_by_turns(root, tmp_path):
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    options = [
+        "--forms",
+        "eager,onnx",
+        "--networks",
+        "tiny,",
+        "--batch_sizes",
+        "2,",
+        "--images",
+        "4",
+        "--rounds",
+        "1",
+        "--image_size",
+        "28",
+    ]
+    done = run(root, tmp_path, "benchmark.py", "inference", *options, "--out", "table.md")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "table.md").read_text() == done.stdout
+    rows = cells(done.stdout)[2:]
+    assert [row[1] for row in rows] == ["eager", "onnx"]
+    assert rows[0][6] == rows[0][12] == "1.00"
+    assert all(float(cell) > 0 for row in rows for cell in (row[3], row[7], row[8], row[13]))
+
+
+@pytest.mark.slow
+def test_the_exports_benchmark_compares_every_form(root, tmp_path, model_pt):
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    findings = ["edema", "pleural effusion", "no finding"]
+    lines = ["image,finding,patient_id,split"]
+    for number in range(24):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 40), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{findings[number % 3]},p{number},valid")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    options = ["--model_path", str(model_pt), "--resamples", "20"]
+    done = run(root, tmp_path, "benchmark.py", "exports", str(tmp_path), *options)
+    assert done.returncode == 0, done.stderr
+    rows = cells(done.stdout)[2:]
+    assert [row[0] for row in rows] == ["eager", "torchscript", "torch_export", "onnx", "onnx_int8"]
+    assert [float(row[2]) < 1e-4 for row in rows] == [True, True, True, True, False]
+    assert [row[4].split()[0].lstrip("-") for row in rows[:4]] == ["0.0000"] * 4

@@ -1,19 +1,24 @@
-"""What is saved and loaded: the trained part of a network, an interrupted training, and the deployable classifier."""
+"""What is saved and loaded: the trained part of a network, an interrupted training, the classifier and its exports."""
 
 from cleft_bundle.checkpoints.classifier_file import load_classifier
+from cleft_bundle.checkpoints.export import FORMS, describe, export_classifier
 from cleft_bundle.checkpoints.finetuned import FinetunedState, load_finetuned
 from cleft_bundle.checkpoints.image_tower import image_tower, image_towers, true_source
 from cleft_bundle.checkpoints.official import import_official
+from cleft_bundle.checkpoints.package import package_bundle
 from cleft_bundle.checkpoints.trained_on import TrainedOn, check_not_trained_on
 from cleft_bundle.checkpoints.trained_state import TrainedState, load_image_tower, load_trained
 from cleft_bundle.checkpoints.training_state import resumed_run_name
 from cleft_bundle.files import save, sha256
 
 __all__ = [
+    "FORMS",
     "FinetunedState",
     "TrainedOn",
     "TrainedState",
     "check_not_trained_on",
+    "describe",
+    "export_classifier",
     "image_tower",
     "image_towers",
     "import_official",
@@ -21,6 +26,7 @@ __all__ = [
     "load_finetuned",
     "load_image_tower",
     "load_trained",
+    "package_bundle",
     "resumed_run_name",
     "save",
     "sha256",

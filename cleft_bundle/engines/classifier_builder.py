@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from cleft_bundle.checkpoints import save
 from cleft_bundle.inferers import ZeroShotInferer
 from cleft_bundle.metrics import Screening
 from cleft_bundle.networks import CLEFT, ZeroShotClassifier
+
+logger = logging.getLogger(__name__)
 
 
 class ClassifierBuilder:
@@ -41,3 +46,14 @@ class ClassifierBuilder:
             scale = chosen.calibration
             classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **asdict(self.screening))
         return classifier
+
+    def write(self, network: CLEFT, path: str | Path, validation: Mapping[str, Any] | None = None) -> None:
+        """Write what :meth:`build` gives as ``model.pt``.
+
+        Args:
+            network: the trained network.
+            path: receives the state dict.
+            validation: as for :meth:`build`.
+        """
+        save(self.build(network, validation).state_dict(), path)
+        logger.info("classifier of %d classes: %s", len(self.inferer.prompts), path)

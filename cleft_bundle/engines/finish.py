@@ -57,8 +57,8 @@ def finish_training(
     if rank() > 0:
         return dict(evaluator.state.metrics)
     save(TrainedState(network, trained_on).state_dict(), cleft_path)
-    classifier = classifier_builder.build(network, evaluator.state.metric_details[evaluator.state.key_metric_name])
-    save(classifier.state_dict(), model_path)
+    validation = evaluator.state.metric_details[evaluator.state.key_metric_name]
+    classifier_builder.write(network, model_path, validation)
     metrics = dict(evaluator.state.metrics)
     pictures = [Path(output_dir) / name for name in PICTURES]
     tracker.finish([*pictures, model_path], metrics)

@@ -6,6 +6,7 @@ from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.dual_encoder import DualEncoder, DualEncoderTokenizer
 from cleft_bundle.networks.image_classifier import ImageClassifier
 from cleft_bundle.networks.image_encoder import ImageEncoder
+from cleft_bundle.networks.onnx_classifier import OnnxClassifier
 from cleft_bundle.networks.peft_methods import AdaLora, Dora, Frozen, Full, Ia3, Lora, PeftMethod, Prefix
 from cleft_bundle.networks.prompt_learner import PromptLearner
 from cleft_bundle.networks.text_encoder import TextEncoder
@@ -22,6 +23,7 @@ __all__ = [
     "ImageClassifier",
     "ImageEncoder",
     "Lora",
+    "OnnxClassifier",
     "PeftMethod",
     "Prefix",
     "PromptLearner",

@@ -1,0 +1,157 @@
+"""The deployable classifier as a model of MLflow: ``mlflow models predict`` and ``serve`` take it as it is.
+
+MLflow loads it by :func:`_load_pyfunc` of this module, from the bare ``model.pt``: no pickled code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from cleft_bundle import __version__
+from cleft_bundle.checkpoints.classifier_file import load_classifier
+from cleft_bundle.checkpoints.export import describe
+from cleft_bundle.data.inference_dataset import TolerantDataset, collate_readable
+from cleft_bundle.errors import BundleError
+from cleft_bundle.extras import require
+from cleft_bundle.networks import ZeroShotClassifier
+from cleft_bundle.transforms import build_transforms
+
+NAME = "cleft_bundle"
+_BATCH = 8
+
+
+class ServedClassifier:
+    """Score radiographs that come as rows of a table.
+
+    Args:
+        classifier: in evaluation mode.
+    """
+
+    def __init__(self, classifier: ZeroShotClassifier) -> None:
+        self.classifier = classifier
+        self.transform = build_transforms(classifier.preprocessing["transforms"])
+
+    @torch.no_grad()
+    def predict(self, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Score each row.
+
+        Args:
+            model_input: columns ``image``, bytes of a file (DICOM, PNG, JPEG, TIFF; base64 in JSON), and ``path``, a
+                file on the machine that serves. Each row has one of them.
+            params: not used.
+
+        Returns:
+            the rows in their order: a column a class with its probability or None, and ``error``, the reason why an
+            image has none, else empty.
+        """
+        names = self.classifier.class_names
+        found: dict[str, dict[str, Any]] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            records = enumerate(model_input.to_dict("records"))
+            items = [_item(row, Path(folder, str(number)), str(number)) for number, row in records]
+            dataset = TolerantDataset([item for item in items if "image" in item], self.transform)
+            for start in range(0, len(dataset), _BATCH):
+                batch = collate_readable([dataset[n] for n in range(start, min(start + _BATCH, len(dataset)))])
+                found |= {failure["path"]: failure for failure in batch["failures"]}
+                scores = self.classifier(batch["image"]).tolist() if batch["path"] else []
+                named = (dict(zip(names, row, strict=True)) for row in scores)
+                found |= dict(zip(batch["path"], named, strict=True))
+        rows = [item if "error" in item else found[item["path"]] for item in items]
+        table = pd.DataFrame(rows, columns=[*names, "error"])
+        table = table.astype(dict.fromkeys(names, np.float64)).fillna({"error": ""})
+        whole = table.notna()  # JSON knows null, and no NaN
+        return table if whole.all(axis=None) else table.astype(object).where(whole, None)
+
+
+def log_classifier(
+    model_path: str | Path, report_path: str | Path, tracking_uri: str, experiment_name: str = NAME
+) -> str:
+    """Log a classifier as a run of MLflow with signature, example and metrics, and register it as ``cleft_bundle``.
+
+    Args:
+        model_path: the classifier.
+        report_path: the ``report.json`` of the evaluation that justifies it.
+        tracking_uri: of runs and registry, such as ``sqlite:///eval/mlruns.db``.
+        experiment_name: of the run.
+
+    Returns:
+        the version that it has in the registry.
+
+    Raises:
+        BundleError: where there is no report, it is of other classes than the classifier, or mlflow is missing.
+    """
+    mlflow = require("mlflow", "train")
+    classifier = load_classifier(model_path)
+    report = _read_report(report_path, classifier)
+    identity = describe(classifier)
+    example = pd.DataFrame({"image": [_example_png()]})
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_experiment(experiment_name)
+    with mlflow.start_run(run_name=f"register_{identity['fingerprint'][:12]}"):
+        mlflow.log_params({f"evaluated_{key}": value for key, value in report["dataset"].items()})
+        for name, figure in report["metrics"].items():
+            figures = {name: figure["value"], f"{name}/low": figure["low"], f"{name}/high": figure["high"]}
+            mlflow.log_metrics({key: value for key, value in figures.items() if value is not None})
+        logged = mlflow.pyfunc.log_model(
+            name="classifier",
+            loader_module=__name__,
+            data_path=str(model_path),
+            signature=_signature(classifier.class_names),
+            input_example=example,
+            pip_requirements=[f"cleft_bundle=={__version__}"],
+            metadata={key: identity[key] for key in ("class_names", "task", "fingerprint")},
+            registered_model_name=NAME,
+        )
+    return str(logged.registered_model_version)
+
+
+def _load_pyfunc(data_path: str) -> ServedClassifier:
+    """What MLflow calls, under this name."""
+    return ServedClassifier(load_classifier(data_path))
+
+
+def _item(row: Mapping[Any, Any], file: Path, number: str) -> dict[str, Any]:
+    """An item of a data set for one row of a request; ``path`` is the row's number."""
+    content, path = row.get("image"), row.get("path")
+    if isinstance(content, bytes) and content:
+        file.write_bytes(content)
+        return {"image": str(file), "path": number}
+    if isinstance(path, str) and path:
+        return {"image": path, "path": number}
+    return {"path": number, "error": "the row has neither bytes in 'image' nor a 'path'"}
+
+
+def _signature(class_names: list[str]) -> Any:
+    models, types = require("mlflow.models", "train"), require("mlflow.types", "train")
+    column = types.ColSpec
+    inputs = [column("binary", "image", required=False), column("string", "path", required=False)]
+    outputs = [*(column("double", name) for name in class_names), column("string", "error")]
+    return models.ModelSignature(types.Schema(inputs), types.Schema(outputs))
+
+
+def _read_report(path: str | Path, classifier: ZeroShotClassifier) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise BundleError(f"report {path} does not exist: evaluate the checkpoint, see docs/evaluation.md")
+    report = json.loads(Path(path).read_text(encoding="utf-8"))
+    classes = sorted(report["prompts"])
+    if classes != sorted(classifier.class_names):
+        raise BundleError(f"report {path} is of other classes ({', '.join(classes)}) than the classifier")
+    return report
+
+
+def _example_png() -> bytes:
+    """A picture that shows no patient."""
+    grey = np.add.outer(np.arange(64), np.arange(64)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG")
+    return buffer.getvalue()

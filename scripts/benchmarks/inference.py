@@ -1,0 +1,258 @@
+"""What serving a classifier costs: from DICOM to score and for the network alone, in each form, by turns in one run.
+
+Each form and batch size has a process of its own, which serves by the components of configs/inference.json; the
+processes take turns, so that all meet the same machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.bundle import ConfigWorkflow
+from monai.data import load_net_with_metadata
+from torch import nn
+from tqdm import tqdm
+
+from benchmarks.memory import megabytes
+from cleft_bundle.checkpoints import FORMS, export_classifier, save
+from cleft_bundle.data import phantoms
+from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+VIT = {"model_type": "dinov2", "num_hidden_layers": 12, "patch_size": 14, "image_size": 518}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "ViT-S/14": VIT | {"hidden_size": 384, "num_attention_heads": 6},
+    "ViT-B/14": VIT | {"hidden_size": 768, "num_attention_heads": 12},
+    "tiny": VIT | {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1},  # to see that all of it runs
+}
+SERVED = ("eager", "torchscript", "onnx", "onnx_int8")
+CLASSES = ("edema", "pleural effusion", "no finding")
+COLUMNS = (
+    *("network", "form", "batch", "network, images/s", "p50, ms", "p95, ms", "images/s / eager", "reading, images/s"),
+    *("pipeline, images/s", "p50, ms", "p95, ms", "pipeline / slower part", "pipeline / eager", "peak MB"),
+)
+
+
+class ScriptedClassifier(nn.Module):
+    """A TorchScript file with the attributes that inference.json asks for."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.script, self.settings, _ = load_net_with_metadata(path)
+        self.class_names, self.preprocessing = self.settings["class_names"], self.settings["preprocessing"]
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Score images [B, 3, H, W]."""
+        return self.script(image)
+
+
+def inference(
+    dataset_dir: str | None = None,
+    networks: Sequence[str] = ("ViT-S/14", "ViT-B/14"),
+    forms: Sequence[str] = SERVED,
+    batch_sizes: Sequence[int] = (1, 16),
+    image_size: int = 224,
+    images: int = 96,
+    rounds: int = 8,
+    out: str | None = None,
+) -> None:
+    """Serve random weights in all forms and print a table.
+
+    Latencies are those of one batch. Those of the pipeline are the times between the ends of two batches, with the
+    reading that goes on meanwhile. The slower part is reading alone or the network alone. Peak memory is that of the
+    serving process since its start; processes that read are not counted.
+
+    Args:
+        dataset_dir: folder of DICOM files; chest phantoms by default.
+        networks: of ViT-S/14, ViT-B/14 and tiny.
+        forms: of eager, torchscript, onnx and onnx_int8; the ratios need eager.
+        batch_sizes: numbers of images of a batch.
+        image_size: side of the prepared images.
+        images: number of images that each process reads; the files of the folder are repeated.
+        rounds: turns of each process for the network alone, eight batches each, after one turn that does not count.
+        out: file to write the table to as well.
+
+    Raises:
+        BundleError: where a network or form is unknown, or the folder holds no file.
+    """
+    for name in networks:
+        require_one_of("networks", name, NETWORKS)
+    for form in forms:
+        require_one_of("forms", form, SERVED)
+    lines = [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
+    with tempfile.TemporaryDirectory() as folder:
+        source = dataset_dir or phantoms.chest(f"{folder}/phantoms", patients=60)
+        listed = _list(source, Path(folder, "images"), images)
+        for name in networks:
+            files = _export(NETWORKS[name], image_size, Path(folder, name.replace("/", "_")), forms)
+            for batch_size in batch_sizes:
+                found = _by_turns(files, listed, batch_size, rounds)
+                eager = found.get("eager")
+                lines += [_row(name, form, batch_size, figures, eager) for form, figures in found.items()]
+                print("\n".join(lines[-len(found) :]), file=sys.stderr)
+    table = "\n".join(lines)
+    print(table)
+    if out:
+        Path(out).write_text(table + "\n")
+
+
+def _list(source: str, folder: Path, count: int) -> str:
+    """A folder of links to the files of another, each as often as it takes."""
+    files = sorted(path for path in Path(source).rglob("*.dcm"))
+    if not files:
+        raise BundleError(f"{source}: no DICOM file below it")
+    folder.mkdir()
+    for number, file in zip(range(count), itertools.cycle(files)):
+        (folder / f"{number:05}.dcm").symlink_to(file.resolve())
+    return str(folder)
+
+
+def _export(backbone: dict[str, Any], side: int, folder: Path, forms: Sequence[str]) -> dict[str, str]:
+    """Write a classifier of random weights in all forms: form to file. In a process of its own, for its memory."""
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_write, args=(backbone, side, folder, forms))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise BundleError("the classifier could not be exported")
+    suffixes = {"eager": ".pt"} | {form: suffix for form, (suffix, _) in FORMS.items()}
+    return {form: f"{folder}/model{suffixes[form]}" for form in forms}
+
+
+def _write(backbone: dict[str, Any], side: int, folder: Path, forms: Sequence[str]) -> None:
+    image = {"keys": "image"}
+    transforms = [
+        {"_target_": "LoadImaged", "reader": {"_target_": "cleft_bundle.data.RadiographReader"}} | image,
+        {"_target_": "EnsureChannelFirstd", "channel_dim": "no_channel"} | image,
+        {"_target_": "Resized", "spatial_size": side, "size_mode": "longest", "mode": "area"} | image,
+        {"_target_": "SpatialPadd", "spatial_size": [side, side]} | image,
+        {"_target_": "NormalizeIntensityd", "subtrahend": 0.5, "divisor": 0.25} | image,
+        {"_target_": "RepeatChanneld", "repeats": 3} | image,
+        {"_target_": "EnsureTyped", "track_meta": False} | image,
+    ]
+    settings = {"image_size": side, "transforms": transforms}
+    classifier = ZeroShotClassifier(ImageEncoder(backbone), CLASSES, "multilabel", settings).eval()
+    classifier.class_weights = torch.randn(len(CLASSES), classifier.image_encoder.embedding_dim)
+    save(classifier.state_dict(), folder / "model.pt")
+    export_classifier(classifier, folder / "model", [form for form in forms if form != "eager"])
+
+
+def _by_turns(files: dict[str, str], images: str, batch_size: int, rounds: int) -> dict[str, dict[str, Any]]:
+    """Measure all forms at one batch size: form to its figures."""
+    context = multiprocessing.get_context("spawn")
+    ends: dict[str, Connection] = {}
+    processes = []
+    for form, path in files.items():
+        ends[form], theirs = context.Pipe()
+        processes.append(context.Process(target=_serve, args=(theirs, form, path, images, batch_size)))
+        processes[-1].start()
+        theirs.close()
+    found: dict[str, dict[str, Any]] = {form: {} for form in files}
+    latencies: dict[str, list[float]] = {form: [] for form in files}
+    turns = [(number, form) for number in range(rounds + 1) for form in files]
+    for number, form in tqdm(turns, desc=f"batch {batch_size}, network"):
+        measured = _ask(ends[form], "network")
+        latencies[form] += measured if number else []
+    for form, end in tqdm(ends.items(), desc=f"batch {batch_size}, reading and pipeline"):
+        found[form] = {part: _ask(end, part) for part in ("reading", "pipeline", "memory")}
+        found[form]["network"] = latencies[form]
+    for end in ends.values():  # not before all is measured: a process takes time to end
+        end.send(None)
+    for process in processes:
+        process.join()
+    return found
+
+
+def _ask(end: Connection, part: str) -> Any:
+    end.send(part)
+    return end.recv()
+
+
+def _serve(end: Connection, form: str, path: str, images: str, batch_size: int) -> None:
+    """A serving process: it measures what it is asked for, one thing at a time."""
+    with tempfile.TemporaryDirectory() as output, open(os.devnull, "w") as silence:
+        sys.stderr = silence  # progress bars of the config
+        logging.disable(logging.WARNING)
+        configs = ["inference.json", *(["inference_onnx.json"] if form.startswith("onnx") else [])]
+        override: dict[str, Any] = {"model_path": path, "batch_size": batch_size, "device": "cpu"}
+        if form == "torchscript":
+            override["network_def"] = {"_target_": "benchmarks.inference.ScriptedClassifier", "path": path}
+        workflow = ConfigWorkflow(
+            [str(CONFIGS / name) for name in configs],
+            logging_file=False,
+            workflow_type="infer",
+            dataset_dir=images,
+            output_dir=output,
+            **override,
+        )
+        workflow.initialize()
+        evaluator, network, side = workflow.evaluator, workflow.network_def.eval(), _side(workflow)
+        batch = torch.randn(batch_size, 3, side, side)
+        while part := end.recv():
+            if part == "network":
+                end.send(_time_network(network, batch))
+            elif part == "reading":
+                start = time.perf_counter()
+                count = sum(len(read["image"]) for read in workflow.parser.get_parsed_content("dataloader"))
+                end.send(count / (time.perf_counter() - start))
+            elif part == "pipeline":
+                end.send(_time_pipeline(workflow, evaluator))
+            else:
+                end.send(megabytes("VmHWM"))
+
+
+def _side(workflow: ConfigWorkflow) -> int:
+    return int(workflow.network_def.preprocessing["image_size"])
+
+
+@torch.no_grad()
+def _time_network(network: nn.Module, batch: torch.Tensor, count: int = 8) -> list[float]:
+    seconds = []
+    for _ in range(count):
+        start = time.perf_counter()
+        network(batch)
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def _time_pipeline(workflow: ConfigWorkflow, evaluator: Any) -> dict[str, Any]:
+    ends: list[float] = []
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda: ends.append(time.perf_counter()))
+    start = time.perf_counter()
+    workflow.run()
+    seconds = time.perf_counter() - start
+    rows = json.loads(Path(workflow.parser.get_parsed_content("output_dir"), "predictions.json").read_text())
+    scored = [row for row in rows["predictions"] if row["error"] is None]
+    if not scored:
+        raise BundleError("no image of the folder could be read")
+    return {"rate": len(rows["predictions"]) / seconds, "latencies": np.diff(ends).tolist()}
+
+
+def _row(name: str, form: str, batch_size: int, figures: dict[str, Any], eager: dict[str, Any] | None) -> str:
+    def rate(of: dict[str, Any]) -> float:
+        return batch_size / float(np.median(of["network"]))
+
+    pipeline, slower = figures["pipeline"]["rate"], min(figures["reading"], rate(figures))
+    ratios = [rate(figures) / rate(eager), pipeline / eager["pipeline"]["rate"]] if eager else [float("nan")] * 2
+    p50, p95 = (1e3 * np.percentile(figures["network"], share) for share in (50, 95))
+    served = figures["pipeline"]["latencies"] or [float("nan")]
+    whole = [1e3 * np.percentile(served, share) for share in (50, 95)]
+    cells = [name, form, str(batch_size), f"{rate(figures):.2f}", f"{p50:.0f}", f"{p95:.0f}", f"{ratios[0]:.2f}"]
+    cells += [f"{figures['reading']:.1f}", f"{pipeline:.2f}", *(f"{value:.0f}" for value in whole)]
+    cells += [f"{pipeline / slower:.2f}", f"{ratios[1]:.2f}", str(figures["memory"])]
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,37 @@
+"""Write models/model.pt as TorchScript, torch.export, ONNX and ONNX int8, each with its description inside.
+
+python scripts/export.py --model_path models/model.pt --forms torchscript,onnx
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import fire
+
+from cleft_bundle.checkpoints import FORMS, export_classifier, load_classifier
+from cleft_bundle.errors import BundleError
+
+
+def main(
+    model_path: str = "models/model.pt", out: str | None = None, forms: str | Sequence[str] = tuple(FORMS)
+) -> None:
+    """Export a classifier.
+
+    Args:
+        model_path: the classifier.
+        out: path of the files without their suffix; that of the classifier by default.
+        forms: one or several of torchscript, torch_export, onnx, onnx_int8.
+    """
+    chosen = [forms] if isinstance(forms, str) else list(forms)
+    for path in export_classifier(load_classifier(model_path), out or Path(model_path).with_suffix(""), chosen):
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    try:
+        fire.Fire(main)
+    except BundleError as error:
+        sys.exit(f"error: {error}")
