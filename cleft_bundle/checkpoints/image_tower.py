@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, get_args
 
 from cleft_bundle.checkpoints.trained_state import load_image_tower
@@ -70,13 +68,3 @@ def image_towers(
         raise BundleError(f"sources: expected some of {', '.join(get_args(Source))}")
     distinct = dict.fromkeys(true_source(source, encoder) for source in sources)
     return {source: image_tower(source, encoder, checkpoint, seed) for source in distinct}
-
-
-def digest_of(path: str | Path) -> str:
-    """The first 16 hexadecimal digits of a file's SHA-256.
-
-    Raises:
-        OSError: where the file cannot be read.
-    """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 import zipfile
@@ -16,6 +15,7 @@ from cleft_bundle.checkpoints.classifier_file import load_classifier
 from cleft_bundle.checkpoints.export import FORMS, network_data_format
 from cleft_bundle.checkpoints.sbom import write_sbom
 from cleft_bundle.errors import BundleError
+from cleft_bundle.files import sha256
 
 NAME = "cleft_bundle"
 MANIFEST, SBOM = "manifest.sha256", "sbom.cdx.json"
@@ -72,10 +72,10 @@ def package_bundle(
         for name in _METADATA:
             files[name] = folder / "metadata.json"
         files["metadata.json"].write_text(json.dumps(metadata, indent=4) + "\n", encoding="utf-8")
-        files[SBOM] = write_sbom(folder / SBOM, {name: _sha256(files[name]) for name in files if "models/" in name})
+        files[SBOM] = write_sbom(folder / SBOM, {name: sha256(files[name]) for name in files if "models/" in name})
         files[MANIFEST] = folder / MANIFEST
         files[MANIFEST].write_text(
-            "".join(f"{_sha256(files[name])}  {name}\n" for name in sorted(files.keys() - {MANIFEST}))
+            "".join(f"{sha256(files[name])}  {name}\n" for name in sorted(files.keys() - {MANIFEST}))
         )
         _zip(folder / archive.name, files)
         (folder / archive.name).replace(archive)
@@ -91,8 +91,3 @@ def _zip(path: Path, files: Mapping[str, Path]) -> None:
             with files[name].open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
                 while block := source.read(1 << 20):
                     target.write(block)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,11 +11,11 @@ from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.checkpoints import TrainedOn, load_finetuned, save
 from cleft_bundle.checkpoints.finetuned import FinetunedState
-from cleft_bundle.checkpoints.image_tower import digest_of
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.engines.features import embed_together
 from cleft_bundle.engines.linear_probe import as_predictions
 from cleft_bundle.errors import BundleError
+from cleft_bundle.files import sha256
 from cleft_bundle.handlers import LabelEfficiency, RunTracker
 from cleft_bundle.networks import probabilities
 
@@ -67,7 +67,7 @@ def finish_finetuning(
         "best_epoch": evaluator.state.best_metric_epoch,
         "validation_auroc_macro": evaluator.state.best_metric,
     }
-    settings |= {"checkpoint": digest_of(start["checkpoint"])} if start["source"] == "cleft" else {}
+    settings |= {"checkpoint": sha256(start["checkpoint"])} if start["source"] == "cleft" else {}
     scores = probabilities(logits, network.task).numpy()
     predictions = as_predictions(scores, items["evaluated"], network.class_names, network.task)
     point = comparison.measure(METHOD, start["source"], start["fraction"], items["train"], predictions, settings)

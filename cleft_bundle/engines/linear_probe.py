@@ -15,12 +15,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from cleft_bundle.checkpoints.image_tower import digest_of
 from cleft_bundle.data.splits import select_split
 from cleft_bundle.data.subsets import patient_fraction
 from cleft_bundle.distributed import rank
 from cleft_bundle.engines.features import embed_together
 from cleft_bundle.errors import BundleError
+from cleft_bundle.files import sha256
 from cleft_bundle.handlers.label_efficiency import LabelEfficiency, Point
 from cleft_bundle.metrics import Predictions, classification_metrics
 from cleft_bundle.networks import ImageEncoder
@@ -233,7 +233,7 @@ class Probing:
         evaluated = self.splits[self.evaluate_split]
         predictions = as_predictions(best.scores(of(evaluated)), evaluated, self.class_names, self.task)
         settings: dict[str, Any] = {"C": best.strength, "validation_auroc_macro": best_auroc}
-        settings |= {"checkpoint": digest_of(self.checkpoint)} if source == "cleft" else {}
+        settings |= {"checkpoint": sha256(self.checkpoint)} if source == "cleft" else {}
         return comparison.measure(METHOD, source, fraction, items, predictions, settings)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 from cleft_bundle.config import command, command_line, executed_config
 from cleft_bundle.distributed import world_size
+from cleft_bundle.files import sha256
 from cleft_bundle.handlers.tracking import package_versions
 from cleft_bundle.networks import CLEFT, DualEncoder
 from cleft_bundle.networks.backbones import fingerprint
@@ -38,13 +37,8 @@ def provenance(network: CLEFT | DualEncoder, checkpoint: str | None) -> dict[str
     return {
         "command": command("evaluating", files, *options) if files else None,
         "processes": world_size(),
-        "checkpoint": {"path": str(checkpoint), "sha256": _sha256(checkpoint)} if checkpoint else None,
+        "checkpoint": {"path": str(checkpoint), "sha256": sha256(checkpoint)} if checkpoint else None,
         "backbones": backbones,
         "versions": package_versions(),
         "config": executed_config(),
     }
-
-
-def _sha256(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

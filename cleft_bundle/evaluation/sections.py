@@ -152,9 +152,8 @@ def _reliability(title: str, content: Mapping[str, Any], single: bool) -> dict[s
         for name, diagram in bins.items()
     ]
     across = min(len(rows), 4)
-    uri = draw(
-        pictures.reliability_diagrams, rows, across, size=(9.5 * across / 4 + 0.2, 2.9 * -(-len(rows) // across))
-    )
+    size = (4.7, 3.4) if single else (9.5 * across / 4 + 0.2, 2.9 * -(-len(rows) // across))
+    uri = draw(pictures.reliability_diagrams, rows, across, size=size)
     mark = "" if single else "_macro"
     words = "the highest probability" if single else "mean of the classes"
     sizes = ", ".join(
@@ -163,7 +162,7 @@ def _reliability(title: str, content: Mapping[str, Any], single: bool) -> dict[s
         if (cell := _cell(metrics.get(f"{name}{mark}")))["text"] != "-"
     )
     note = f"{sizes[:1].upper()}{sizes[1:]}; {words}. Areas of the dots: images in the bin."
-    return _picture(title, uri, note)
+    return _picture(title, uri, note, half=single)
 
 
 def _operating_points(content: Mapping[str, Any]) -> list[dict[str, Any]]:
