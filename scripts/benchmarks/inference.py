@@ -185,6 +185,7 @@ def _ask(end: Connection, part: str) -> Any:
 
 def _serve(end: Connection, form: str, path: str, images: str, batch_size: int) -> None:
     """A serving process: it measures what it is asked for, one thing at a time."""
+    multiprocessing.set_start_method("fork", force=True)  # of the processes that read, as in a run from a shell
     with tempfile.TemporaryDirectory() as output, open(os.devnull, "w") as silence:
         sys.stderr = silence  # progress bars of the config
         logging.disable(logging.WARNING)
