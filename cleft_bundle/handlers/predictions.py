@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,13 +15,16 @@ from cleft_bundle.handlers.journal import PredictionJournal, Scored
 
 logger = logging.getLogger(__name__)
 
+_CALLS = ("prediction", "positive")
+
 
 class PredictionWriter:
     """Note each batch in a journal, and write ``predictions.csv`` and ``predictions.json`` when an inference run ends.
 
     The columns are ``image`` (the path as listed), one a class with its probability, ``prediction`` (the class with
-    the highest one), ``error``, the reason why an image could not be read (then the others are empty), and ``name``,
-    by which the image's other files are called. Rows are in the order of the listing.
+    the highest one), ``positive`` (the classes that reach their threshold, by ``|`` in the table), ``error``, the
+    reason why an image could not be read (then the others are empty), and ``name``, by which the image's other files
+    are called. Rows are in the order of the listing.
 
     It stands last among the handlers: an image is noted once all its outputs are written.
 
@@ -29,12 +32,17 @@ class PredictionWriter:
         output_dir: folder of the two files.
         class_names: names of the K classes.
         journal: keeps the rows; it has been given the listing.
+        thresholds: names of classes to the score from which on they count as positive, see
+            :attr:`cleft_bundle.networks.ZeroShotClassifier.operating_point`; empty: ``positive`` stays empty.
     """
 
-    def __init__(self, output_dir: str, class_names: Sequence[str], journal: PredictionJournal) -> None:
+    def __init__(
+        self, output_dir: str, class_names: Sequence[str], journal: PredictionJournal, thresholds: Mapping[str, float]
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.class_names = list(class_names)
         self.journal = journal
+        self.thresholds = dict(thresholds)
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator whose batches come from :func:`cleft_bundle.data.collate_readable`."""
@@ -61,14 +69,16 @@ class PredictionWriter:
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for path, name, scored in self.journal.rows():
-            named: dict[str, Any] = dict.fromkeys([*self.class_names, "prediction"])
+            named: dict[str, Any] = dict.fromkeys([*self.class_names, *_CALLS])
             if scored.scores is not None:
                 named.update(zip(self.class_names, scored.scores, strict=True))
                 named["prediction"] = self.class_names[scored.scores.index(max(scored.scores))]
+                if self.thresholds:
+                    named["positive"] = [name for name, least in self.thresholds.items() if named[name] >= least]
             yield {"image": path, **named, "error": scored.error, "name": name}
 
     def _write_csv(self, file: IO[str]) -> None:
-        writer = csv.DictWriter(file, ["image", *self.class_names, "prediction", "error", "name"])
+        writer = csv.DictWriter(file, ["image", *self.class_names, *_CALLS, "error", "name"])
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in self._rows())
 
@@ -88,4 +98,6 @@ def _replace(path: Path, write: Callable[[IO[str]], None]) -> None:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return "|".join(value)
     return f"{value:.6f}" if isinstance(value, float) else value

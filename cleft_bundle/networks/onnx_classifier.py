@@ -49,6 +49,7 @@ class OnnxClassifier(nn.Module):
         self.class_names: list[str] = self.settings["class_names"]
         self.task: str = self.settings["task"]
         self.preprocessing: dict[str, Any] = self.settings["preprocessing"]
+        self.operating_point: dict[str, Any] = self.settings["operating_point"]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Score images.

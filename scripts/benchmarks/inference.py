@@ -55,6 +55,7 @@ class ScriptedClassifier(nn.Module):
         super().__init__()
         self.script, self.settings, _ = load_net_with_metadata(path)
         self.class_names, self.preprocessing = self.settings["class_names"], self.settings["preprocessing"]
+        self.operating_point = self.settings["operating_point"]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Score images [B, 3, H, W]."""

@@ -19,7 +19,7 @@ BATCHES = [
 def predictions(tmp_path):
     journal = PredictionJournal(tmp_path / "out" / "predictions.jsonl", {"class_names": CLASSES, "model": "abc"})
     journal.pending([{"image": str(tmp_path / path), "path": path} for path in LISTED])
-    return PredictionWriter(str(tmp_path / "out"), CLASSES, journal)
+    return PredictionWriter(str(tmp_path / "out"), CLASSES, journal, {"edema": 0.25, "no finding": 0.9})
 
 
 def evaluate(predictions):
@@ -40,11 +40,12 @@ def test_every_image_has_one_row_in_the_order_of_the_listing_and_the_unreadable_
         evaluate(predictions)
     with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["image", *CLASSES, "prediction", "error", "name"]
+    assert list(rows[0]) == ["image", *CLASSES, "prediction", "positive", "error", "name"]
     assert [row["image"] for row in rows] == LISTED
     assert [row["error"] for row in rows] == ["", "truncated", "not a DICOM file"]
     assert rows[0]["edema"] == "0.250000"
     assert rows[0]["prediction"] == "no finding"
+    assert [row["positive"] for row in rows] == ["edema", "", ""]
     assert rows[1]["edema"] == rows[1]["prediction"] == ""
     assert len({row["name"] for row in rows}) == 3
     content = json.loads((tmp_path / "out" / "predictions.json").read_text())
@@ -52,6 +53,7 @@ def test_every_image_has_one_row_in_the_order_of_the_listing_and_the_unreadable_
     assert content["model"] == "abc"
     assert content["predictions"][0]["no finding"] == 0.75
     assert content["predictions"][1]["edema"] is None
+    assert [row["positive"] for row in content["predictions"]] == [["edema"], None, None]
     files = ["predictions.csv", "predictions.json", "predictions.jsonl"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == files
 
@@ -62,5 +64,5 @@ def test_what_was_scored_before_is_written_without_a_run(predictions, tmp_path):
     (tmp_path / "out" / "predictions.csv").unlink()
     journal = PredictionJournal(predictions.journal.path, predictions.journal.settings)
     assert journal.pending([{"image": str(tmp_path / path), "path": path} for path in LISTED]) == []
-    PredictionWriter(str(tmp_path / "out"), CLASSES, journal).write()
+    PredictionWriter(str(tmp_path / "out"), CLASSES, journal, predictions.thresholds).write()
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
