@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +97,7 @@ def log_classifier(
     report = _read_report(report_path, classifier)
     identity = describe(classifier)
     example = pd.DataFrame({"image": [_example_png()]})
-    mlflow.set_tracking_uri(tracking_uri)
-    mlflow.set_experiment(experiment_name)
-    with mlflow.start_run(run_name=f"register_{identity['fingerprint'][:12]}"):
+    with _store(tracking_uri, experiment_name), mlflow.start_run(run_name=f"register_{identity['fingerprint'][:12]}"):
         mlflow.log_params({f"evaluated_{key}": value for key, value in report["dataset"].items()})
         for name, figure in report["metrics"].items():
             figures = {name: figure["value"], f"{name}/low": figure["low"], f"{name}/high": figure["high"]}
@@ -113,6 +113,21 @@ def log_classifier(
             registered_model_name=NAME,
         )
     return str(logged.registered_model_version)
+
+
+@contextmanager
+def _store(tracking_uri: str, experiment_name: str) -> Iterator[None]:
+    """Point MLflow to an experiment of a store, and leave the process and its environment as they were."""
+    mlflow = require("mlflow", "train")
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        mlflow.set_experiment(experiment_name)
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def _load_pyfunc(data_path: str) -> ServedClassifier:

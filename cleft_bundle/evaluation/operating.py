@@ -46,9 +46,10 @@ class Operating:
         """Let an evaluator score the validation images, before it runs on its own ones."""
         if self.data_loader is None:
             return
-        own, evaluator.data_loader = evaluator.data_loader, self.data_loader
+        own, batches = evaluator.data_loader, evaluator.state.epoch_length
+        evaluator.data_loader, evaluator.state.epoch_length = self.data_loader, len(self.data_loader)
         evaluator.run()
-        evaluator.data_loader = own
+        evaluator.data_loader, evaluator.state.epoch_length = own, batches
         self.details = evaluator.state.metric_details[evaluator.state.key_metric_name]
 
     def figures(self, predictions: Predictions, logits: np.ndarray, resampling: Resampling) -> dict[str, Any]:

@@ -52,12 +52,12 @@ def registry(model_pt, classifier, tmp_path_factory):
     }
     (folder / "report.json").write_text(json.dumps(report))
     uri = f"sqlite:///{folder}/mlruns.db"
-    before, cwd = mlflow.get_tracking_uri(), os.getcwd()
+    before, cwd = os.environ.get("MLFLOW_TRACKING_URI"), os.getcwd()
     os.chdir(folder)  # MLflow puts artifacts beside it
     version = log_classifier(model_pt, folder / "report.json", uri)
+    assert os.environ.get("MLFLOW_TRACKING_URI") == before, "other runs of this process must not land in the registry"
     yield uri, version, folder
     os.chdir(cwd)
-    mlflow.set_tracking_uri(before)
 
 
 def test_bytes_and_paths_have_the_same_scores_and_a_bad_file_its_reason(classifier, files, expected):
@@ -85,8 +85,9 @@ def test_more_images_than_a_batch_keep_their_order(classifier, files, expected):
 
 
 @pytest.mark.slow
-def test_the_registered_model_has_signature_example_and_metrics(registry, files, expected, classifier):
+def test_the_registered_model_has_signature_example_and_metrics(registry, files, expected, classifier, monkeypatch):
     uri, version, _ = registry
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     model = mlflow.pyfunc.load_model(f"models:/cleft_bundle/{version}")
     assert [(c.name, c.type.name) for c in model.metadata.signature.inputs] == [("image", "binary"), ("path", "string")]
     assert model.metadata.signature.outputs.input_names() == [*classifier.class_names, "error"]

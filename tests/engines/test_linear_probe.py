@@ -114,7 +114,7 @@ def test_the_grid_reads_and_encodes_every_image_once_and_its_fractions_are_neste
     rows = [{row.tobytes() for row in matrix} for matrix in fitted[: 2 * 3 : 2]]  # one strength of the first tower
     assert rows[0] < rows[1] < rows[2]
     assert {p.settings["C"] for p in points} <= {0.01, 1.0}
-    assert len(points[0].settings["checkpoint"]) == 16
+    assert len(points[0].settings["checkpoint"]) == 64
     assert "checkpoint" not in points[-1].settings
     assert points[2].figures["auroc_macro"].n_patients == 24
     assert points[2].figures["auroc_macro"].value > 0.7
