@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
-import tempfile
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,18 +31,29 @@ def save_arrays(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
     _replace(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]  # its stubs see allow_pickle
 
 
-def _replace(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a path beside a file to write to; at the end it takes the file's place, and after an error it is removed.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".writing.{path.name}.")
+    temporary = path.with_name(f".writing.{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        yield temporary
+        temporary.replace(path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _replace(path: str | Path, write: Callable[[IO[bytes]], object]) -> None:
+    with replacing(path) as temporary:
+        with temporary.open("xb") as file:
+            write(file)
+        temporary.chmod(0o644)
 
 
 def load(path: str | Path, made_by: str) -> Any:

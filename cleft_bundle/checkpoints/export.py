@@ -155,6 +155,7 @@ def export_classifier(
         suffix, write = FORMS[form]
         path = Path(f"{stem}{suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
+        # a folder, not another name: archives keep the name that they were written under
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing.") as folder:
             write(classifier, Path(folder, path.name))
             Path(folder, path.name).replace(path)  # complete, or not there

@@ -14,6 +14,7 @@ from typing import Any
 
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
+from cleft_bundle.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +64,8 @@ def write_datalist(
     head = {"classes": list(classes), "fingerprint": fingerprint(splits)}
     parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     parts += [f"{json.dumps(key)}: [\n{lines}\n]" for key, lines in lists.items()]
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        temporary.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
 def _portable(item: Item, within: str) -> Item:

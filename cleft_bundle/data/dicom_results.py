@@ -28,6 +28,7 @@ from cleft_bundle.data.finding_codes import PRIVATE_SCHEME, finding_code
 from cleft_bundle.data.radiograph_reader import sniff
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.extras import require
+from cleft_bundle.files import replacing
 
 _MAKER = "cleft_bundle"
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -201,11 +202,8 @@ def secondary_capture(source: Dataset, picture: np.ndarray, description: str, mo
 
 def save_result(result: Dataset, path: Path) -> None:
     """Write a report or a capture, under a temporary name first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with _quiet():
+    with replacing(path) as temporary, _quiet():
         result.save_as(temporary, enforce_file_format=True)
-    temporary.replace(path)
 
 
 def _identity(source: Dataset, model: Model, series: int) -> dict[str, Any]:

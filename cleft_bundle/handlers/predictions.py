@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from ignite.engine import Engine, Events
 
+from cleft_bundle.files import replacing
 from cleft_bundle.handlers.journal import PredictionJournal, Scored
 
 logger = logging.getLogger(__name__)
@@ -53,10 +54,10 @@ class PredictionWriter:
     def write(self) -> None:
         """Write both files from what the journal holds of the listing."""
         self.journal.close()
-        self.output_dir.mkdir(parents=True, exist_ok=True)
         csv_path, json_path = self.output_dir / "predictions.csv", self.output_dir / "predictions.json"
-        _replace(csv_path, self._write_csv)
-        _replace(json_path, self._write_json)
+        for path, write in ((csv_path, self._write_csv), (json_path, self._write_json)):
+            with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+                write(file)  # row by row: a million rows need not be in memory as text
         failed = sum(scored.error is not None for *_, scored in self.journal.rows())
         total = sum(1 for _ in self.journal.rows())
         logger.info(f"{total - failed} images scored, {failed} unreadable: {csv_path} and {json_path.name} beside it")
@@ -87,14 +88,6 @@ class PredictionWriter:
         for number, row in enumerate(self._rows()):
             file.write((",\n  " if number else "\n  ") + json.dumps(row))
         file.write("\n]}\n")
-
-
-def _replace(path: Path, write: Callable[[IO[str]], None]) -> None:
-    """Write under a temporary name and rename, row by row: a million rows need not be in memory as text."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        write(file)
-    temporary.replace(path)
 
 
 def _cell(value: Any) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from cleft_bundle.files import replacing
 
 
 def write_page(path: str | Path, package: str, **values: Any) -> str:
@@ -25,9 +26,6 @@ def write_page(path: str | Path, package: str, **values: Any) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     html = environment.get_template("report.html").render(**values)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(html, encoding="utf-8")
-    os.replace(partial, path)
-    return str(path)
+    with replacing(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    return str(Path(path))
