@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-from ignite.engine import Engine, Events
-
-from cleft_bundle.data.dicom_results import Model, read_source, save_result, structured_report
-from cleft_bundle.errors import RadiographError
+from cleft_bundle.data.dicom_results import Model, save_result, structured_report
 from cleft_bundle.extras import require
+from cleft_bundle.handlers.dicom_results import DicomResultWriter
 from cleft_bundle.handlers.journal import PredictionJournal
 
-logger = logging.getLogger(__name__)
 
-
-class StructuredReportWriter:
+class StructuredReportWriter(DicomResultWriter):
     """Write ``<name>.dcm`` for each image of a batch, see :func:`cleft_bundle.data.dicom_results.structured_report`.
 
     Images that are no DICOM files, or lack the UIDs that a reference needs, get none; the log says how many.
@@ -32,30 +25,16 @@ class StructuredReportWriter:
         BundleError: where highdicom is not installed.
     """
 
+    what = "structured reports"
+    lacking = "images without one"
+
     def __init__(self, output_dir: str, class_names: Sequence[str], model: Model, journal: PredictionJournal) -> None:
         require("highdicom", "sr")
-        self.output_dir = Path(output_dir)
+        super().__init__(output_dir, model, journal)
         self.class_names = list(class_names)
-        self.model = model
-        self.journal = journal
-        self.skipped: Counter[str] = Counter()
 
-    def attach(self, engine: Engine) -> None:
-        """Register with an evaluator whose batches come from :func:`cleft_bundle.data.collate_readable`."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._write)
-        engine.add_event_handler(Events.COMPLETED, self._report)
-
-    def _write(self, engine: Engine) -> None:
-        for path, scores in zip(engine.state.batch["path"], engine.state.output["pred"].tolist(), strict=True):
-            try:
-                source = read_source(self.journal.file(path))
-            except RadiographError as error:
-                self.skipped[str(error)] += 1
-                continue
+    def write(self, path: str, scores: list[float]) -> None:
+        """Write the report of one image, if it can be referred to; see :meth:`DicomResultWriter.write`."""
+        if (source := self.source(path)) is not None:
             report = structured_report(source, dict(zip(self.class_names, scores, strict=True)), self.model)
             save_result(report, self.output_dir / f"{self.journal.name(path)}.dcm")
-
-    def _report(self) -> None:
-        reasons = ", ".join(f"{reason} ({count})" for reason, count in self.skipped.most_common())
-        logger.info(f"structured reports: {self.output_dir}" + (f"; images without one: {reasons}" if reasons else ""))
-        self.skipped.clear()
