@@ -194,6 +194,10 @@ class Probing:
         items = self.splits["train"]
         return {fraction: patient_fraction(items, fraction, self.seed) for fraction in sorted(self.fractions)}
 
+    @cached_property
+    def _checkpoint_sha256(self) -> str:
+        return sha256(self.checkpoint)
+
     def _features(self, transform: Any, device: Any, *loading: int) -> dict[str, dict[str, np.ndarray]]:
         """Source to the names of images to their features [D]."""
         towers = [tower.to(device).eval() for tower in self.towers.values()]
@@ -222,10 +226,11 @@ class Probing:
             return np.stack([features[item["name"]] for item in part])
 
         validation = self.splits["validation"]
+        train, labels, held_out = of(items), _labels(items), of(validation)
         best, best_auroc = None, -math.inf
         for strength in sorted(self.strengths):
-            probe = LinearProbe(self.task, self.class_names, strength).fit(of(items), _labels(items))
-            auroc = _macro_auroc(as_predictions(probe.scores(of(validation)), validation, self.class_names, self.task))
+            probe = LinearProbe(self.task, self.class_names, strength).fit(train, labels)
+            auroc = _macro_auroc(as_predictions(probe.scores(held_out), validation, self.class_names, self.task))
             if auroc > best_auroc:
                 best, best_auroc = probe, auroc
         if best is None:
@@ -233,7 +238,7 @@ class Probing:
         evaluated = self.splits[self.evaluate_split]
         predictions = as_predictions(best.scores(of(evaluated)), evaluated, self.class_names, self.task)
         settings: dict[str, Any] = {"C": best.strength, "validation_auroc_macro": best_auroc}
-        settings |= {"checkpoint": sha256(self.checkpoint)} if source == "cleft" else {}
+        settings |= {"checkpoint": self._checkpoint_sha256} if source == "cleft" else {}
         return comparison.measure(METHOD, source, fraction, items, predictions, settings)
 
 

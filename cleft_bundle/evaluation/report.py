@@ -99,7 +99,7 @@ class EvaluationReport:
             "cases": {kind: [_numbered(case) for case in chosen] for kind, chosen in cases.items()},
             "provenance": provenance(evaluator.network, self.checkpoint),
         }
-        weights = self.inferer.embed_prompts(evaluator.network)
+        weights = self.inferer.weights
         json_path, html_path = self.output_dir / "report.json", self.output_dir / "report.html"
         write_page(
             html_path,

@@ -67,8 +67,13 @@ def class_table(content: Mapping[str, Any]) -> dict[str, Any]:
 def _cell(figure: Mapping[str, Any] | None) -> dict[str, str]:
     """A figure as text and its interval as text, empty where there is none."""
     if figure is None:
-        return {"text": "-", "range": ""}
+        return _bare(None)
     return {"text": f"{figure['value']:.3f}", "range": _interval_text(figure)}
+
+
+def _bare(value: float | None, form: str = ".3f") -> dict[str, str]:
+    """A number as text, without an interval; None is a dash."""
+    return {"text": "-" if value is None else format(value, form), "range": ""}
 
 
 def _interval_text(figure: Mapping[str, Any]) -> str:
@@ -183,7 +188,7 @@ def _operating_points(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = [
         {
             "name": name,
-            "cells": [{"text": _plain(point[key]), "range": ""} for key in ("threshold", "prevalence")]
+            "cells": [_bare(point[key], ".3g") for key in ("threshold", "prevalence")]
             + [_cell(point[key] if point[key]["value"] is not None else None) for key in _POINT],
         }
         for name, point in found["classes"].items()
@@ -200,10 +205,10 @@ def _comparisons(content: Mapping[str, Any]) -> list[dict[str, Any]]:
             {
                 "name": title,
                 "cells": [
-                    {"text": f"{figure['first']:.3f}", "range": ""},
-                    {"text": f"{figure['second']:.3f}", "range": ""},
+                    _bare(figure["first"]),
+                    _bare(figure["second"]),
                     {"text": f"{figure['value']:+.3f}", "range": _interval_text(figure)},
-                    {"text": "-" if figure["p_value"] is None else f"{figure['p_value']:.3f}", "range": ""},
+                    _bare(figure["p_value"]),
                 ],
             }
             for name, title in _compared(content)
@@ -230,10 +235,7 @@ def _prompts(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = [
         {
             "name": title,
-            "cells": [
-                {"text": f"{value:.3f}", "range": ""}
-                for value in (content["metrics"][name]["value"], *(spread[key] for key in _SPREAD))
-            ],
+            "cells": [_bare(content["metrics"][name]["value"]), *(_bare(spread[key]) for key in _SPREAD)],
         }
         for name, title in _compared(content)
         if (spread := found["metrics"].get(name))
@@ -244,10 +246,6 @@ def _prompts(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     )
     columns = ["all prompts", "mean of the variants", "standard deviation", "lowest", "highest"]
     return [_section("What the words of the prompts change", text, [], columns, rows)]
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
 
 
 def _subgroups(content: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -295,7 +293,7 @@ def _retrieval(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "name": words,
             "cells": [_cell(found[f"{direction}_recall_at_{k}"]) for k in KS]
-            + [{"text": f"{found[f'{direction}_median_rank']['value']:g}", "range": ""}],
+            + [_bare(found[f"{direction}_median_rank"]["value"], "g")],
         }
         for direction, words in _DIRECTIONS.items()
     ]

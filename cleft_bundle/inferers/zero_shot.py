@@ -45,8 +45,19 @@ class ZeroShotInferer(Inferer):
         self.prompts = dict(prompts)
         self.tokenize = tokenize
         self.task: Task = task
-        self.weights: torch.Tensor | None = None
+        self._weights: torch.Tensor | None = None
         self.variant_weights: torch.Tensor | None = None
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """The class weights [K, D] of the last :meth:`embed_prompts`.
+
+        Raises:
+            RuntimeError: where it was never called, because this inferer is not among the handlers.
+        """
+        if self._weights is None:
+            raise RuntimeError("ZeroShotInferer has no class weights: list it among the evaluator's handlers")
+        return self._weights
 
     @property
     def variant_prompts(self) -> list[dict[str, str]]:
@@ -66,7 +77,7 @@ class ZeroShotInferer(Inferer):
 
     def embed_prompts(self, network: CLEFT) -> torch.Tensor:
         """Compute and keep the class weights [K, D] of a network, and those of the V variants [V, K, D]."""
-        self.weights = class_weights(network, self.prompts, self.tokenize, self.task, self.negatives)
+        self._weights = class_weights(network, self.prompts, self.tokenize, self.task, self.negatives)
         single = [{name: [text] for name, text in prompts.items()} for prompts in self.variant_prompts]
         found = [class_weights(network, prompts, self.tokenize, self.task, self.negatives) for prompts in single]
         self.variant_weights = torch.stack(found) if found else None
@@ -86,17 +97,16 @@ class ZeroShotInferer(Inferer):
             ``text_embedding`` [B, D].
 
         Raises:
-            RuntimeError: where :meth:`embed_prompts` was never called, because this inferer is not among the handlers.
+            RuntimeError: where there are no :attr:`weights`.
         """
-        if self.weights is None:
-            raise RuntimeError("ZeroShotInferer has no class weights: list it among the evaluator's handlers")
+        weights = self.weights
         embedded = {}
         if self.retrieval:
             image, text, *_ = network(inputs, *args, **kwargs)
             embedded = {"image_embedding": image, "text_embedding": text}
         else:
             image = network.encode_image(inputs)
-        found = {"logits": network.scale * image @ self.weights.T, **embedded}
+        found = {"logits": network.scale * image @ weights.T, **embedded}
         if self.variant_weights is not None:
             found["variant_logits"] = network.scale * torch.einsum("bd,vkd->bvk", image, self.variant_weights)
         return found
