@@ -38,8 +38,8 @@ class TolerantDataset(Dataset):
 def reading_workers(most: int = 8) -> int:
     """How many processes read while the network computes: one less than the cores that this process may use.
 
-    Processes, not threads: decoding, windowing and cropping hold Python's lock for much of their time, and the loop
-    that feeds the network needs it too.
+    Processes, not threads, because much of decoding and windowing should hold Python's lock, which the loop that feeds
+    the network needs too; the two were not measured against each other.
 
     Args:
         most: upper bound.

@@ -10,6 +10,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from cleft_bundle.data import phantoms
+from cleft_bundle.errors import BundleError
 from tests.conftest import ROOT
 
 TINY = {
@@ -22,6 +23,16 @@ TINY = {
     "image_backbone#image_size": 56,
     "image_size": 56,
 }
+
+
+def bundle_error(caught: pytest.ExceptionInfo[BaseException]) -> str:
+    """The one line that a user reads, below what MONAI wraps around it."""
+    cause: BaseException | None = caught.value
+    while cause is not None and not isinstance(cause, BundleError):
+        cause = cause.__cause__
+    assert cause is not None, caught.value
+    assert "\n" not in str(cause)
+    return str(cause)
 
 
 @pytest.fixture(scope="session")

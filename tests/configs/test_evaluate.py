@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cleft_bundle.data import fingerprint
-from tests.configs.conftest import TINY
+from tests.configs.conftest import TINY, bundle_error
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -117,7 +117,4 @@ def test_evaluations_of_the_same_images_are_compared(evaluated, run_config, opti
 
     with pytest.raises(RuntimeError) as caught:
         run_config(files, "evaluating", **options | {"evaluate_split": "validation"})
-    error = caught.value
-    while error.__cause__ is not None:
-        error = error.__cause__
-    assert "is of other images" in str(error)
+    assert "is of other images" in bundle_error(caught)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from cleft_bundle.checkpoints import save
 from cleft_bundle.data.phantoms.dicom import Header, write
-from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
+from tests.configs.conftest import bundle_error
 from tests.conftest import ROOT, TINY_VIT
 
 CLASSES = ["pneumonia", "pleural thickening", "no finding"]
@@ -100,10 +100,7 @@ def test_another_model_is_refused_until_resume_is_off(run_config, images, model_
     save(state, model_path)
     with pytest.raises(RuntimeError) as caught:
         run_config(["inference.json"], dataset_dir=str(images), model_path=model_path)
-    cause = caught.value
-    while not isinstance(cause, BundleError):
-        cause = cause.__cause__
-    assert "made with other model: pass another --output_dir, or --resume false" in str(cause)
+    assert "made with other model: pass another --output_dir, or --resume false" in bundle_error(caught)
     run_config(["inference.json"], dataset_dir=str(images), model_path=model_path, resume=False)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from cleft_bundle.checkpoints import load_finetuned
 from cleft_bundle.networks import ImageEncoder
-from tests.configs.conftest import TINY
+from tests.configs.conftest import TINY, bundle_error
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -23,12 +23,6 @@ def pretrained(run_config, chest_phantoms):
 
 def table(tmp_path):
     return json.loads((tmp_path / "eval" / "label_efficiency.json").read_text())
-
-
-def cause_of(error):
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error)
 
 
 def test_both_methods_make_one_comparison(run_config, pretrained, chest_phantoms, tmp_path, monkeypatch):
@@ -107,7 +101,7 @@ def test_a_missing_checkpoint_and_an_absent_class_are_one_line(overlay, run_id, 
     options = SMALL | {"dataset_dir": chest_phantoms, "tracking_uri": ""}
     with pytest.raises(RuntimeError) as caught:
         run_config(["train.json", overlay], run_id, **options)
-    assert f"checkpoint {tmp_path / 'models' / 'cleft.pt'} does not exist" in cause_of(caught.value)
+    assert f"checkpoint {tmp_path / 'models' / 'cleft.pt'} does not exist" in bundle_error(caught)
 
     prompts = json.loads((ROOT / "configs" / "prompts" / "chexpert.json").read_text())
     prompts["classes"]["fracture"] = {}
@@ -116,4 +110,4 @@ def test_a_missing_checkpoint_and_an_absent_class_are_one_line(overlay, run_id, 
     options |= {"sources": ["random"], "fractions": [1.0]} if run_id == "probing" else {"source": "random"}
     with pytest.raises(RuntimeError) as caught:
         run_config(["train.json", overlay], run_id, **options)
-    assert "no positive image of fracture; take a larger fraction" in cause_of(caught.value)
+    assert "no positive image of fracture; take a larger fraction" in bundle_error(caught)

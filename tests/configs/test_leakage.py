@@ -7,17 +7,9 @@ import torch
 from monai.data import load_decathlon_datalist
 
 from cleft_bundle.data import fingerprint
-from cleft_bundle.errors import BundleError
-from tests.configs.conftest import TINY
+from tests.configs.conftest import TINY, bundle_error
 
 pytestmark = pytest.mark.slow
-
-
-def bundle_error(caught):
-    cause = caught.value
-    while not isinstance(cause, BundleError):
-        cause = cause.__cause__
-    return str(cause)
 
 
 def patients(items):

@@ -5,7 +5,7 @@ import torch
 
 from cleft_bundle.checkpoints import load_classifier
 from cleft_bundle.networks import ImageEncoder
-from tests.configs.conftest import TINY
+from tests.configs.conftest import TINY, bundle_error
 
 pytestmark = pytest.mark.slow
 STAGE_TWO = TINY | {"epochs": 2, "context_length": 12, "warmup_steps": 1}
@@ -59,7 +59,4 @@ def test_a_prompt_longer_than_the_window_is_refused(run_config, stage_one, chest
             dataset_dir=chest_phantoms,
             **STAGE_TWO | {"context_length": 200},
         )
-    cause = caught.value
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    assert "prompt length: expected 1 to 126" in str(cause)
+    assert "prompt length: expected 1 to 126" in bundle_error(caught)

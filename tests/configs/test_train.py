@@ -7,20 +7,11 @@ from monai.bundle import ConfigParser
 
 from cleft_bundle.checkpoints import load_classifier
 from cleft_bundle.data import RadiographReader
-from cleft_bundle.errors import BundleError
 from cleft_bundle.transforms import build_transforms
-from tests.configs.conftest import TINY
+from tests.configs.conftest import TINY, bundle_error
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
-
-
-def bundle_error(caught):
-    cause = caught.value
-    while not isinstance(cause, BundleError):
-        cause = cause.__cause__
-    assert "\n" not in str(cause)
-    return str(cause)
 
 
 def checkout():
