@@ -7,7 +7,12 @@ from cleft_bundle.data.collate import CaptionCollate, CaptionTokenizer
 from cleft_bundle.data.datalists import fingerprint, read_datalist, write_datalist
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
 from cleft_bundle.data.image_lists import list_images
-from cleft_bundle.data.inference_dataset import TolerantDataset, collate_readable, reading_workers
+from cleft_bundle.data.inference_dataset import (
+    TolerantDataset,
+    collate_readable,
+    keep_parents_objects,
+    reading_workers,
+)
 from cleft_bundle.data.item_checks import check_items, is_multi_label
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.data.radiograph_reader import RadiographReader
@@ -33,6 +38,7 @@ __all__ = [
     "fingerprint",
     "folder",
     "is_multi_label",
+    "keep_parents_objects",
     "list_images",
     "load_prompts",
     "make_splits",

@@ -5,6 +5,7 @@ An unreadable file must neither stop the others nor be lost: it goes through as 
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -49,6 +50,17 @@ def reading_workers(most: int = 8) -> int:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores - 1, most)
+
+
+def keep_parents_objects(worker: int) -> None:
+    """Begin a reading process: what it inherited by fork is never collected in it.
+
+    The destructor of an ONNX Runtime session, for one, waits for threads that a forked process does not have.
+
+    Args:
+        worker: number of the process, as a DataLoader's ``worker_init_fn`` is given it.
+    """
+    gc.freeze()
 
 
 def collate_readable(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -1,3 +1,6 @@
+import gc
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +8,14 @@ from monai.data import DataLoader
 from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, Lambdad, LoadImaged
 from PIL import Image
 
-from cleft_bundle.data import RadiographReader, TolerantDataset, collate_readable, list_images, reading_workers
+from cleft_bundle.data import (
+    RadiographReader,
+    TolerantDataset,
+    collate_readable,
+    keep_parents_objects,
+    list_images,
+    reading_workers,
+)
 from cleft_bundle.errors import RadiographError
 
 
@@ -83,3 +93,42 @@ def test_one_core_is_left_to_the_network(monkeypatch):
     assert reading_workers(most=2) == 2
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {5}, raising=False)
     assert reading_workers() == 0
+
+
+class Collecting(torch.utils.data.Dataset):
+    """Collects garbage at each item."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        gc.collect()
+        return index
+
+
+class Session:
+    """Garbage that only the collector finds, and that notes the process in which it goes."""
+
+    def __init__(self, note):
+        self.note, self.itself = note, self
+
+    def __del__(self):
+        with self.note.open("a") as file:
+            file.write(f"{os.getpid()} ")
+
+
+def test_a_reading_process_does_not_collect_what_its_parent_has_left(tmp_path):
+    note = tmp_path / "collected"
+    gc.collect()
+    gc.disable()
+    try:
+        Session(note)
+        loader = torch.utils.data.DataLoader(
+            Collecting(), num_workers=1, worker_init_fn=keep_parents_objects, multiprocessing_context="fork"
+        )
+        assert len(list(loader)) == 2
+        assert not note.exists()
+        gc.collect()
+        assert note.read_text() == f"{os.getpid()} "
+    finally:
+        gc.enable()
