@@ -122,12 +122,24 @@ def _store(tracking_uri: str, experiment_name: str) -> Iterator[None]:
     before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(tracking_uri)
     try:
+        _create_experiment(tracking_uri, experiment_name)
         mlflow.set_experiment(experiment_name)
         yield
     finally:
         mlflow.set_tracking_uri(None)
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def _create_experiment(tracking_uri: str, name: str) -> None:
+    """Put the artifacts of a new experiment beside its database, where MONAI's handler puts those of training."""
+    mlflow = require("mlflow", "train")
+    if not tracking_uri.startswith("sqlite:///"):
+        return
+    folder = Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if mlflow.get_experiment_by_name(name) is None:
+        mlflow.create_experiment(name, artifact_location=(folder / "mlruns").as_uri())
 
 
 def _load_pyfunc(data_path: str) -> ServedClassifier:

@@ -1,7 +1,8 @@
 """What serving a classifier costs: from DICOM to score and for the network alone, in each form, by turns in one run.
 
-Each form and batch size has a process of its own, which serves by the components of configs/inference.json; the
-processes take turns, so that all meet the same machine.
+Each form and batch size has a process of its own, which serves by the components of configs/inference.json. The
+processes take turns, and in each turn one measures its network, its reading and both together, so that what is
+compared met the same machine within seconds.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,8 @@ COLUMNS = (
     *("pipeline, images/s", "p50, ms", "p95, ms", "pipeline / slower part", "pipeline / eager", "peak MB"),
 )
 
+Turn = dict[str, Any]  # network: seconds of each batch; reading: images/s; pipeline: rate in images/s, latencies in s
+
 
 class ScriptedClassifier(nn.Module):
     """A TorchScript file with the attributes that inference.json asks for."""
@@ -68,15 +72,17 @@ def inference(
     forms: Sequence[str] = SERVED,
     batch_sizes: Sequence[int] = (1, 16),
     image_size: int = 224,
-    images: int = 96,
-    rounds: int = 8,
+    images: int = 80,
+    rounds: int = 4,
     out: str | None = None,
 ) -> None:
     """Serve random weights in all forms and print a table.
 
     Latencies are those of one batch. Those of the pipeline are the times between the ends of two batches, with the
-    reading that goes on meanwhile. The slower part is reading alone or the network alone. Peak memory is that of the
-    serving process since its start; processes that read are not counted.
+    reading that goes on meanwhile. The slower part is reading alone or the network alone. Rates are medians of the
+    turns, and ratios medians of each turn's ratio: to eager's turn of the same round, or within the turn. Reading and
+    pipeline are timed from their start, when no process reads yet, to their end. Peak memory is that of the serving
+    process since its start; processes that read are not counted.
 
     Args:
         dataset_dir: folder of DICOM files; chest phantoms by default.
@@ -85,7 +91,7 @@ def inference(
         batch_sizes: numbers of images of a batch.
         image_size: side of the prepared images.
         images: number of images that each process reads; the files of the folder are repeated.
-        rounds: turns of each process for the network alone, eight batches each, after one turn that does not count.
+        rounds: turns of each process, after one turn of its network alone that does not count.
         out: file to write the table to as well.
 
     Raises:
@@ -102,10 +108,11 @@ def inference(
         for name in networks:
             files = _export(NETWORKS[name], image_size, Path(folder, name.replace("/", "_")), forms)
             for batch_size in batch_sizes:
-                found = _by_turns(files, listed, batch_size, rounds)
-                eager = found.get("eager")
-                lines += [_row(name, form, batch_size, figures, eager) for form, figures in found.items()]
-                print("\n".join(lines[-len(found) :]), file=sys.stderr)
+                turns, memory = _by_turns(files, listed, batch_size, rounds)
+                for form in turns:
+                    cells = _figures(turns[form], turns.get("eager"), batch_size)
+                    lines.append(f"| {' | '.join([name, form, str(batch_size), *cells, str(memory[form])])} |")
+                print("\n".join(lines[-len(turns) :]), file=sys.stderr)
     table = "\n".join(lines)
     print(table)
     if out:
@@ -153,8 +160,10 @@ def _write(backbone: dict[str, Any], side: int, folder: Path, forms: Sequence[st
     export_classifier(classifier, folder / "model", [form for form in forms if form != "eager"])
 
 
-def _by_turns(files: dict[str, str], images: str, batch_size: int, rounds: int) -> dict[str, dict[str, Any]]:
-    """Measure all forms at one batch size: form to its figures."""
+def _by_turns(
+    files: dict[str, str], images: str, batch_size: int, rounds: int
+) -> tuple[dict[str, list[Turn]], dict[str, int]]:
+    """Measure all forms at one batch size: form to its turns, and to its peak memory."""
     context = multiprocessing.get_context("spawn")
     ends: dict[str, Connection] = {}
     processes = []
@@ -163,20 +172,17 @@ def _by_turns(files: dict[str, str], images: str, batch_size: int, rounds: int) 
         processes.append(context.Process(target=_serve, args=(theirs, form, path, images, batch_size)))
         processes[-1].start()
         theirs.close()
-    found: dict[str, dict[str, Any]] = {form: {} for form in files}
-    latencies: dict[str, list[float]] = {form: [] for form in files}
-    turns = [(number, form) for number in range(rounds + 1) for form in files]
-    for number, form in tqdm(turns, desc=f"batch {batch_size}, network"):
-        measured = _ask(ends[form], "network")
-        latencies[form] += measured if number else []
-    for form, end in tqdm(ends.items(), desc=f"batch {batch_size}, reading and pipeline"):
-        found[form] = {part: _ask(end, part) for part in ("reading", "pipeline", "memory")}
-        found[form]["network"] = latencies[form]
+    for end in ends.values():  # not counted: the first batches of a process are slow
+        _ask(end, "network")
+    turns: dict[str, list[Turn]] = {form: [] for form in files}
+    for _, form in tqdm([(number, form) for number in range(rounds) for form in files], desc=f"batch {batch_size}"):
+        turns[form].append({part: _ask(ends[form], part) for part in ("network", "reading", "pipeline")})
+    memory = {form: _ask(end, "memory") for form, end in ends.items()}
     for end in ends.values():  # not before all is measured: a process takes time to end
         end.send(None)
     for process in processes:
         process.join()
-    return found
+    return turns, memory
 
 
 def _ask(end: Connection, part: str) -> Any:
@@ -223,9 +229,9 @@ def _side(workflow: ConfigWorkflow) -> int:
 
 
 @torch.no_grad()
-def _time_network(network: nn.Module, batch: torch.Tensor, count: int = 8) -> list[float]:
+def _time_network(network: nn.Module, batch: torch.Tensor) -> list[float]:
     seconds = []
-    for _ in range(count):
+    for _ in range(max(3, 16 // len(batch))):
         start = time.perf_counter()
         network(batch)
         seconds.append(time.perf_counter() - start)
@@ -245,16 +251,28 @@ def _time_pipeline(workflow: ConfigWorkflow, evaluator: Any) -> dict[str, Any]:
     return {"rate": len(rows["predictions"]) / seconds, "latencies": np.diff(ends).tolist()}
 
 
-def _row(name: str, form: str, batch_size: int, figures: dict[str, Any], eager: dict[str, Any] | None) -> str:
-    def rate(of: dict[str, Any]) -> float:
-        return batch_size / float(np.median(of["network"]))
+def _figures(turns: list[Turn], eager: list[Turn] | None, batch_size: int) -> list[str]:
+    """The cells of one form, from its turns and those of eager in the same rounds."""
 
-    pipeline, slower = figures["pipeline"]["rate"], min(figures["reading"], rate(figures))
-    ratios = [rate(figures) / rate(eager), pipeline / eager["pipeline"]["rate"]] if eager else [float("nan")] * 2
-    p50, p95 = (1e3 * np.percentile(figures["network"], share) for share in (50, 95))
-    served = figures["pipeline"]["latencies"] or [float("nan")]
-    whole = [1e3 * np.percentile(served, share) for share in (50, 95)]
-    cells = [name, form, str(batch_size), f"{rate(figures):.2f}", f"{p50:.0f}", f"{p95:.0f}", f"{ratios[0]:.2f}"]
-    cells += [f"{figures['reading']:.1f}", f"{pipeline:.2f}", *(f"{value:.0f}" for value in whole)]
-    cells += [f"{pipeline / slower:.2f}", f"{ratios[1]:.2f}", str(figures["memory"])]
-    return f"| {' | '.join(cells)} |"
+    def network(turn: Turn) -> float:
+        return batch_size / float(np.median(turn["network"]))
+
+    def pipeline(turn: Turn) -> float:
+        return turn["pipeline"]["rate"]
+
+    def to_eager(rate: Callable[[Turn], float]) -> float:
+        return median([rate(own) / rate(its) for own, its in zip(turns, eager)]) if eager else float("nan")
+
+    alone = [seconds for turn in turns for seconds in turn["network"]]
+    served = [seconds for turn in turns for seconds in turn["pipeline"]["latencies"]] or [float("nan")]
+    starved = median([pipeline(turn) / min(turn["reading"], network(turn)) for turn in turns])
+    return [
+        f"{median(map(network, turns)):.2f}",
+        *(f"{1e3 * np.percentile(alone, share):.0f}" for share in (50, 95)),
+        f"{to_eager(network):.2f}",
+        f"{median(turn['reading'] for turn in turns):.1f}",
+        f"{median(map(pipeline, turns)):.2f}",
+        *(f"{1e3 * np.percentile(served, share):.0f}" for share in (50, 95)),
+        f"{starved:.2f}",
+        f"{to_eager(pipeline):.2f}",
+    ]

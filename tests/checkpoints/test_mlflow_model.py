@@ -53,11 +53,13 @@ def registry(model_pt, classifier, tmp_path_factory):
     (folder / "report.json").write_text(json.dumps(report))
     uri = f"sqlite:///{folder}/mlruns.db"
     before, cwd = os.environ.get("MLFLOW_TRACKING_URI"), os.getcwd()
-    os.chdir(folder)  # MLflow puts artifacts beside it
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
     version = log_classifier(model_pt, folder / "report.json", uri)
     assert os.environ.get("MLFLOW_TRACKING_URI") == before, "other runs of this process must not land in the registry"
-    yield uri, version, folder
+    assert not os.listdir()
     os.chdir(cwd)
+    assert list((folder / "mlruns").rglob("model.pt")), "artifacts lie beside the database"
+    return uri, version, folder
 
 
 def test_bytes_and_paths_have_the_same_scores_and_a_bad_file_its_reason(classifier, files, expected):
