@@ -261,7 +261,11 @@ def _figures(turns: list[Turn], eager: list[Turn] | None, batch_size: int) -> li
         return turn["pipeline"]["rate"]
 
     def to_eager(rate: Callable[[Turn], float]) -> float:
-        return median([rate(own) / rate(its) for own, its in zip(turns, eager)]) if eager else float("nan")
+        return (
+            median([rate(own) / rate(its) for own, its in zip(turns, eager or [], strict=True)])
+            if eager
+            else float("nan")
+        )
 
     alone = [seconds for turn in turns for seconds in turn["network"]]
     served = [seconds for turn in turns for seconds in turn["pipeline"]["latencies"]] or [float("nan")]

@@ -1,0 +1,43 @@
+"""The classifier of other classes, from a trained checkpoint and validation images."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cleft_bundle.checkpoints import load_classifier
+from tests.configs.conftest import TINY, bundle_error
+from tests.conftest import ROOT
+
+CLASSES = ["pleural effusion", "no finding"]
+
+
+@pytest.mark.slow
+def test_it_is_calibrated_on_validation_images_and_never_on_those_of_the_training(run_config, chest_phantoms, tmp_path):
+    run_config(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+    prompts = json.loads((ROOT / "configs" / "prompts" / "chexpert.json").read_text())
+    prompts["classes"] = {name: {} for name in CLASSES}
+    (tmp_path / "prompts.json").write_text(json.dumps(prompts))
+    options = TINY | {
+        "dataset_dir": chest_phantoms,
+        "models_dir": str(tmp_path / "models"),
+        "model_path": str(tmp_path / "new.pt"),
+    }
+
+    script = [str(ROOT / "scripts" / "build_classifier.py"), str(tmp_path / "prompts.json"), "--calibrate"]
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    command = [sys.executable, *script, f"--config_file={ROOT / 'configs' / 'train.json'}", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    classifier = load_classifier(tmp_path / "new.pt")
+    assert classifier.class_names == CLASSES
+    assert classifier.operating_point["thresholds"].keys() == set(CLASSES)
+
+    (tmp_path / "new.pt").unlink()
+    options["splits"] = "$dict.fromkeys(('train', 'validation'), cleft_bundle.data.make_splits(@items)['train'])"
+    with pytest.raises(RuntimeError) as caught:
+        run_config(["train.json", "build_classifier.json"], "calibrating", **options)
+    assert "trained on" in bundle_error(caught)
+    assert "patient" in bundle_error(caught)
+    assert not (tmp_path / "new.pt").exists()
