@@ -1,3 +1,4 @@
+import importlib
 import re
 import subprocess
 import sys
@@ -142,19 +143,28 @@ def test_the_inference_benchmark_serves_by_turns(root, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_exports_benchmark_compares_every_form(root, tmp_path, model_pt):
+def test_the_exports_benchmark_compares_every_form(root, tmp_path, model_pt, monkeypatch, capsys):
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    monkeypatch.syspath_prepend(root / "scripts")
+    exports = importlib.import_module("benchmarks.exports").exports
     findings = ["edema", "pleural effusion", "no finding"]
     lines = ["image,finding,patient_id,split"]
+    (tmp_path / "images").mkdir()
     for number in range(24):
         pixels = np.random.default_rng(number).integers(0, 255, (40, 40), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-        lines.append(f"{number}.png,{findings[number % 3]},p{number},valid")
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
+        lines.append(f"images/{number}.png,{findings[number % 3]},p{number},valid")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    options = ["--model_path", str(model_pt), "--resamples", "20"]
-    done = run(root, tmp_path, "benchmark.py", "exports", str(tmp_path), *options)
-    assert done.returncode == 0, done.stderr
-    rows = cells(done.stdout)[2:]
-    assert [row[0] for row in rows] == ["eager", "torchscript", "torch_export", "onnx", "onnx_int8"]
-    assert [float(row[2]) < 1e-4 for row in rows] == [True, True, True, True, False]
-    assert [row[4].split()[0].lstrip("-") for row in rows[:4]] == ["0.0000"] * 4
+    exports(str(tmp_path), str(model_pt), resamples=20)
+    rows = cells(capsys.readouterr().out)[2:]
+    exports(str(tmp_path / "images"), str(model_pt), out=str(tmp_path / "table.md"))
+    written = (tmp_path / "table.md").read_text()
+    unlabelled = cells(written)[2:]
+    assert written == capsys.readouterr().out
+    for table, columns in ((rows, 6), (unlabelled, 4)):
+        assert [row[0] for row in table] == ["eager", "torchscript", "torch_export", "onnx", "onnx_int8"]
+        assert [float(row[2]) < 1e-4 for row in table] == [True, True, True, True, False]
+        assert [row[3] for row in table[:4]] == ["0"] * 4
+        assert float(table[4][3]) < 50
+        assert {len(row) for row in table} == {columns}
+    assert [row[5].split()[0].lstrip("-") for row in rows[:4]] == ["0.0000"] * 4

@@ -1,4 +1,4 @@
-"""What becomes of scores and AUROC in each exported form of a classifier, on a labelled folder of real images."""
+"""What becomes of scores, ranking and AUROC in each exported form of a classifier, on a folder of real images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +14,10 @@ from monai.data import load_net_with_metadata
 from tqdm import tqdm
 
 from cleft_bundle.checkpoints import FORMS, export_classifier, load_classifier
-from cleft_bundle.data import folder
+from cleft_bundle.data import folder, list_images
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics import Predictions, bootstrap, paired_bootstrap
-from cleft_bundle.networks import OnnxClassifier
+from cleft_bundle.networks import OnnxClassifier, ZeroShotClassifier
 from cleft_bundle.transforms import build_transforms
 
 Scorer = Callable[[torch.Tensor], torch.Tensor]
@@ -39,13 +40,16 @@ def exports(
     resamples: int = 1000,
     out: str | None = None,
 ) -> None:
-    """Export a classifier in all forms, score the images of one split in each, and print a table.
+    """Export a classifier in all forms, score the images of a folder in each, and print a table.
 
-    AUROC is the mean over the classes, its loss that of eager minus that of the form; both with 95 % intervals by
-    resampling patients. The largest difference is that of any score from eager, at batch 1 and at `batch_size`.
+    The largest difference is that of any score from eager, at batch 1 and at `batch_size`. Pairs are those of two
+    images in one class, whose order by eager's scores the form may turn round. Where the folder has labels, AUROC is
+    the mean over the classes and its loss that of eager minus that of the form, with 95 % intervals by resampling
+    patients.
 
     Args:
-        dataset_dir: folder of images with a labels.csv, see docs/datasets.md; its classes are those of the classifier.
+        dataset_dir: folder of images. With a labels.csv, see docs/datasets.md, whose classes are those of the
+            classifier, one split of it is taken; without, every image below it.
         model_path: the classifier.
         split: of labels.csv: train, validation or test.
         batch_size: images scored at a time.
@@ -56,42 +60,48 @@ def exports(
         BundleError: where the folder has other classes than the classifier, or no image of the split.
     """
     classifier = load_classifier(model_path)
-    prompts = folder.load_prompts(dataset_dir, template="{findings}")
-    if sorted(prompts.classes) != sorted(classifier.class_names):
-        raise BundleError(
-            f"{model_path} has the classes {classifier.class_names}, {dataset_dir} {sorted(prompts.classes)}"
-        )
-    items = [item for item in folder.datalist(dataset_dir, prompts=prompts) if item.get("split") == split]
-    if not items:
-        raise BundleError(f"{dataset_dir}: no image of the split {split!r}")
-    order = [list(prompts.classes).index(name) for name in classifier.class_names]
+    labelled = Path(dataset_dir, "labels.csv").is_file()
+    items: list[dict[str, Any]] = _labelled(dataset_dir, split, classifier) if labelled else list_images(dataset_dir)
     transform = build_transforms(classifier.preprocessing["transforms"])
     images = torch.stack([transform({"image": item["image"]})["image"] for item in tqdm(items, desc="reading")])
-    eager = Predictions(
-        _score(classifier, images, 1),
-        np.array([item["label"] for item in items])[:, order],
-        classifier.class_names,
-        classifier.task,
-        [item["name"] for item in items],
-        [item["patient_id"] for item in items],
-    )
+    eager = _score(classifier, images, 1)
+    truth = _truth(eager, items, classifier) if labelled else None
+    columns = ["form", "file, MB", "largest difference of a score", "pairs in another order, %"]
+    columns += ["AUROC", "loss of AUROC"] if labelled else []
     lines = [
-        f"{len(items)} images of {len(set(eager.patients))} patients, {', '.join(classifier.class_names)}",
+        f"{len(items)} images, {', '.join(classifier.class_names)}",
         "",
-        "| form | file, MB | largest difference of a score | AUROC | loss of AUROC |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        _row("eager", Path(model_path), 0.0, eager, eager, resamples),
+        f"| {' | '.join(columns)} |",
+        "| --- |" + " ---: |" * (len(columns) - 1),
+        _row("eager", Path(model_path), eager, [eager], truth, resamples),
     ]
     with tempfile.TemporaryDirectory() as temporary:
         for form, path in zip(FORMS, export_classifier(classifier, Path(temporary, "model")), strict=True):
             score = load_form(form, path)
-            single, batched = _score(score, images, 1), _score(score, images, batch_size)
-            largest = max(np.abs(found - eager.scores).max() for found in (single, batched))
-            lines.append(_row(form, path, largest, eager, replace(eager, scores=single), resamples))
+            found = [_score(score, images, size) for size in (1, batch_size)]
+            lines.append(_row(form, path, eager, found, truth, resamples))
     table = "\n".join(lines)
     print(table)
     if out:
         Path(out).write_text(table + "\n")
+
+
+def _labelled(dataset_dir: str, split: str, classifier: ZeroShotClassifier) -> list[dict[str, Any]]:
+    """The items of a split, with `label` in the order of the classifier's classes."""
+    prompts = folder.load_prompts(dataset_dir, template="{findings}")
+    if sorted(prompts.classes) != sorted(classifier.class_names):
+        raise BundleError(f"{dataset_dir} has the classes {sorted(prompts.classes)}, not {classifier.class_names}")
+    order = [list(prompts.classes).index(name) for name in classifier.class_names]
+    items = [item for item in folder.datalist(dataset_dir, prompts=prompts) if item.get("split") == split]
+    if not items:
+        raise BundleError(f"{dataset_dir}: no image of the split {split!r}")
+    return [item | {"label": np.array(item["label"])[order]} for item in items]
+
+
+def _truth(scores: np.ndarray, items: list[dict[str, Any]], classifier: ZeroShotClassifier) -> Predictions:
+    labels = np.stack([item["label"] for item in items])
+    names, patients = ([item[key] for item in items] for key in ("name", "patient_id"))
+    return Predictions(scores, labels, classifier.class_names, classifier.task, names, patients)
 
 
 @torch.no_grad()
@@ -99,9 +109,21 @@ def _score(network: Scorer, images: torch.Tensor, batch_size: int) -> np.ndarray
     return torch.cat([network(batch) for batch in tqdm(images.split(batch_size), desc="scoring")]).numpy()
 
 
-def _row(form: str, path: Path, largest: float, eager: Predictions, exported: Predictions, resamples: int) -> str:
-    auroc = bootstrap(exported, ["auroc"], resamples)["auroc_macro"]
-    loss = paired_bootstrap(eager, exported, ["auroc"], resamples)["auroc_macro"]
-    cells = [form, f"{path.stat().st_size / 1e6:.0f}", f"{largest:.1e}"]
-    cells += [f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]" for found in (auroc, loss)]
+def _row(
+    form: str, path: Path, eager: np.ndarray, found: list[np.ndarray], truth: Predictions | None, resamples: int
+) -> str:
+    largest = max(np.abs(scores - eager).max() for scores in found)
+    turned = max(_turned(eager, scores) for scores in found)
+    cells = [form, f"{path.stat().st_size / 1e6:.0f}", f"{largest:.1e}", f"{100 * turned:.3g}"]
+    if truth is not None:
+        exported = replace(truth, scores=found[0])
+        auroc = bootstrap(exported, ["auroc"], resamples)["auroc_macro"]
+        loss = paired_bootstrap(truth, exported, ["auroc"], resamples)["auroc_macro"]
+        cells += [f"{value.value:.4f} [{value.low:.4f}, {value.high:.4f}]" for value in (auroc, loss)]
     return f"| {' | '.join(cells)} |"
+
+
+def _turned(eager: np.ndarray, scores: np.ndarray) -> float:
+    """The share of pairs of images whose order differs, over all classes of scores [N, K]."""
+    before, after = (np.sign(of[:, None] - of[None]) for of in (eager, scores))
+    return float((before * after < 0).sum() / max(1, (before != 0).sum()))
