@@ -138,7 +138,7 @@ def rank_unlabelled(
         raise BundleError(f"expected probabilities [N, K], embeddings [N, D] and labelled [N] of {len(names)} images, "
                           f"got the shapes {', '.join(map(str, shapes))}")  # fmt: skip
     for kind, values in (("probabilities", probabilities), ("embeddings", embeddings)):
-        broken = [names[row] for row in np.flatnonzero(~np.isfinite(values).all(axis=1))]
+        broken = [names[row] for row in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist()]
         if broken:
             shown = ", ".join(broken[:_SHOWN]) + (", ..." if len(broken) > _SHOWN else "")
             raise BundleError(f"{kind} of {len(broken)} images are not finite: {shown}")
