@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.special import entr  # type: ignore[import-untyped]  # scipy ships no type information
+from scipy.spatial.distance import cdist  # type: ignore[import-untyped]  # scipy ships no type information
+from scipy.special import entr  # type: ignore[import-untyped]
 
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.classifier import Task
@@ -18,6 +19,7 @@ Strategy = Literal["entropy", "margin", "coreset", "random"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 _SHOWN = 3
+_AT_ONCE = 256  # labelled images, so that the distances of many take little memory
 
 
 def entropy(probabilities: np.ndarray, task: Task) -> np.ndarray:
@@ -84,8 +86,9 @@ def coreset(embeddings: np.ndarray, labelled: np.ndarray, count: int | None = No
     count = int(free.sum()) if count is None else min(count, int(free.sum()))
     order, distances = np.empty(count, dtype=np.intp), np.empty(count)
     nearest = np.full(len(points), np.inf)
-    for place in np.flatnonzero(~free):
-        nearest = np.minimum(nearest, _distance(points, points[place]))
+    centres = points[~free]
+    for start in range(0, len(centres), _AT_ONCE):
+        nearest = np.minimum(nearest, cdist(points, centres[start : start + _AT_ONCE]).min(axis=1))
     for number in range(count):
         if number == 0 and free.all():
             to_mean = _distance(points, points.mean(axis=0))
