@@ -177,7 +177,11 @@ class ZeroShotClassifier(nn.Module):
             probabilities [B, K] in the order of :attr:`class_names`: they sum to one over the classes for
             ``multiclass``, and each stands for itself for ``multilabel``.
         """
-        logits = self.logit_scale.exp() * self.image_encoder(image) @ self.class_weights.T
+        return self.classify(self.image_encoder(image))
+
+    def classify(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Score images by their embeddings [B, D] in the shared space: the second half of :meth:`forward`."""
+        logits = self.logit_scale.exp() * embedding @ self.class_weights.T
         return probabilities(logits / self.temperature + self.bias, self.task)
 
     def calibrate(

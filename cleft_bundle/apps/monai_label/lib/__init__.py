@@ -1,0 +1,1 @@
+"""Parts of the MONAI Label application, laid out as in the sample applications of MONAI Label."""
