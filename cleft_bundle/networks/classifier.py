@@ -201,6 +201,22 @@ class ZeroShotClassifier(nn.Module):
         self.operating_point = {"thresholds": dict(thresholds), **chosen_by}
 
     @property
+    def head(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights [K, D] and biases [K] that give the calibrated logits of unit embeddings."""
+        return self.logit_scale.exp() / self.temperature * self.class_weights, self.bias
+
+    def set_head(self, weights: torch.Tensor, bias: torch.Tensor) -> None:
+        """Take weights [K, D] and biases [K] in the place of :attr:`head`.
+
+        The scale stays, and the temperature becomes 1. Thresholds were chosen for other scores: they go.
+        """
+        device = self.class_weights.device
+        self.class_weights = weights.detach().to(self.class_weights) / self.logit_scale.exp()
+        chosen_by = {key: value for key, value in self.operating_point.items() if key != "thresholds"}
+        self.calibrate(1.0, bias.tolist(), {}, **chosen_by)
+        self.to(device)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """All that is needed to build this classifier again, as JSON-able values."""
         return {
