@@ -37,7 +37,7 @@ FOLDER = "label_training"
 _KEY_METRIC = "auroc_macro"
 _SWITCHED_OFF = ("", "none")
 _NOT_OURS = (
-    *("train#trainer#max_epochs", "train#dataset#data", "validate#dataset#data", "train#handlers", "bundle_root"),
+    *("train#trainer#max_epochs", "train#dataset#data", "validate#dataset#data", "train#handlers"),
     "tracking",  # the configs track their runs themselves
 )
 
