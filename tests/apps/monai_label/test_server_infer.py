@@ -276,7 +276,7 @@ def test_a_batch_passes_over_what_cannot_be_read(server, studies):
     assert server.post("/batch/infer/cleft_classifier?images=all&run_sync=false")[0] == 200
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
-        status, task = server.get("/batch/infer/")
+        _, task = server.get("/batch/infer/")
         if task["status"] not in ("SUBMITTED", "RUNNING"):
             break
         time.sleep(1)
