@@ -108,3 +108,9 @@ def test_a_finding_that_every_image_has_cannot_be_learnt():
     items = [{**item, "label": [1.0, *item["label"][1:]]} for item in items_of([1, 2] * 10)]
     with pytest.raises(BundleError, match="images to train on: none without edema; label more of them"):
         divide(items, NAMES, "multilabel", 0.3)
+
+
+def test_a_rare_finding_is_always_among_what_is_trained_on():
+    for seed in range(20):
+        splits = divide(items_of([0] * 9 + [1] * 9 + [2] * 2), NAMES, "multiclass", 0.7, seed)
+        assert {tuple(item["label"]) for item in splits["train"]} == {(1, 0, 0), (0, 1, 0), (0, 0, 1)}

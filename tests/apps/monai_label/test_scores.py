@@ -173,7 +173,7 @@ def test_few_images_without_scores_are_scored_at_once_and_many_are_an_error(mode
     assert len(scored) == 9
     other_weights(model)
     monkeypatch.setattr(ranked, "SCORED_AT_ONCE", 8)
-    with pytest.raises(BundleError, match="9 of 9 images have no scores by .*: POST /scoring/cleft_scores "):
+    with pytest.raises(BundleError, match=r"9 of 9 images have no scores by .*: POST /scoring/cleft_scores "):
         ask("margin", model, table, images)
     assert ask("random", model, table, images) is not None
     table.complete(model, images)

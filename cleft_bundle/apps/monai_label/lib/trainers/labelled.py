@@ -119,6 +119,11 @@ def divide(
             f"more, {short}"
         )
     sides = draw_sides(items, {"train": 1 - val_split, "validation": val_split}, seed, before)
+    for place in range(len(class_names)):  # what is rare must be seen to be learnt
+        positive = [item["patient_id"] for item in items if item["label"][place] == 1]
+        movable = [patient for patient in positive if patient not in (before or {})]
+        if movable and all(sides[patient] == "validation" for patient in positive):
+            sides[movable[0]] = "train"
     splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
     for item in items:
         splits[sides[item["patient_id"]]].append(item)
