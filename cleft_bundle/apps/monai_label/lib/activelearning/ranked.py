@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from cleft_bundle.apps.monai_label.lib.model import ServedModel
-from cleft_bundle.apps.monai_label.lib.scoring.table import METHOD, Entry, ScoreTable
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics.active_learning import Strategy, rank_unlabelled
+
+from ..model import ServedModel
+from ..scoring.table import METHOD, Entry, ScoreTable
 
 #: An image that was shown and not labelled waits so long before its turn comes again.
 SHOWN_SECONDS = 3600.0

@@ -9,10 +9,11 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from cleft_bundle.apps.monai_label.lib.activelearning.ranked import next_image
-from cleft_bundle.apps.monai_label.lib.model import ServedModel
-from cleft_bundle.apps.monai_label.lib.scoring.table import ScoreTable
 from cleft_bundle.metrics import STRATEGIES, active_learning
+
+from ..activelearning.ranked import next_image
+from ..model import ServedModel
+from ..scoring.table import ScoreTable
 
 logger = logging.getLogger(__name__)
 

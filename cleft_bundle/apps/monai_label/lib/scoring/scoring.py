@@ -9,8 +9,8 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
-from cleft_bundle.apps.monai_label.lib.model import ServedModel
-from cleft_bundle.apps.monai_label.lib.scoring.table import ScoreTable
+from ..model import ServedModel
+from ..scoring.table import ScoreTable
 
 logger = logging.getLogger(__name__)
 

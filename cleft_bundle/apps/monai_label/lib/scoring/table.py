@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cleft_bundle.apps.monai_label.lib.model import Loaded, ServedModel
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.files import save_arrays
+
+from ..model import Loaded, ServedModel
 
 logger = logging.getLogger(__name__)
 

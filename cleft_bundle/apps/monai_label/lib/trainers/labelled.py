@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cleft_bundle.apps.monai_label.lib.labels import one_hot, read_label
 from cleft_bundle.data import dicom_header, pseudonym, read_datalist
 from cleft_bundle.data.splits import draw_sides
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks.classifier import NO_FINDING, Task
+
+from ..labels import one_hot, read_label
 
 logger = logging.getLogger(__name__)
 

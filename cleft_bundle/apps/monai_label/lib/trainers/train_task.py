@@ -14,12 +14,13 @@ from filelock import FileLock, Timeout
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.tasks.train.bundle import BundleTrainTask
 
-from cleft_bundle.apps.monai_label.lib.model import ServedModel
-from cleft_bundle.apps.monai_label.lib.trainers.labelled import Labelled, divide, labelled_items, sides_before
 from cleft_bundle.config import report_errors
 from cleft_bundle.data import write_datalist
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.files import save_text
+
+from ..model import ServedModel
+from ..trainers.labelled import Labelled, divide, labelled_items, sides_before
 
 logger = logging.getLogger(__name__)
 
