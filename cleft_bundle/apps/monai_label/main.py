@@ -108,7 +108,8 @@ class MyApp(MONAILabelApp):
         if settings.bundle is None:
             logger.info("nothing can be trained: --conf bundle names the folder of the bundle")
             return {}
-        task = CleftTrainTask(settings.bundle, self.model, self.conf, settings.network, settings.values)
+        network = settings.network, settings.values, settings.cleft
+        task = CleftTrainTask(settings.bundle, self.model, self.conf, *network)
         return {"cleft_classifier": task}
 
     def init_strategies(self) -> dict[str, Strategy]:
@@ -149,6 +150,11 @@ class MyApp(MONAILabelApp):
                 return {"error": error.detail}
 
         return self._batch_infer(request, datastore or self.datastore(), infer)
+
+    def train(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Train on the final labels; what is wrong with them is answered with the reason."""
+        with refusals():
+            return super().train(request)
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
         """Choose the next image to label."""

@@ -53,9 +53,9 @@ class CleftTrainTask(BundleTrainTask):
         bundle: root folder of the bundle, with ``configs`` and ``models``.
         model: what is served.
         conf: the server's ``--conf`` values.
-        network: config files that say which network ``models/cleft.pt`` belongs to, such as ``net_small.json``, for
-            method ``prompt``.
+        network: config files that say which network ``cleft`` belongs to, such as ``net_small.json``.
         values: further config values of the network, such as ``text_backbone``.
+        cleft: the weights whose language side method ``prompt`` learns prompts for; None: it is not offered.
     """
 
     def __init__(
@@ -65,18 +65,20 @@ class CleftTrainTask(BundleTrainTask):
         conf: dict[str, str],
         network: Sequence[str] = (),
         values: Mapping[str, Any] | None = None,
+        cleft: Path | None = None,
     ) -> None:
         super().__init__(str(bundle), conf, enable_tracking=True, load_strict=True)
         self.model = model
         self.network = list(network)
         self.values = dict(values or {})
+        self.cleft = cleft
         self.folder = model.path.parent / FOLDER
         self.description = "Trains the classifier on the final labels: linear head, prompts or image tower"
 
     @property
     def methods(self) -> list[str]:
-        """The methods that this server can train: prompts need the language model's side, ``models/cleft.pt``."""
-        return [name for name in METHODS if name != "prompt" or self._pretrained.is_file()]
+        """The methods that this server can train: prompts need the language side, ``cleft.pt``."""
+        return [name for name in METHODS if name != "prompt" or self.cleft is not None]
 
     def config(self) -> dict[str, Any]:
         """What a request may set, with the defaults; of a list, the first is the default."""
@@ -128,6 +130,8 @@ class CleftTrainTask(BundleTrainTask):
         """Run the configs of the method; an empty ``run_id`` is ``training``."""
         files = ["train.json", *self.network, *METHODS[request["method"]]]
         overrides["seed"] = int(request["seed"])
+        if request["method"] == "prompt":
+            overrides["pretrained"] = str(self.cleft)
         if epochs := int(request["max_epochs"]):
             overrides["epochs"] = epochs
         if str(request["tracking"] or "").lower() in _SWITCHED_OFF:
@@ -203,10 +207,6 @@ class CleftTrainTask(BundleTrainTask):
     @property
     def _datalist(self) -> Path:
         return self.folder / "datalist.json"
-
-    @property
-    def _pretrained(self) -> Path:
-        return self.model.path.parent / "cleft.pt"
 
 
 def _raise_cause(error: BaseException) -> NoReturn:
