@@ -157,9 +157,14 @@ class MyApp(MONAILabelApp):
             return super().train(request)
 
     def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Choose the next image to label."""
+        """Choose the next image to label; where scores are missing, they are computed in the background."""
         with refusals():
-            return super().next_sample(request)
+            try:
+                return super().next_sample(request)
+            except BundleError:
+                if self._auto_update_scoring:
+                    self.async_scoring(None)
+                raise
 
     def async_scoring(self, method: str | None, params: dict[str, Any] | None = None) -> Any:
         """Score in the background; where MONAI Label asks for it unasked, only if none is waiting to run."""

@@ -20,7 +20,7 @@ from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.files import save_text
 
 from ..model import ServedModel
-from ..trainers.labelled import Labelled, divide, labelled_items, sides_before
+from ..trainers.labelled import Labelled, divide, labelled_items, read_sides, write_sides
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +45,10 @@ _NOT_OURS = (
 class CleftTrainTask(BundleTrainTask):
     """Train a classifier on the final labels, measure it beside the served one, and publish it.
 
-    It writes into the folder ``label_training`` beside the served classifier: ``datalist.json`` with the split, which
-    later trainings keep; ``model.pt`` and ``model.json``, the new classifier and its figures; ``training.json``, what
-    came of it; MLflow's database. The served classifier is not touched before all of that is done.
+    It writes into the folder ``label_training`` beside the served classifier: ``split.json``, pseudonyms of patients
+    with their splits, which later trainings keep; ``model.pt`` and ``model.json``, the new classifier and its figures;
+    ``training.json``, what came of it; MLflow's database. The served classifier is not touched before all of that is
+    done.
 
     Args:
         bundle: root folder of the bundle, with ``configs`` and ``models``.
@@ -150,6 +151,8 @@ class CleftTrainTask(BundleTrainTask):
             super().__call__(request, datastore)
         except Exception as error:
             _raise_cause(error)
+        finally:
+            self._datalist.unlink(missing_ok=True)  # it names files, and those of a PACS are called by their UIDs
         outcome = json.loads((self.folder / "model.json").read_text(encoding="utf-8"))
         before, after = (outcome[when].get(_KEY_METRIC) for when in ("before", "after"))
         published, reason = True, f"validation AUROC {before} before, {after} after"
@@ -181,8 +184,9 @@ class CleftTrainTask(BundleTrainTask):
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Divide by patient, into the file that the configs read."""
         names, task = self.model.class_names, self.model.classifier.task
-        before = sides_before(self._datalist, names)
-        splits = divide(datalist, names, task, float(request["val_split"]), int(request["seed"]), before)
+        sides = self.folder / "split.json"
+        splits = divide(datalist, names, task, float(request["val_split"]), int(request["seed"]), read_sides(sides))
+        write_sides(splits, sides)
         write_datalist(splits, self._datalist, self.folder, names)
         logger.info("%d labelled images, of which %d for validation", len(datalist), len(splits["validation"]))
         return splits["train"], splits["validation"]
