@@ -108,7 +108,8 @@ class MyApp(MONAILabelApp):
         if settings.bundle is None:
             logger.info("nothing can be trained: --conf bundle names the folder of the bundle")
             return {}
-        task = CleftTrainTask(settings.bundle, self.model, self.conf, settings.network, settings.values)
+        network = settings.network, settings.values, settings.cleft
+        task = CleftTrainTask(settings.bundle, self.model, self.conf, *network)
         return {"cleft_classifier": task}
 
     def init_strategies(self) -> dict[str, Strategy]:
@@ -150,10 +151,20 @@ class MyApp(MONAILabelApp):
 
         return self._batch_infer(request, datastore or self.datastore(), infer)
 
-    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Choose the next image to label."""
+    def train(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Train on the final labels; what is wrong with them is answered with the reason."""
         with refusals():
-            return super().next_sample(request)
+            return super().train(request)
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Choose the next image to label; where scores are missing, they are computed in the background."""
+        with refusals():
+            try:
+                return super().next_sample(request)
+            except BundleError:
+                if self._auto_update_scoring:
+                    self.async_scoring(None)
+                raise
 
     def async_scoring(self, method: str | None, params: dict[str, Any] | None = None) -> Any:
         """Score in the background; where MONAI Label asks for it unasked, only if none is waiting to run."""

@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleft_bundle.apps.monai_label.lib.trainers.labelled import Labelled, divide, labelled_items, sides_before
-from cleft_bundle.data import phantoms, pseudonym, write_datalist
+from cleft_bundle.apps.monai_label.lib.trainers.labelled import (
+    Labelled,
+    divide,
+    labelled_items,
+    read_sides,
+    write_sides,
+)
+from cleft_bundle.data import phantoms, pseudonym
 from cleft_bundle.errors import BundleError
 
 NAMES = ["edema", "pleural effusion", "no finding"]
@@ -77,16 +83,20 @@ def test_the_split_keeps_patients_together_and_every_class_in_training(classes, 
         assert any(item["label"][place] for item in splits["train"])
 
 
-def test_a_patient_stays_on_its_side_when_labels_are_added(tmp_path):
+def test_a_patient_stays_on_its_side_when_labels_are_added(tmp_path, caplog):
+    path = tmp_path / "split.json"
+    assert read_sides(path) == {}
     first = divide(items_of([0, 1, 2] * 7), NAMES, "multiclass", 0.3)
-    write_datalist(first, tmp_path / "datalist.json", tmp_path, NAMES)
-    before = sides_before(tmp_path / "datalist.json", NAMES)
-    second = divide(items_of([0, 1, 2] * 20), NAMES, "multiclass", 0.3, before=before)
+    write_sides(first, path)
+    second = divide(items_of([0, 1, 2] * 20), NAMES, "multiclass", 0.3, before=read_sides(path))
     for split in ("train", "validation"):
         assert {item["name"] for item in first[split]} < {item["name"] for item in second[split]}
     assert abs(len(second["validation"]) - 18) <= 2
-    assert sides_before(tmp_path / "none.json", NAMES) == {}
-    assert sides_before(tmp_path / "datalist.json", ["others"]) == {}
+    write_sides({"train": items_of([0])}, path)
+    assert len(read_sides(path)) == 21, "those without a label now are not forgotten"
+    path.write_text("[]")
+    assert read_sides(path) == {}
+    assert "split.json cannot be read: patients are divided anew" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -108,3 +118,9 @@ def test_a_finding_that_every_image_has_cannot_be_learnt():
     items = [{**item, "label": [1.0, *item["label"][1:]]} for item in items_of([1, 2] * 10)]
     with pytest.raises(BundleError, match="images to train on: none without edema; label more of them"):
         divide(items, NAMES, "multilabel", 0.3)
+
+
+def test_a_rare_finding_is_always_among_what_is_trained_on():
+    for seed in range(20):
+        splits = divide(items_of([0] * 9 + [1] * 9 + [2] * 2), NAMES, "multiclass", 0.7, seed)
+        assert {tuple(item["label"]) for item in splits["train"]} == {(1, 0, 0), (0, 1, 0), (0, 0, 1)}

@@ -13,6 +13,7 @@ from cleft_bundle.metrics import STRATEGIES, active_learning
 
 from ..activelearning.ranked import next_image
 from ..model import ServedModel
+from ..scoring.scoring import ImageFiles
 from ..scoring.table import ScoreTable
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ class RankedStrategy(Strategy):
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """Choose an image, see :func:`next_image`; ``seed`` of the request is that of ``random``."""
-        images = {image: datastore.get_image_uri(image) for image in datastore.list_images()}
+        images = ImageFiles(datastore)
         labelled = set(datastore.get_labeled_images(request.get("label_tag"), request.get("labels")))
         shown = {}
         for image in images.keys() - labelled:

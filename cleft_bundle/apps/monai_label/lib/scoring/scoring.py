@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
@@ -13,6 +14,30 @@ from ..model import ServedModel
 from ..scoring.table import ScoreTable
 
 logger = logging.getLogger(__name__)
+
+
+class ImageFiles(Mapping[str, str]):
+    """From the id of each image of a datastore to its file; one of a PACS is fetched when it is asked for.
+
+    Args:
+        datastore: the datastore, as its list of images is now.
+    """
+
+    def __init__(self, datastore: Datastore) -> None:
+        self.datastore = datastore
+        self.images = dict.fromkeys(datastore.list_images())
+
+    def __getitem__(self, image: str) -> str:
+        """The file of an image."""
+        return str(self.datastore.get_image_uri(image))
+
+    def __iter__(self) -> Iterator[str]:
+        """The ids."""
+        return iter(self.images)
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self.images)
 
 
 class CleftScoring(ScoringMethod):
@@ -35,9 +60,10 @@ class CleftScoring(ScoringMethod):
             what :meth:`ScoreTable.complete` does, and ``seconds``.
         """
         start = time.monotonic()
-        images = {image: datastore.get_image_uri(image) for image in datastore.list_images()}
         summary = self.table.complete(
-            self.model, images, lambda done, total: logger.info("scored %d of %d images", done, total)
+            self.model,
+            ImageFiles(datastore),
+            lambda done, total: logger.info("scored %d of %d images", done, total),
         )
         logger.info("scoring is done: %(images)d images, %(scored)d scored now, %(unreadable)d unreadable", summary)
         return {**summary, "seconds": round(time.monotonic() - start, 1)}

@@ -64,16 +64,16 @@ class ScoreTable:
 
         Args:
             digest: SHA-256 of the classifier.
-            images: from the id of each image to its file.
+            images: from the id of each image to its file, which is asked for only where there is an entry.
 
         Returns:
             from ids to entries, in the order of ``images``; those without a valid one are left out.
         """
         made_by, stored = self._load()
         found = {}
-        for image, file in images.items() if made_by == digest else ():
+        for image in images if made_by == digest else ():
             entry = stored.get(pseudonym(image))
-            if entry is not None and entry.stamp == stamp_of(file):
+            if entry is not None and entry.stamp == stamp_of(images[image]):
                 found[image] = entry
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -9,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cleft_bundle.data import dicom_header, pseudonym, read_datalist
+from cleft_bundle.data import dicom_header, pseudonym
 from cleft_bundle.data.splits import draw_sides
 from cleft_bundle.errors import BundleError
+from cleft_bundle.files import save_text
 from cleft_bundle.networks.classifier import NO_FINDING, Task
 
 from ..labels import one_hot, read_label
@@ -120,6 +122,11 @@ def divide(
             f"more, {short}"
         )
     sides = draw_sides(items, {"train": 1 - val_split, "validation": val_split}, seed, before)
+    for place in range(len(class_names)):  # what is rare must be seen to be learnt
+        positive = [item["patient_id"] for item in items if item["label"][place] == 1]
+        movable = [patient for patient in positive if patient not in (before or {})]
+        if movable and all(sides[patient] == "validation" for patient in positive):
+            sides[movable[0]] = "train"
     splits: dict[str, list[Item]] = {"train": [], "validation": [], "test": []}
     for item in items:
         splits[sides[item["patient_id"]]].append(item)
@@ -142,22 +149,26 @@ def divide(
     return splits
 
 
-def sides_before(datalist: str | Path, class_names: Sequence[str]) -> dict[str, str]:
-    """From patients to their splits in an earlier training.
+def read_sides(path: Path) -> dict[str, str]:
+    """From the pseudonyms of patients to their splits in earlier trainings; empty where there is no such file.
 
     Args:
-        datalist: the file that it wrote; where there is none, or it is of other classes, nobody has one.
-        class_names: names of the K classes.
+        path: what :func:`write_sides` wrote.
     """
-    path = Path(datalist)
-    if not path.is_file():
-        return {}
     try:
-        items = read_datalist(path, path.parent, class_names)
-    except BundleError as error:
-        logger.warning("the split of the training before is not kept: %s", error)
+        stored = json.loads(path.read_text(encoding="utf-8")).items()
+        return {patient: split for patient, split in stored if split in ("train", "validation")}
+    except FileNotFoundError:
         return {}
-    return {item["patient_id"]: item["split"] for item in items}
+    except (OSError, ValueError, AttributeError):
+        logger.warning("%s cannot be read: patients are divided anew", path)
+        return {}
+
+
+def write_sides(splits: Mapping[str, Sequence[Item]], path: Path) -> None:
+    """Keep who is on which side, beside those that the file knows and who have no label now."""
+    sides = {item["patient_id"]: split for split, items in splits.items() for item in items}
+    save_text(json.dumps(read_sides(path) | sides, indent=0), path)
 
 
 def _patient(one: Labelled) -> str:

@@ -20,7 +20,7 @@ from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.files import save_text
 
 from ..model import ServedModel
-from ..trainers.labelled import Labelled, divide, labelled_items, sides_before
+from ..trainers.labelled import Labelled, divide, labelled_items, read_sides, write_sides
 
 logger = logging.getLogger(__name__)
 
@@ -45,17 +45,18 @@ _NOT_OURS = (
 class CleftTrainTask(BundleTrainTask):
     """Train a classifier on the final labels, measure it beside the served one, and publish it.
 
-    It writes into the folder ``label_training`` beside the served classifier: ``datalist.json`` with the split, which
-    later trainings keep; ``model.pt`` and ``model.json``, the new classifier and its figures; ``training.json``, what
-    came of it; MLflow's database. The served classifier is not touched before all of that is done.
+    It writes into the folder ``label_training`` beside the served classifier: ``split.json``, pseudonyms of patients
+    with their splits, which later trainings keep; ``model.pt`` and ``model.json``, the new classifier and its figures;
+    ``training.json``, what came of it; MLflow's database. The served classifier is not touched before all of that is
+    done.
 
     Args:
         bundle: root folder of the bundle, with ``configs`` and ``models``.
         model: what is served.
         conf: the server's ``--conf`` values.
-        network: config files that say which network ``models/cleft.pt`` belongs to, such as ``net_small.json``, for
-            method ``prompt``.
+        network: config files that say which network ``cleft`` belongs to, such as ``net_small.json``.
         values: further config values of the network, such as ``text_backbone``.
+        cleft: the weights whose language side method ``prompt`` learns prompts for; None: it is not offered.
     """
 
     def __init__(
@@ -65,18 +66,20 @@ class CleftTrainTask(BundleTrainTask):
         conf: dict[str, str],
         network: Sequence[str] = (),
         values: Mapping[str, Any] | None = None,
+        cleft: Path | None = None,
     ) -> None:
         super().__init__(str(bundle), conf, enable_tracking=True, load_strict=True)
         self.model = model
         self.network = list(network)
         self.values = dict(values or {})
+        self.cleft = cleft
         self.folder = model.path.parent / FOLDER
         self.description = "Trains the classifier on the final labels: linear head, prompts or image tower"
 
     @property
     def methods(self) -> list[str]:
-        """The methods that this server can train: prompts need the language model's side, ``models/cleft.pt``."""
-        return [name for name in METHODS if name != "prompt" or self._pretrained.is_file()]
+        """The methods that this server can train: prompts need the language side, ``cleft.pt``."""
+        return [name for name in METHODS if name != "prompt" or self.cleft is not None]
 
     def config(self) -> dict[str, Any]:
         """What a request may set, with the defaults; of a list, the first is the default."""
@@ -128,6 +131,8 @@ class CleftTrainTask(BundleTrainTask):
         """Run the configs of the method; an empty ``run_id`` is ``training``."""
         files = ["train.json", *self.network, *METHODS[request["method"]]]
         overrides["seed"] = int(request["seed"])
+        if request["method"] == "prompt":
+            overrides["pretrained"] = str(self.cleft)
         if epochs := int(request["max_epochs"]):
             overrides["epochs"] = epochs
         if str(request["tracking"] or "").lower() in _SWITCHED_OFF:
@@ -146,6 +151,8 @@ class CleftTrainTask(BundleTrainTask):
             super().__call__(request, datastore)
         except Exception as error:
             _raise_cause(error)
+        finally:
+            self._datalist.unlink(missing_ok=True)  # it names files, and those of a PACS are called by their UIDs
         outcome = json.loads((self.folder / "model.json").read_text(encoding="utf-8"))
         before, after = (outcome[when].get(_KEY_METRIC) for when in ("before", "after"))
         published, reason = True, f"validation AUROC {before} before, {after} after"
@@ -177,8 +184,9 @@ class CleftTrainTask(BundleTrainTask):
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Divide by patient, into the file that the configs read."""
         names, task = self.model.class_names, self.model.classifier.task
-        before = sides_before(self._datalist, names)
-        splits = divide(datalist, names, task, float(request["val_split"]), int(request["seed"]), before)
+        sides = self.folder / "split.json"
+        splits = divide(datalist, names, task, float(request["val_split"]), int(request["seed"]), read_sides(sides))
+        write_sides(splits, sides)
         write_datalist(splits, self._datalist, self.folder, names)
         logger.info("%d labelled images, of which %d for validation", len(datalist), len(splits["validation"]))
         return splits["train"], splits["validation"]
@@ -203,10 +211,6 @@ class CleftTrainTask(BundleTrainTask):
     @property
     def _datalist(self) -> Path:
         return self.folder / "datalist.json"
-
-    @property
-    def _pretrained(self) -> Path:
-        return self.model.path.parent / "cleft.pt"
 
 
 def _raise_cause(error: BaseException) -> NoReturn:
