@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from jpeg_ls import encode_pixel_data
 from monai.utils import optional_import
 from openjpeg.utils import encode_array
@@ -17,7 +18,7 @@ _, _PYDICOM_3 = optional_import("pydicom.pixels")
 
 
 def compress(ds: Dataset, syntax: UID) -> None:
-    """Compress the pixels of a grey image of one frame without loss, in place.
+    """Compress the pixels of a grey image without loss, in place.
 
     Args:
         ds: a dataset with its ``file_meta``, uncompressed.
@@ -29,20 +30,25 @@ def compress(ds: Dataset, syntax: UID) -> None:
     if _PYDICOM_3:
         ds.compress(syntax, generate_instance_uid=False)
     elif syntax in (JPEGLSLossless, JPEG2000Lossless):
+        encode = _jpeg_ls if syntax == JPEGLSLossless else _jpeg_2000
         stored = ds.pixel_array
-        if syntax == JPEGLSLossless:
-            shape = {"rows": ds.Rows, "columns": ds.Columns, "samples_per_pixel": 1, "bits_stored": ds.BitsStored}
-            frame = bytes(encode_pixel_data(stored.tobytes(), **shape))
-        else:
-            frame = encode_array(stored, photometric_interpretation=2, bits_stored=ds.BitsStored)
-        ds.PixelData = encapsulate([frame])
+        ds.PixelData = encapsulate([encode(frame, ds.BitsStored) for frame in stored.reshape(-1, *stored.shape[-2:])])
         ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
         ds.file_meta.TransferSyntaxUID = syntax
     else:
         try:
-            ds.compress(syntax)
+            ds.compress(syntax, encoding_plugin="pylibjpeg")  # pydicom's own needs fifty times as long
         except NotImplementedError as error:
             raise BundleError(f"pydicom 2 has no encoder for {syntax.name}; pydicom 3 has") from error
+
+
+def _jpeg_ls(frame: np.ndarray, bits: int) -> bytes:
+    shape = {"rows": frame.shape[0], "columns": frame.shape[1], "samples_per_pixel": 1}
+    return bytes(encode_pixel_data(frame.tobytes(), **shape, bits_stored=bits))
+
+
+def _jpeg_2000(frame: np.ndarray, bits: int) -> bytes:
+    return encode_array(frame, photometric_interpretation=2, bits_stored=bits)
 
 
 def write_dicom(ds: Dataset, path: str | Path) -> None:

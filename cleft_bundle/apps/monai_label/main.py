@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import monailabel
+import torch
 from dicomweb_client.session_utils import create_session_from_user_pass
 from fastapi import HTTPException
 from lib.activelearning.strategies import strategies
@@ -150,7 +151,9 @@ class MyApp(MONAILabelApp):
                 logger.warning("an image was not scored: %s", error.detail)
                 return {"error": error.detail}
 
-        return self._batch_infer(request, datastore or self.datastore(), infer)
+        # without a GPU, MONAI Label 0.8.5 divides the images among no devices
+        given = {"multi_gpu": torch.cuda.is_available(), **request}
+        return self._batch_infer(given, datastore or self.datastore(), infer)
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         """Train on the final labels; what is wrong with them is answered with the reason."""

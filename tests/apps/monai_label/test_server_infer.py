@@ -243,7 +243,7 @@ def test_a_replaced_classifier_is_served_without_a_restart(server, trained, stud
     try:
         status, answer = server.infer("phantom_1")
         assert (status, answer["model"]) == (200, digest)
-        assert scores(answer) != pytest.approx(before, abs=1e-3)
+        assert scores(answer) != pytest.approx(before, abs=1e-5)
         expected = model.score([studies / "phantom_1.dcm"]).probabilities[0].tolist()
         assert list(scores(answer).values()) == pytest.approx(expected, abs=1e-4)
     finally:
