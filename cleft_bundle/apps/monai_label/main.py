@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import monailabel
 from dicomweb_client.session_utils import create_session_from_user_pass
@@ -16,7 +18,7 @@ from lib.datastores import EXTENSIONS, MODALITIES, RadiographDatastore, Radiogra
 from lib.infers import PromptTask, infers
 from lib.model import ServedModel
 from lib.refusals import refusals
-from lib.scoring.scoring import CleftScoring
+from lib.scoring.scoring import CleftScoring, ImageFiles
 from lib.scoring.table import FILE_NAME, METHOD, ScoreTable
 from lib.settings import Settings
 from lib.trainers.train_task import CleftTrainTask
@@ -45,8 +47,7 @@ class MyApp(MONAILabelApp):
         studies: folder of images, or address of a DICOMweb service.
         conf: values of ``--conf``, see :class:`lib.settings.Settings`.
 
-    Raises:
-        SystemExit: where what is to be served is missing or does not fit, with one line that says why.
+    Where what is to be served is missing or does not fit, the process ends with one line that says why.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
@@ -54,7 +55,7 @@ class MyApp(MONAILabelApp):
             self.settings = Settings.of(conf or {}, app_dir)
             self.model = ServedModel(self.settings.model, self.settings.device)
         except BundleError as error:
-            raise SystemExit(f"error: {error}") from None
+            _refuse(str(error))
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -127,7 +128,7 @@ class MyApp(MONAILabelApp):
             if isinstance(prompt, PromptTask):
                 prompt.load()
         except BundleError as error:
-            raise SystemExit(f"error: {error}; --conf cleft none serves without prompts") from None
+            _refuse(f"{error}; --conf cleft none serves without prompts")
         super().on_init_complete()
 
     def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
@@ -167,10 +168,20 @@ class MyApp(MONAILabelApp):
                 raise
 
     def async_scoring(self, method: str | None, params: dict[str, Any] | None = None) -> Any:
-        """Score in the background; where MONAI Label asks for it unasked, only if none is waiting to run."""
-        waiting = [task for task in tasks("scoring") if task["status"] in ("SUBMITTED", "RUNNING")]
-        return {} if waiting and not method else super().async_scoring(method, params)
+        """Score in the background; where nobody names a method, only if it is needed and not under way."""
+        if not method:
+            waiting = [task for task in tasks("scoring") if task["status"] in ("SUBMITTED", "RUNNING")]
+            images = ImageFiles(self.datastore())
+            if waiting or len(self._table.entries(self.model.digest, images)) == len(images):
+                return {}
+        return super().async_scoring(method, params)
 
     @cached_property
     def _table(self) -> ScoreTable:
         return ScoreTable(Path(self._datastore.folder) / FILE_NAME)
+
+
+def _refuse(reason: str) -> NoReturn:
+    """End the process: MONAI Label builds the application inside its web server, which would print a traceback."""
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+    os._exit(1)
