@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from cleft_bundle import files
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
+from cleft_bundle.networks import ImageEncoder, TrainableClassifier, ZeroShotClassifier
 from cleft_bundle.networks.classifier import decode_settings
 
 MADE_BY = "training writes it at its end, or pass --model_path"
+
+
+class DeployableState:
+    """What ``model.pt`` would hold of a classifier that is being trained.
+
+    Args:
+        network: the classifier.
+    """
+
+    def __init__(self, network: TrainableClassifier) -> None:
+        self.network = network
+
+    def state_dict(self) -> dict[str, Any]:
+        """The bare state dict that :func:`load_classifier` reads."""
+        return self.network.deployable().state_dict()
 
 
 def load_classifier(path: str | Path) -> ZeroShotClassifier:

@@ -24,6 +24,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import validate_value
 
+from cleft_bundle.data.dicom_writing import write_dicom
 from cleft_bundle.data.finding_codes import PRIVATE_SCHEME, finding_code
 from cleft_bundle.data.radiograph_reader import sniff
 from cleft_bundle.errors import RadiographError
@@ -203,7 +204,7 @@ def secondary_capture(source: Dataset, picture: np.ndarray, description: str, mo
 def save_result(result: Dataset, path: Path) -> None:
     """Write a report or a capture, under a temporary name first."""
     with replacing(path) as temporary, _quiet():
-        result.save_as(temporary, enforce_file_format=True)
+        write_dicom(result, temporary)
 
 
 def _identity(source: Dataset, model: Model, series: int) -> dict[str, Any]:

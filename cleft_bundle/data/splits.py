@@ -85,7 +85,7 @@ def make_splits(
     if balanced_test is not None:
         pool, fixed = _with_balanced_test(pool, fixed, balanced_test, classes or (), seed)
         drawn = {**drawn, "test": 0.0}
-    side_of = _draw(pool, drawn, seed)
+    side_of = draw_sides(pool, drawn, seed)
     divided: dict[str, list[Item]] = {split: [] for split in SPLITS}
     for item in fixed:
         divided[item["split"]].append(dict(item))
@@ -109,6 +109,49 @@ def select_split(splits: Mapping[str, list[Item]], name: str) -> list[Item]:
         filled = ", ".join(key for key, items in splits.items() if items)
         raise BundleError(f"split {name!r} holds no image; splits with images are {filled}")
     return splits[name]
+
+
+def draw_sides(
+    items: Sequence[Item], shares: Mapping[str, float], seed: int, known: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Give every patient a split.
+
+    Patients are put in order of their labels (a finding counts if any image has it) and then of their hash. Walking
+    along, each goes to the split that lacks most of its share so far: equal labels lie side by side, so every split
+    gets its share of each stratum to within one patient or so.
+
+    Args:
+        items: with ``patient_id`` and ``label``.
+        shares: from splits to their share of the patients.
+        seed: another seed draws other patients.
+        known: patients who have a split already and keep it, as where a set grows.
+
+    Returns:
+        from patients to splits.
+
+    Raises:
+        BundleError: where no patient is left for a split other than "test" that has a share.
+    """
+    labels = patient_labels(items)
+    fixed = known or {}
+
+    def position(patient: str) -> tuple[tuple[bool, ...], str]:
+        return labels[patient], digest(seed, patient)
+
+    total = sum(shares.values())
+    counts = dict.fromkeys(shares, 0)
+    side_of = {}
+    for number, patient in enumerate(sorted(labels, key=position), start=1):
+        side = fixed.get(patient) or max(counts, key=lambda split: number * shares[split] / total - counts[split])
+        counts[side] += 1
+        side_of[patient] = side
+    for split, share in shares.items():
+        if share and not counts[split]:
+            message = f"{len(labels)} patients are too few for a {split} share of {share:g}"
+            if split != "test":
+                raise BundleError(f"{message}: expected at least one patient in it")
+            logger.warning("%s: it is empty", message)
+    return side_of
 
 
 def _shares(fractions: Sequence[float] | Mapping[str, float]) -> dict[str, float]:
@@ -152,7 +195,7 @@ def _with_test(fixed: list[Item], test_fraction: float, seed: int) -> list[Item]
         raise BundleError(
             f"test_fraction={test_fraction}: expected a set that names a validation split and no test split"
         )
-    side_of = _draw(fixed, {"validation": 1 - test_fraction, "test": test_fraction}, seed)
+    side_of = draw_sides(fixed, {"validation": 1 - test_fraction, "test": test_fraction}, seed)
     return [{**item, "split": side_of[item["patient_id"]]} for item in fixed]
 
 
@@ -169,31 +212,3 @@ def _with_balanced_test(
     logger.info("balanced test set: %d images of %d patients; left out: %d other images of these patients and of the "
                 "test split", len(test), len(patients), left_out)  # fmt: skip
     return rest, [*kept, *test]
-
-
-def _draw(items: Sequence[Item], shares: Mapping[str, float], seed: int) -> dict[str, str]:
-    """From each patient to a split.
-
-    Patients are put in order of their labels (a finding counts if any image has it) and then of their hash. Walking
-    along, each goes to the split that lacks most of its share so far: equal labels lie side by side, so every split
-    gets its share of each stratum to within one patient or so.
-    """
-    labels = patient_labels(items)
-
-    def position(patient: str) -> tuple[tuple[bool, ...], str]:
-        return labels[patient], digest(seed, patient)
-
-    total = sum(shares.values())
-    counts = dict.fromkeys(shares, 0)
-    side_of = {}
-    for number, patient in enumerate(sorted(labels, key=position), start=1):
-        side = max(counts, key=lambda split: number * shares[split] / total - counts[split])
-        counts[side] += 1
-        side_of[patient] = side
-    for split, share in shares.items():
-        if share and not counts[split]:
-            message = f"{len(labels)} patients are too few for a {split} share of {share:g}"
-            if split != "test":
-                raise BundleError(f"{message}: expected at least one patient in it")
-            logger.warning("%s: it is empty", message)
-    return side_of

@@ -7,11 +7,11 @@ from typing import Any
 from torch import nn
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks import CLEFT, ImageClassifier
+from cleft_bundle.networks import CLEFT, ImageClassifier, TrainableClassifier
 
 
 def parameter_groups(
-    network: CLEFT | ImageClassifier,
+    network: CLEFT | ImageClassifier | TrainableClassifier,
     learning_rate: float,
     backbone_learning_rate: float,
     weight_decay: float,

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
 
+from cleft_bundle.checkpoints.classifier_file import DeployableState
 from cleft_bundle.checkpoints.finetuned import FinetunedState
 from cleft_bundle.checkpoints.trained_on import TrainedOn
 from cleft_bundle.checkpoints.trained_state import TrainedState
@@ -18,7 +19,7 @@ from cleft_bundle.config import executed_config
 from cleft_bundle.data.epochs import EpochSampler, derive_seed
 from cleft_bundle.distributed import rank
 from cleft_bundle.files import save
-from cleft_bundle.networks import CLEFT, ImageClassifier
+from cleft_bundle.networks import CLEFT, ImageClassifier, TrainableClassifier
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +29,17 @@ class BestCheckpoint:
 
     Args:
         network: the dual encoder, or a classifier of images.
-        path: the file; each better state replaces it.
+        path: the file; each better state replaces it. That of a :class:`TrainableClassifier` is a ``model.pt``.
         trained_on: the split and the patients of the training.
     """
 
-    def __init__(self, network: CLEFT | ImageClassifier, path: str, trained_on: TrainedOn) -> None:
-        self.state: FinetunedState | TrainedState
-        if isinstance(network, ImageClassifier):
+    def __init__(
+        self, network: CLEFT | ImageClassifier | TrainableClassifier, path: str, trained_on: TrainedOn
+    ) -> None:
+        self.state: DeployableState | FinetunedState | TrainedState
+        if isinstance(network, TrainableClassifier):
+            self.state = DeployableState(network)
+        elif isinstance(network, ImageClassifier):
             self.state = FinetunedState(network, trained_on)
         else:
             self.state = TrainedState(network, trained_on)

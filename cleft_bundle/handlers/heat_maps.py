@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from monai.transforms import Compose
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -12,10 +11,10 @@ from cleft_bundle.data.dicom_results import Model, save_result, secondary_captur
 from cleft_bundle.extras import require
 from cleft_bundle.handlers.dicom_results import DicomResultWriter
 from cleft_bundle.handlers.journal import PredictionJournal
+from cleft_bundle.inferers import HeatMaps
 from cleft_bundle.networks import ZeroShotClassifier
-from cleft_bundle.networks.heat_maps import Method, finding_directions, pixel_map
+from cleft_bundle.networks.heat_maps import Method
 from cleft_bundle.overlays import overlay
-from cleft_bundle.transforms import OriginalPixels
 
 _LONGEST_SIDE = 1024  # pixels; a map of patches shows nothing finer
 
@@ -57,12 +56,9 @@ class HeatMapWriter(DicomResultWriter):
             require("highdicom", "sr")
         super().__init__(output_dir, model, journal)
         self.network = network
-        self.directions = finding_directions(network.class_names, network.class_weights)
-        self.load, *others = transforms.flatten().transforms
-        self.chain = OriginalPixels(others)
+        self.maps = HeatMaps(network, transforms, method)
         self.png = png
         self.dicom = dicom
-        self.method: Method = method
 
     def write(self, path: str, scores: list[float]) -> None:
         """Draw and save the map of one image; see :meth:`DicomResultWriter.write`."""
@@ -80,13 +76,10 @@ class HeatMapWriter(DicomResultWriter):
             name of the finding with the highest score, and its heat map over the image, uint8 [H, W, 3].
         """
         named = dict(zip(self.network.class_names, scores, strict=True))
-        finding = max(self.directions, key=lambda name: named[name])
-        loaded = self.load({"image": file})
+        finding = max(self.maps.directions, key=lambda name: named[name])
+        loaded = self.maps.load({"image": file})
         picture = loaded["image"].numpy().reshape(loaded["image"].shape[-2:])
-        prepared, trace = self.chain.prepare(loaded)
-        image = torch.as_tensor(prepared["image"])[None].to(self.network.class_weights.device)
-        heat = self.chain.restore(pixel_map(self.network, image, self.directions[finding][None], self.method)[0], trace)
-        return finding, overlay(picture, heat[0].numpy(), longest_side=_LONGEST_SIDE)
+        return finding, overlay(picture, self.maps(loaded, finding).numpy(), longest_side=_LONGEST_SIDE)
 
     def _save(self, path: str, picture: np.ndarray, title: str) -> None:
         name = self.journal.name(path)

@@ -24,7 +24,7 @@ from cleft_bundle.config import executed_config, top_level_scalars
 from cleft_bundle.distributed import rank
 from cleft_bundle.errors import BundleError
 from cleft_bundle.extras import require
-from cleft_bundle.networks import CLEFT, DualEncoder, ImageClassifier
+from cleft_bundle.networks import CLEFT, DualEncoder, ImageClassifier, TrainableClassifier, ZeroShotClassifier
 from cleft_bundle.networks.backbones import count_parameters
 
 PACKAGES = ("cleft_bundle", "monai", "torch", "transformers", "peft", "pydicom", "numpy")
@@ -40,7 +40,9 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
 
 
-def run_parameters(network: CLEFT | DualEncoder | ImageClassifier, dataset_fingerprint: str) -> dict[str, Any]:
+def run_parameters(
+    network: CLEFT | DualEncoder | ImageClassifier | TrainableClassifier | ZeroShotClassifier, dataset_fingerprint: str
+) -> dict[str, Any]:
     """What MLflow keeps of a run as parameters.
 
     Args:

@@ -1,5 +1,6 @@
 """Metrics of zero-shot classification and retrieval, on NumPy arrays."""
 
+from cleft_bundle.metrics.active_learning import STRATEGIES, rank_unlabelled
 from cleft_bundle.metrics.auroc_variance import DelongTest, delong, delong_interval, delong_test
 from cleft_bundle.metrics.calibration import (
     Calibration,
@@ -28,6 +29,7 @@ from cleft_bundle.metrics.subgroups import Gap, Subgroups, subgroup_metrics
 __all__ = [
     "METRICS",
     "MIN_SUPPORT",
+    "STRATEGIES",
     "Calibration",
     "Chosen",
     "ClassificationMetrics",
@@ -56,6 +58,7 @@ __all__ = [
     "fit_temperature",
     "paired_bootstrap",
     "prompt_spread",
+    "rank_unlabelled",
     "reliability",
     "resample",
     "retrieval_metrics",

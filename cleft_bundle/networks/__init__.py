@@ -10,6 +10,7 @@ from cleft_bundle.networks.onnx_classifier import OnnxClassifier
 from cleft_bundle.networks.peft_methods import AdaLora, Dora, Frozen, Full, Ia3, Lora, PeftMethod, Prefix
 from cleft_bundle.networks.prompt_learner import PromptLearner
 from cleft_bundle.networks.text_encoder import TextEncoder
+from cleft_bundle.networks.trainable_classifier import TrainableClassifier
 
 __all__ = [
     "CLEFT",
@@ -28,6 +29,7 @@ __all__ = [
     "Prefix",
     "PromptLearner",
     "TextEncoder",
+    "TrainableClassifier",
     "ZeroShotClassifier",
     "class_weights",
     "load_tokenizer",

@@ -177,7 +177,11 @@ class ZeroShotClassifier(nn.Module):
             probabilities [B, K] in the order of :attr:`class_names`: they sum to one over the classes for
             ``multiclass``, and each stands for itself for ``multilabel``.
         """
-        logits = self.logit_scale.exp() * self.image_encoder(image) @ self.class_weights.T
+        return self.classify(self.image_encoder(image))
+
+    def classify(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Score images by their embeddings [B, D] in the shared space: the second half of :meth:`forward`."""
+        logits = self.logit_scale.exp() * embedding @ self.class_weights.T
         return probabilities(logits / self.temperature + self.bias, self.task)
 
     def calibrate(
@@ -195,6 +199,22 @@ class ZeroShotClassifier(nn.Module):
         self.temperature = torch.tensor(temperature, dtype=torch.float32)
         self.bias = torch.tensor(list(bias), dtype=torch.float32)
         self.operating_point = {"thresholds": dict(thresholds), **chosen_by}
+
+    @property
+    def head(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights [K, D] and biases [K] that give the calibrated logits of unit embeddings."""
+        return self.logit_scale.exp() / self.temperature * self.class_weights, self.bias
+
+    def set_head(self, weights: torch.Tensor, bias: torch.Tensor) -> None:
+        """Take weights [K, D] and biases [K] in the place of :attr:`head`.
+
+        The scale stays, and the temperature becomes 1. Thresholds were chosen for other scores: they go.
+        """
+        device = self.class_weights.device
+        self.class_weights = weights.detach().to(self.class_weights) / self.logit_scale.exp()
+        chosen_by = {key: value for key, value in self.operating_point.items() if key != "thresholds"}
+        self.calibrate(1.0, bias.tolist(), {}, **chosen_by)
+        self.to(device)
 
     @property
     def settings(self) -> dict[str, Any]:

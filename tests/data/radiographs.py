@@ -19,6 +19,7 @@ from pydicom.uid import (
 )
 
 from cleft_bundle.data import RadiographReader
+from cleft_bundle.data.dicom_writing import compress, write_dicom
 
 ROWS, COLUMNS = 48, 32
 PHI = {
@@ -74,8 +75,8 @@ def make_dicom(path, pixels=None, syntax=ExplicitVRLittleEndian, **elements):
         ds.PixelData = pixels.astype(pixels.dtype.newbyteorder("<" if syntax.is_little_endian else ">")).tobytes()
         ds["PixelData"].VR = "OW" if ds.BitsAllocated == 16 else "OB"
     if not native:
-        ds.compress(syntax)
-    ds.save_as(path, enforce_file_format=True)
+        compress(ds, syntax)
+    write_dicom(ds, path)
     return str(path)
 
 
@@ -89,6 +90,14 @@ def installed(package):
     if spec is None:
         pytest.skip(f"needs the package {package}, which is not installed")
     return Path(spec.submodule_search_locations[0])
+
+
+def first_frame(ds):
+    """The first compressed frame of a file, with pydicom 3 and 2."""
+    frames = getattr(pydicom.encaps, "generate_frames", None)
+    if frames is None:
+        return next(pydicom.encaps.generate_pixel_data_frame(ds.PixelData, 1))
+    return next(frames(ds.PixelData, number_of_frames=1))
 
 
 def save_nifti(path, array, affine=None):

@@ -21,6 +21,7 @@ from tests.data.radiographs import (
     COLUMNS,
     EXPECTED,
     ROWS,
+    first_frame,
     load,
     make_dicom,
     make_jpeg_dicom,
@@ -63,7 +64,7 @@ def test_truncated_compressed_data_is_never_half_an_image(tmp_path, syntax, kept
     (tmp_path / "cut").write_bytes(data[: len(data) - int(len(ds.PixelData) * (1 - kept))])
     with pytest.raises(RadiographError, match=r"cut: \(7FE0,0010\) PixelData"):
         load(tmp_path / "cut")
-    frame = next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
+    frame = first_frame(ds)
     ds.PixelData = encapsulate([frame[: int(len(frame) * kept) // 2 * 2]])  # the container is whole, the image is not
     ds.save_as(tmp_path / "cut")
     with pytest.raises(RadiographError, match=r"cut: \(7FE0,0010\) PixelData"):
@@ -103,7 +104,7 @@ def test_decoders_fall_back_in_order_and_the_error_lists_what_each_said(tmp_path
 def test_itk_gives_the_stored_values_that_pydicom_gives(tmp_path, photometric):
     elements = {"PhotometricInterpretation": photometric, "RescaleSlope": 2, "RescaleIntercept": -1000}
     ds = pydicom.dcmread(make_dicom(tmp_path / "x.dcm", syntax=JPEGLSLossless, **elements))
-    frame = next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
+    frame = first_frame(ds)
     np.testing.assert_array_equal(dicom_decoding._ask_itk(ds, frame), scene())
 
 

@@ -10,7 +10,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from cleft_bundle.data.codestreams import decode_reduced, inspect
 from cleft_bundle.errors import RadiographError
-from tests.data.radiographs import COLUMNS, EXPECTED, ROWS, load, make_dicom, scene
+from tests.data.radiographs import COLUMNS, EXPECTED, ROWS, first_frame, load, make_dicom, scene
 
 HTJ2K = (Path(__file__).parent / "files" / "scene.htj2k").read_bytes()  # the scene, lossless, written by OpenJPH
 
@@ -48,11 +48,7 @@ def test_sizes_are_read_from_every_kind_of_header(tmp_path):
     assert inspect(j2k(smooth())) == (300, 202, 1, 5)
     assert inspect(b"\0\0\0\x0cjP  boxes of a JP2 file" + j2k(smooth())) == (300, 202, 1, 5)
     assert inspect(HTJ2K)[:3] == (ROWS, COLUMNS, 1)
-    frame = next(
-        pydicom.encaps.generate_frames(
-            pydicom.dcmread(make_dicom(tmp_path / "x", syntax=JPEGLSLossless)).PixelData, number_of_frames=1
-        )
-    )
+    frame = first_frame(pydicom.dcmread(make_dicom(tmp_path / "x", syntax=JPEGLSLossless)))
     assert inspect(frame) == (ROWS, COLUMNS, 1, 0)
     assert inspect(b"\xff\xd8" + b"\xff" + frame[2:]) == (ROWS, COLUMNS, 1, 0)  # a fill byte before the marker
     assert inspect(b"not an image at all") is None
@@ -116,6 +112,7 @@ def test_other_syntaxes_and_signed_values_are_read_in_full(tmp_path):
     np.testing.assert_array_equal(load(path, target_size=8)[0], load(path)[0])
 
 
+@pytest.mark.skipif(not hasattr(pydicom, "pixels"), reason="pydicom 2 does not know the syntax")
 @pytest.mark.parametrize("syntax", [f"1.2.840.10008.1.2.4.20{n}" for n in (1, 2, 3)])
 def test_high_throughput_jpeg_2000(tmp_path, syntax):
     path = wrap(tmp_path / "x", HTJ2K, syntax)

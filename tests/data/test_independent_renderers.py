@@ -6,9 +6,10 @@ import subprocess
 import numpy as np
 import pydicom
 import pytest
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.pixel_data_handlers.util import apply_modality_lut, apply_voi_lut
 from pydicom.uid import JPEG2000, ExplicitVRLittleEndian, JPEG2000Lossless
 
+from cleft_bundle.data.dicom_writing import compress
 from tests.data.radiographs import installed, load
 
 TOP = 65535
@@ -95,7 +96,7 @@ def transcode(path, syntax, target):
         run(*command, path, target)
     else:
         ds = pydicom.dcmread(path)
-        ds.compress(JPEG2000Lossless)
+        compress(ds, JPEG2000Lossless)
         ds.save_as(target)
     return target
 
@@ -170,8 +171,12 @@ def test_vois_are_pydicoms(request, tmp_path, name, syntax, function):
     if "WindowCenter" not in ds:
         ds.WindowCenter, ds.WindowWidth = [2.0**ds.BitsStored / 2, 100], [2.0**ds.BitsStored / 3, 90]
     ds.VOILUTFunction = function
-    if syntax.is_compressed:
-        ds.compress(syntax, **({"j2k_cr": [8]} if syntax == JPEG2000 else {}))
+    if syntax == JPEG2000:
+        if not hasattr(pydicom, "pixels"):
+            pytest.skip("pydicom 2 has no encoder for lossy JPEG 2000")
+        ds.compress(syntax, j2k_cr=[8])
+    elif syntax.is_compressed:
+        compress(ds, syntax)
     ds.save_as(path)
     values = apply_modality_lut(ds.pixel_array, ds)
     slope, intercept = float(ds.get("RescaleSlope", 1)), float(ds.get("RescaleIntercept", 0))

@@ -21,6 +21,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from cleft_bundle.data.dicom_writing import compress, write_dicom
 from cleft_bundle.data.phantoms.shapes import Array
 
 SYNTAXES = (
@@ -101,9 +102,9 @@ def write(path: Path, grey: Array, header: Header, rng: np.random.Generator) -> 
     meta.TransferSyntaxUID = syntax if not syntax.is_encapsulated else ExplicitVRLittleEndian
     data.file_meta = meta
     if syntax.is_encapsulated:
-        data.compress(syntax, generate_instance_uid=False)
+        compress(data, syntax)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data.save_as(path, enforce_file_format=True)
+    write_dicom(data, path)
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:

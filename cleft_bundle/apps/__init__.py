@@ -1,0 +1,1 @@
+"""Applications of the bundle in other programs."""

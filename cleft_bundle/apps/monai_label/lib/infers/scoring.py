@@ -1,0 +1,163 @@
+"""What both inference tasks have in common: from a request to scores, Markups and heat maps."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.transform.writer import write_itk
+
+from cleft_bundle.data import TolerantDataset
+from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.inferers import HeatMaps
+
+from ..model import Loaded
+from ..results import heat_levels, level_names, patient_affine, prediction, write_markups
+
+logger = logging.getLogger(__name__)
+
+NONE, HIGHEST = "none", "highest"
+_EXTENSIONS = (".nrrd", ".nii", ".nii.gz", ".mha")
+
+
+class ScoringTask(InferTask):
+    """Score one image of the datastore.
+
+    The answer is JSON and a file. The JSON has ``prediction``, a list of ``idx``, ``label`` and ``score`` for each
+    class, ``positive``, the classes that reach their threshold (None where the classifier has none), ``task``, and
+    ``model``, the SHA-256 of the file that scored. The file is the scores as Markups, or, where the request's
+    ``heat_map`` names a class or is ``highest``, a label image of its heat map.
+
+    Args:
+        task_type: as what the task is announced, ``classification``; 3D Slicer's module lists ``detection`` only.
+        description: for people.
+    """
+
+    def __init__(self, task_type: str, description: str) -> None:
+        super().__init__(type=task_type, labels=[], dimension=2, description=description)
+
+    @abstractmethod
+    def scorer(self, request: Mapping[str, Any]) -> Loaded:
+        """The classifier that a request is answered by.
+
+        Raises:
+            BundleError: where the request does not say what it has to.
+        """
+
+    def is_valid(self) -> bool:
+        """A task that was built is ready."""
+        return True
+
+    def __call__(self, request: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        """Answer a request.
+
+        Args:
+            request: ``image``, a file or a folder that holds one; ``heat_map``; ``result_write_to_file``, which is
+                false where no file is wanted; ``result_extension`` of a heat map, ``.nrrd`` where it is absent.
+
+        Returns:
+            path of the file, which the caller removes, or None; and the JSON.
+
+        Raises:
+            BundleError: an image that cannot be read, or a request that cannot be answered.
+        """
+        start = time.monotonic()
+        loaded = self.scorer(request)
+        maps = HeatMaps(loaded.classifier, loaded.transforms)
+        path = _one_image(Path(request["image"]))
+        original, scores = _score(loaded, maps, path)
+        result: dict[str, Any] = {
+            "prediction": prediction(scores),
+            "positive": _positive(loaded, scores),
+            "task": loaded.classifier.task,
+            "model": loaded.digest,
+            "label_names": {name: number for number, name in enumerate(scores)},
+        }
+        file = None
+        if request.get("result_write_to_file", True):
+            finding = _finding(request, scores, maps)
+            file, names = _write(request, path, original, scores, finding, maps)
+            result |= names
+        result["latencies"] = {"total": round(time.monotonic() - start, 3)}
+        return file, result
+
+
+def _one_image(path: Path) -> Path:
+    """The file itself, or the only one of a folder: a series of a PACS, or an uploaded session."""
+    if not path.is_dir():
+        return path
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    if len(files) != 1:
+        raise BundleError(f"the series holds {len(files)} images, and one is scored at a time")
+    return files[0]
+
+
+def _score(loaded: Loaded, maps: HeatMaps, path: Path) -> tuple[dict[str, Any], dict[str, float]]:
+    """The item as it was read, and the scores by name of class."""
+
+    def prepare(item: dict[str, Any]) -> dict[str, Any]:
+        original = maps.load(item)
+        _, *others = loaded.transforms.flatten().transforms
+        prepared = original
+        for transform in others:
+            prepared = transform(prepared)
+        return {"original": original, "image": prepared["image"]}
+
+    item = TolerantDataset([{"image": str(path)}], prepare)[0]
+    if "error" in item:
+        raise BundleError(item["error"])
+    classifier = loaded.classifier
+    with torch.no_grad():
+        scores = classifier(torch.as_tensor(item["image"])[None].to(classifier.class_weights.device))[0].tolist()
+    return item["original"], dict(zip(classifier.class_names, scores, strict=True))
+
+
+def _positive(loaded: Loaded, scores: Mapping[str, float]) -> list[str] | None:
+    thresholds = loaded.classifier.operating_point["thresholds"]
+    return [name for name, least in thresholds.items() if scores[name] >= least] if thresholds else None
+
+
+def _finding(request: Mapping[str, Any], scores: Mapping[str, float], maps: HeatMaps) -> str | None:
+    """The class that a heat map is wanted of."""
+    given = request.get("heat_map", NONE)
+    given = given[0] if isinstance(given, list) else given  # the options of a viewer that were left as they are
+    require_one_of("heat_map", given, [NONE, HIGHEST, *maps.directions])
+    if given == NONE:
+        return None
+    return max(maps.directions, key=lambda name: scores[name]) if given == HIGHEST else given
+
+
+def _write(
+    request: Mapping[str, Any],
+    path: Path,
+    original: Mapping[str, Any],
+    scores: Mapping[str, float],
+    finding: str | None,
+    maps: HeatMaps,
+) -> tuple[str, dict[str, Any]]:
+    """Write the file of an answer, and say what goes with it into the JSON."""
+    image = original["image"]
+    affine = patient_affine(path, np.asarray(image.meta["spacing"]))
+    if finding is None:
+        file = _temporary(".json")
+        write_markups(file, scores, tuple(image.shape[-2:]), affine)
+        return file, {}
+    extension = request.get("result_extension") or _EXTENSIONS[0]
+    require_one_of("result_extension", extension, _EXTENSIONS)
+    file = _temporary(extension)
+    labels = heat_levels(maps(original, finding).numpy())
+    write_itk(labels.T[:, :, None], file, affine, np.uint8, True)
+    return file, {"heat_map": finding, "label_names": level_names(finding)}
+
+
+def _temporary(suffix: str) -> str:
+    with tempfile.NamedTemporaryFile(suffix=suffix, prefix="cleft_", delete=False) as file:
+        return file.name

@@ -1,0 +1,193 @@
+"""The classifier that a server serves: loaded strictly, loaded anew when its file is replaced, and replaced at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import DataLoader
+from monai.transforms import Compose
+
+from cleft_bundle.checkpoints import load_classifier, sha256
+from cleft_bundle.data import TolerantDataset, collate_readable, keep_parents_objects
+from cleft_bundle.errors import BundleError
+from cleft_bundle.files import replacing
+from cleft_bundle.networks import ZeroShotClassifier
+from cleft_bundle.transforms import build_transforms
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 8
+_Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a classifier says of N images, and by which file.
+
+    Args:
+        probabilities: float32 [N, K] in the order of the classes; NaN for an image that cannot be read.
+        embeddings: float32 [N, D], unit vectors of the shared space; NaN likewise.
+        failures: from the path of each image that cannot be read to the reason.
+        digest: SHA-256 of the classifier's file.
+    """
+
+    probabilities: np.ndarray
+    embeddings: np.ndarray
+    failures: dict[str, str]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One version of the classifier: all that belongs to one and the same file.
+
+    Args:
+        classifier: in evaluation mode, on the device.
+        digest: SHA-256 of the file.
+        transforms: what prepares an image, as the file says.
+    """
+
+    classifier: ZeroShotClassifier
+    digest: str
+    transforms: Compose = field(init=False)
+
+    def __post_init__(self) -> None:
+        declared = self.classifier.preprocessing["transforms"]
+        object.__setattr__(self, "transforms", build_transforms(declared))
+
+    @torch.no_grad()
+    def score(self, paths: Sequence[str | Path], num_workers: int = 0) -> Scores:
+        """Score images as ``configs/inference.json`` does.
+
+        Args:
+            paths: N image files, each once.
+            num_workers: processes that read beside the network.
+        """
+        names = [str(path) for path in paths]
+        dataset = TolerantDataset([{"image": name, "path": name} for name in names], self.transforms)
+        loader = DataLoader(
+            dataset,
+            batch_size=_BATCH,
+            num_workers=num_workers,
+            worker_init_fn=keep_parents_objects,
+            collate_fn=collate_readable,
+        )
+        encoder, weights = self.classifier.image_encoder, self.classifier.class_weights
+        probabilities = np.full((len(names), len(weights)), np.nan, np.float32)
+        embeddings = np.full((len(names), encoder.embedding_dim), np.nan, np.float32)
+        place = {name: number for number, name in enumerate(names)}
+        failures: dict[str, str] = {}
+        for batch in loader:
+            failures |= {failure["path"]: failure["error"] for failure in batch["failures"]}
+            if rows := [place[name] for name in batch["path"]]:
+                embedded = encoder(batch["image"].to(weights.device))
+                embeddings[rows] = embedded.cpu().numpy()
+                probabilities[rows] = self.classifier.classify(embedded).cpu().numpy()
+        return Scores(probabilities, embeddings, failures, self.digest)
+
+
+class ServedModel:
+    """``model.pt`` as a server needs it.
+
+    The file is looked at whenever the classifier is asked for, and loaded again where it has been replaced. A file that
+    cannot be loaded is refused at the start; later it is reported, and what was loaded before goes on serving.
+
+    Args:
+        path: the classifier's file.
+        device: where it runs; None: CUDA if there is any, else the CPU.
+
+    Raises:
+        BundleError: where the file does not exist or does not fit.
+    """
+
+    def __init__(self, path: str | Path, device: str | None = None) -> None:
+        self.path = Path(path)
+        self.device = torch.device(device or ("cuda:0" if torch.cuda.is_available() else "cpu"))
+        self._lock = threading.Lock()
+        self._seen, self._loaded = self._load()
+
+    @property
+    def backup(self) -> Path:
+        """Where :meth:`publish` keeps the classifier that it replaces."""
+        return self.path.with_name(f"{self.path.stem}_previous{self.path.suffix}")
+
+    def current(self) -> Loaded:
+        """The classifier as its file is now; hold on to it where several steps must use the same one."""
+        with self._lock:
+            stamp = _stamp(self.path)
+            if stamp != self._seen:
+                self._seen = stamp  # a file that is refused is not tried again until it changes
+                try:
+                    self._seen, self._loaded = self._load()
+                    logger.info("serving %s, SHA-256 %s", self.path, self._loaded.digest)
+                except BundleError as error:
+                    logger.error("%s; the classifier %s goes on serving", error, self._loaded.digest)
+            return self._loaded
+
+    @property
+    def classifier(self) -> ZeroShotClassifier:
+        """The classifier, in evaluation mode."""
+        return self.current().classifier
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the K classes."""
+        return self.current().classifier.class_names
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file that :attr:`classifier` was loaded from."""
+        return self.current().digest
+
+    def score(self, image_paths: Sequence[str | Path], num_workers: int = 0) -> Scores:
+        """Score images, see :meth:`Loaded.score`."""
+        return self.current().score(image_paths, num_workers)
+
+    def publish(self, new_path: str | Path) -> str:
+        """Put another classifier in the place of this one: servers of the file go over to it without a restart.
+
+        The classifier that was served is kept as :attr:`backup`.
+
+        Args:
+            new_path: a classifier's file, which is copied.
+
+        Returns:
+            its SHA-256.
+
+        Raises:
+            BundleError: where the file does not fit itself, or is of other classes; what is served then stays.
+        """
+        published = load_classifier(new_path)
+        if published.class_names != self.class_names or published.task != self.classifier.task:
+            raise BundleError(
+                f"{new_path} is a {published.task} classifier of {', '.join(published.class_names)}; served is a "
+                f"{self.classifier.task} one of {', '.join(self.class_names)}"
+            )
+        for source, target in ((self.path, self.backup), (Path(new_path), self.path)):
+            with replacing(target) as temporary:
+                shutil.copyfile(source, temporary)
+        return self.digest
+
+    def _load(self) -> tuple[_Stamp | None, Loaded]:
+        while True:
+            stamp = _stamp(self.path)
+            loaded = Loaded(load_classifier(self.path).to(self.device), sha256(self.path))
+            if _stamp(self.path) == stamp:  # else it was replaced between the two
+                return stamp, loaded
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    """What changes when a file is replaced; None where there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

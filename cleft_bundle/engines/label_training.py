@@ -1,0 +1,124 @@
+"""How a training on a reader's labels ends: the classifier that it proposes, next to the one that is served."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cleft_bundle.checkpoints import load_trained, save
+from cleft_bundle.engines.classifier_builder import ClassifierBuilder
+from cleft_bundle.engines.features import embed_images
+from cleft_bundle.engines.linear_head import LinearHead
+from cleft_bundle.engines.linear_probe import as_predictions
+from cleft_bundle.files import save_text
+from cleft_bundle.handlers import RunTracker
+from cleft_bundle.metrics import Screening, classification_metrics
+from cleft_bundle.networks import CLEFT, ZeroShotClassifier, probabilities
+
+logger = logging.getLogger(__name__)
+
+#: So many validation images calibrate a classifier and set its thresholds; fewer leave the calibration as it is.
+CALIBRATION_IMAGES = 30
+METRICS = ("auroc", "accuracy", "balanced_accuracy", "brier")
+
+Item = dict[str, Any]
+
+
+def with_learnt_prompts(
+    network: CLEFT, best_checkpoint: str, classifier_builder: ClassifierBuilder, served: ZeroShotClassifier
+) -> ZeroShotClassifier:
+    """Build the classifier of the best learnt prompts, under the calibration of the one that is served.
+
+    Args:
+        network: the dual encoder; it gets the best weights.
+        best_checkpoint: file that :class:`cleft_bundle.handlers.BestCheckpoint` wrote.
+        classifier_builder: holds the class names and the tokenizer.
+        served: whose calibration is kept.
+    """
+    classifier = classifier_builder.build(load_trained(network, best_checkpoint))
+    classifier.calibrate(float(served.temperature), served.bias.tolist(), {}, **_chosen_by(served))
+    return classifier.to(network.logit_scale.device)
+
+
+def finish_label_training(
+    candidate: ZeroShotClassifier,
+    served: ZeroShotClassifier,
+    splits: Mapping[str, Sequence[Item]],
+    loading: Mapping[str, Any],
+    trained_path: str,
+    tracker: RunTracker,
+    artifacts: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Measure a new classifier and the served one on the same validation patients, and write the new one.
+
+    From :data:`CALIBRATION_IMAGES` validation images on, calibration and thresholds are chosen on them, by the rules
+    that the served classifier's were chosen by. With fewer the calibration stays, and there are no thresholds.
+
+    Args:
+        candidate: the new classifier, in evaluation mode.
+        served: the one that it may replace, with the same classes.
+        splits: ``train`` and ``validation``, items of the labelled images.
+        loading: ``transform``, ``device`` and other arguments of :func:`cleft_bundle.engines.features.embed_images`.
+        trained_path: receives the new classifier, as ``model.pt``; a JSON file beside it, with the suffix
+            ``.json``, what is returned.
+        tracker: its open MLflow run receives the figures, and is closed.
+        artifacts: files for the run.
+
+    Returns:
+        ``train_images`` and ``validation_images``, ``calibrated`` (whether it was done anew), and ``before`` and
+        ``after``, figures of the two classifiers by the names of :func:`classification_metrics`, those without a
+        definition left out.
+    """
+    validation = splits["validation"]
+    device = loading["device"]
+    labels = np.array([item["label"] for item in validation])
+    networks = {"before": served.to(device), "after": candidate.to(device)}
+    rows = {
+        when: embed_images(validation, encode=network.image_encoder, **loading) for when, network in networks.items()
+    }
+    heads = {when: LinearHead.of(network) for when, network in networks.items()}
+    calibrated = len(validation) >= CALIBRATION_IMAGES
+    if calibrated:
+        logits = heads["after"].logits(rows["after"]).numpy()
+        screening = Screening(**_chosen_by(served))
+        chosen = screening.choose(logits, labels, candidate.class_names, candidate.task)
+        factor, offset = chosen.calibration.temperature, torch.tensor(chosen.calibration.bias, dtype=torch.float64)
+        candidate.set_head(heads["after"].weights / factor, heads["after"].bias / factor + offset)
+        candidate.operating_point["thresholds"] = dict(chosen.thresholds)
+        heads["after"] = LinearHead.of(candidate)
+    else:
+        logger.warning("%d validation images are too few to calibrate on (%d are needed): the calibration stays, and "
+                       "there are no thresholds", len(validation), CALIBRATION_IMAGES)  # fmt: skip
+    figures = {}
+    for when, head in heads.items():
+        scores = probabilities(head.logits(rows[when]), candidate.task).numpy()
+        predictions = as_predictions(scores, validation, candidate.class_names, candidate.task)
+        found = classification_metrics(predictions, metrics=METRICS)
+        figures[when] = {name: value for name, value in found.items() if np.isfinite(value)}
+    outcome = {
+        "train_images": len(splits["train"]),
+        "validation_images": len(validation),
+        "calibrated": calibrated,
+        **figures,
+    }
+    save(candidate.cpu().state_dict(), trained_path)
+    save_text(json.dumps(outcome, indent=1), Path(trained_path).with_suffix(".json"))
+    flat = {f"{name}_{when}": value for when, values in figures.items() for name, value in values.items()}
+    tracker.finish(artifacts, flat)
+    lines = [f"training on labels is done ({len(splits['train'])} images, {len(validation)} for validation):"]
+    lines += [f"  {name:<34} {value:.3f}" for name, value in flat.items()]
+    logger.info("\n".join([*lines, f"  classifier                         {trained_path}"]))
+    return outcome
+
+
+def _chosen_by(classifier: ZeroShotClassifier) -> dict[str, Any]:
+    """The rules of :class:`Screening` by which a classifier was calibrated; its defaults where it was not."""
+    known = {field.name for field in fields(Screening)}
+    return {key: value for key, value in classifier.operating_point.items() if key in known}

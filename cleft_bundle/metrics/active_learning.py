@@ -1,0 +1,161 @@
+"""Which images to label next: scores of how much a label would tell, and orders by them.
+
+Everything here is NumPy on what a classifier gave: probabilities [N, K] and embeddings [N, D].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from scipy.spatial.distance import cdist  # type: ignore[import-untyped]  # scipy ships no type information
+from scipy.special import entr  # type: ignore[import-untyped]
+
+from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.networks.classifier import Task
+
+Strategy = Literal["entropy", "margin", "coreset", "random"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+
+_SHOWN = 3
+_AT_ONCE = 256  # labelled images, so that the distances of many take little memory
+
+
+def entropy(probabilities: np.ndarray, task: Task) -> np.ndarray:
+    """Score images by the entropy of their probabilities, as a share of the highest possible one.
+
+    ``multiclass`` takes the entropy over the classes, ``multilabel`` the mean of the entropies of the findings, each of
+    which is there or not.
+
+    Args:
+        probabilities: [N, K] in 0..1.
+        task: ``multiclass`` or ``multilabel``.
+
+    Returns:
+        [N] in 0..1, where 1 is the least certain.
+
+    Source: Lewis and Gale, "A sequential algorithm for training text classifiers", SIGIR 1994; Settles, "Active
+    learning literature survey", 2009, section 3.1.
+    """
+    if task == "multiclass":
+        return entr(probabilities).sum(axis=1) / np.log(probabilities.shape[1])
+    return (entr(probabilities) + entr(1 - probabilities)).mean(axis=1) / np.log(2)
+
+
+def margin(probabilities: np.ndarray, task: Task) -> np.ndarray:
+    """Score images by how close their decision is: 1 less the margin by which it is taken.
+
+    The margin of ``multiclass`` is what lies between the two highest probabilities; that of ``multilabel`` what lies
+    between the presence and the absence of the finding for which that is least.
+
+    Args:
+        probabilities: [N, K] in 0..1, K at least 2 for ``multiclass``.
+        task: ``multiclass`` or ``multilabel``.
+
+    Returns:
+        [N] in 0..1, where 1 is a tie.
+
+    Source: Scheffer, Decomain and Wrobel, "Active hidden Markov models for information extraction", IDA 2001.
+    """
+    if task == "multiclass":
+        second, first = np.partition(probabilities, -2, axis=1)[:, -2:].T
+        return 1 - (first - second)
+    return 1 - np.abs(2 * probabilities - 1).min(axis=1)
+
+
+def coreset(embeddings: np.ndarray, labelled: np.ndarray, count: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Choose images one by one, each the farthest from all that are labelled or chosen: greedy k-center.
+
+    Where nothing is labelled, the first is the image nearest to the mean. Of several at one distance the first counts.
+
+    Args:
+        embeddings: [N, D].
+        labelled: bool [N].
+        count: how many to choose, None for all that are not labelled.
+
+    Returns:
+        places [count] in the order of choice, and for each its distance to the nearest image labelled or chosen
+        before; that of a first image without any is its distance to the mean.
+
+    Source: Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach", ICLR 2018,
+    algorithm 1; Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
+    """
+    points = np.asarray(embeddings, dtype=np.float64)
+    free = ~np.asarray(labelled, dtype=bool)
+    count = int(free.sum()) if count is None else min(count, int(free.sum()))
+    order, distances = np.empty(count, dtype=np.intp), np.empty(count)
+    nearest = np.full(len(points), np.inf)
+    centres = points[~free]
+    for start in range(0, len(centres), _AT_ONCE):
+        nearest = np.minimum(nearest, cdist(points, centres[start : start + _AT_ONCE]).min(axis=1))
+    for number in range(count):
+        if number == 0 and free.all():
+            to_mean = _distance(points, points.mean(axis=0))
+            chosen = int(to_mean.argmin())
+            distances[number] = to_mean[chosen]
+        else:
+            chosen = int(np.where(free, nearest, -1.0).argmax())
+            distances[number] = nearest[chosen]
+        order[number] = chosen
+        free[chosen] = False
+        nearest = np.minimum(nearest, _distance(points, points[chosen]))
+    return order, distances
+
+
+def rank_unlabelled(
+    strategy: Strategy,
+    probabilities: np.ndarray,
+    embeddings: np.ndarray,
+    labelled: np.ndarray,
+    task: Task,
+    *,
+    names: Sequence[str],
+    count: int | None = None,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put the unlabelled images into the order in which they are best labelled.
+
+    Args:
+        strategy: one of :data:`STRATEGIES`. ``random`` gives every image a number drawn from 0..1.
+        probabilities: [N, K] in 0..1.
+        embeddings: [N, D].
+        labelled: bool [N].
+        task: ``multiclass`` or ``multilabel``.
+        names: what the N images are called in messages.
+        count: how many to return, None for all.
+        seed: of ``random``.
+
+    Returns:
+        places of unlabelled images [M], the best first and of equal ones the first, and their scores [M]; both are
+        empty where all are labelled.
+
+    Raises:
+        BundleError: an unknown strategy or task, arrays that do not fit each other, or images with values that are
+            not finite: names the first of these.
+    """
+    require_one_of("strategy", strategy, STRATEGIES)
+    require_one_of("task", task, get_args(Task))
+    shapes = [np.shape(part) for part in (probabilities, embeddings, labelled)]
+    if [len(shape) for shape in shapes] != [2, 2, 1] or {shape[0] for shape in shapes} != {len(names)}:
+        raise BundleError(f"expected probabilities [N, K], embeddings [N, D] and labelled [N] of {len(names)} images, "
+                          f"got the shapes {', '.join(map(str, shapes))}")  # fmt: skip
+    for kind, values in (("probabilities", probabilities), ("embeddings", embeddings)):
+        broken = [names[row] for row in np.flatnonzero(~np.isfinite(values).all(axis=1)).tolist()]
+        if broken:
+            shown = ", ".join(broken[:_SHOWN]) + (", ..." if len(broken) > _SHOWN else "")
+            raise BundleError(f"{kind} of {len(broken)} images are not finite: {shown}")
+    if strategy == "coreset":
+        return coreset(embeddings, labelled, count)
+    if strategy == "random":
+        scores = np.random.default_rng(seed).random(len(names))
+    else:
+        scores = (entropy if strategy == "entropy" else margin)(np.asarray(probabilities, dtype=np.float64), task)
+    free = np.flatnonzero(~np.asarray(labelled, dtype=bool))
+    order = free[np.argsort(-scores[free], kind="stable")][:count]
+    return order, scores[order]
+
+
+def _distance(points: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Euclidean distances [N] of points [N, D] to one of them."""
+    return np.linalg.norm(points - point, axis=1)
