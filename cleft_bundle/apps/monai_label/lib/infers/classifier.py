@@ -30,7 +30,6 @@ class ClassifierTask(ScoringTask):
     def info(self) -> dict[str, Any]:
         """What clients are told: the classes and options as they are now."""
         names = self.model.class_names
-        names = self.model.class_names
         config = {"heat_map": [NONE, HIGHEST, *(name for name in names if name != NO_FINDING)]}
         return {**super().info(), "labels": {name: number for number, name in enumerate(names)}, "config": config}
 
