@@ -37,7 +37,7 @@ def compress(ds: Dataset, syntax: UID) -> None:
         ds.file_meta.TransferSyntaxUID = syntax
     else:
         try:
-            ds.compress(syntax, encoding_plugin="pylibjpeg")  # pydicom's own needs fifty times as long
+            ds.compress(syntax)
         except NotImplementedError as error:
             raise BundleError(f"pydicom 2 has no encoder for {syntax.name}; pydicom 3 has") from error
 
