@@ -56,6 +56,8 @@ def test_a_replaced_file_is_served_without_a_restart_and_the_old_one_is_kept(pat
     assert served.publish(other) == sha256(other) == served.digest != old
     assert sha256(served.backup) == old
     assert not np.allclose(served.score(files[:1]).probabilities, before.probabilities)
+    assert served.publish(served.backup) == old, "the way back"
+    assert sha256(served.backup) == sha256(other)
 
 
 def test_another_process_may_replace_the_file(path, other):

@@ -272,6 +272,18 @@ def test_labels_are_checked_when_they_are_stored(server, trained, studies):
     assert info["datastore"]["completed"] == 1
 
 
+def test_the_python_of_the_guide_runs_as_it_stands(server, studies):
+    pytest.importorskip("requests", reason="the guide's Python uses requests")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "monai_label.md").read_text(), re.DOTALL)
+    (code,) = (block for block in blocks if "import requests" in block)
+    assert "http://127.0.0.1:8000" in code
+    found = {}
+    exec(code.replace("http://127.0.0.1:8000", server.url), found)  # noqa: S102  # our own document
+    stored = json.loads((studies / "labels" / "final" / f"{found['image']}.json").read_text())
+    assert stored == found["label"]
+    assert stored["classification"] == [max(found["scores"], key=found["scores"].get)]
+
+
 def test_a_batch_passes_over_what_cannot_be_read(server, studies):
     assert server.post("/batch/infer/cleft_classifier?images=all&run_sync=false")[0] == 200
     deadline = time.monotonic() + 180

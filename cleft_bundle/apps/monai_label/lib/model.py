@@ -154,7 +154,7 @@ class ServedModel:
     def publish(self, new_path: str | Path) -> str:
         """Put another classifier in the place of this one: servers of the file go over to it without a restart.
 
-        The classifier that was served is kept as :attr:`backup`.
+        The classifier that was served is kept as :attr:`backup`, and publishing that one goes back to it.
 
         Args:
             new_path: a classifier's file, which is copied.
@@ -171,9 +171,10 @@ class ServedModel:
                 f"{new_path} is a {published.task} classifier of {', '.join(published.class_names)}; served is a "
                 f"{self.classifier.task} one of {', '.join(self.class_names)}"
             )
-        for source, target in ((self.path, self.backup), (Path(new_path), self.path)):
-            with replacing(target) as temporary:
-                shutil.copyfile(source, temporary)
+        with replacing(self.path) as temporary:
+            shutil.copyfile(new_path, temporary)  # before the backup is replaced: it may be the backup
+            with replacing(self.backup) as kept:
+                shutil.copyfile(self.path, kept)
         return self.digest
 
     def _load(self) -> tuple[_Stamp | None, Loaded]:
