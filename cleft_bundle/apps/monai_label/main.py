@@ -18,7 +18,7 @@ from lib.activelearning.strategies import strategies
 from lib.datastores import EXTENSIONS, MODALITIES, RadiographDatastore, RadiographDICOMweb
 from lib.infers import PromptTask, infers
 from lib.model import ServedModel
-from lib.refusals import refusals
+from lib.refusals import refusals, refuse_second_tasks, under_way
 from lib.scoring.scoring import CleftScoring, ImageFiles
 from lib.scoring.table import FILE_NAME, METHOD, ScoreTable
 from lib.settings import Settings
@@ -32,7 +32,6 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
-from monailabel.utils.async_tasks.utils import tasks
 
 import cleft_bundle
 from cleft_bundle.errors import BundleError
@@ -57,6 +56,7 @@ class MyApp(MONAILabelApp):
             self.model = ServedModel(self.settings.model, self.settings.device)
         except BundleError as error:
             _refuse(str(error))
+        refuse_second_tasks()
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -173,9 +173,8 @@ class MyApp(MONAILabelApp):
     def async_scoring(self, method: str | None, params: dict[str, Any] | None = None) -> Any:
         """Score in the background; where nobody names a method, only if it is needed and not under way."""
         if not method:
-            waiting = [task for task in tasks("scoring") if task["status"] in ("SUBMITTED", "RUNNING")]
             images = ImageFiles(self.datastore())
-            if waiting or len(self._table.entries(self.model.digest, images)) == len(images):
+            if under_way("scoring") or len(self._table.entries(self.model.digest, images)) == len(images):
                 return {}
         return super().async_scoring(method, params)
 
