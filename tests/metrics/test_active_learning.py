@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import entropy as scipy_entropy
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.metrics import STRATEGIES, rank_unlabelled
+from cleft_bundle.metrics import STRATEGIES, active_learning, rank_unlabelled
 from cleft_bundle.metrics.active_learning import coreset, entropy, margin
 
 COORDINATES = st.floats(-5, 5).map(lambda value: round(value, 2))
@@ -41,42 +41,52 @@ def test_margin_is_between_the_two_highest_and_of_the_closest_finding():
     np.testing.assert_allclose(margin(np.array([[0.9, 0.4], [0.05, 0.99]]), "multilabel"), [0.8, 0.1])
 
 
-def greedy_by_hand(points, labelled):
-    """Algorithm 1 of Sener and Savarese with all distances at once."""
+def gains_by_hand(points, covered):
+    """For every point, by how much it lowers the mean distance to the nearest of those covered."""
     table = np.linalg.norm(points[:, None] - points[None], axis=2)
-    centres = list(np.flatnonzero(labelled))
-    order, distances = [], []
-    while len(centres) < len(points):
-        left = [place for place in range(len(points)) if place not in centres]
-        if centres:
-            far = [min(table[place, centre] for centre in centres) for place in left]
-            best = int(np.argmax(far))
-        else:
-            far = list(np.linalg.norm(points - points.mean(axis=0), axis=1))
-            best = int(np.argmin(far))
-        order.append(left[best])
-        distances.append(far[best])
-        centres.append(left[best])
-    return order, distances
+    radius = 2 * np.linalg.norm(points - points.mean(axis=0), axis=1).max()
+    shares = table / radius if radius else table
+    nearest = np.min([np.ones(len(points)), *(shares[place] for place in covered)], axis=0)
+    return np.array([(nearest - np.minimum(nearest, row)).mean() for row in shares])
 
 
 @given(CLOUDS, MASKS)
-def test_coreset_is_the_greedy_algorithm_and_ties_go_to_the_first(points, mask):
+def test_coreset_takes_the_highest_gain_each_time(points, mask):
     labelled = np.array(mask[: len(points)])
-    order, distances = coreset(points, labelled)
-    expected, far = greedy_by_hand(points, labelled)
-    assert order.tolist() == expected
-    np.testing.assert_allclose(distances, far)
-    assert (np.diff(distances[0 if labelled.any() else 1 :]) <= 1e-12).all()
+    order, gains = coreset(points, labelled)
+    covered = np.flatnonzero(labelled).tolist()
+    for chosen, gain in zip(order, gains, strict=True):
+        expected = gains_by_hand(points, covered)
+        left = [place for place in range(len(points)) if place not in covered]
+        assert chosen in left
+        assert gain == pytest.approx(expected[chosen], abs=1e-6)
+        assert gain == pytest.approx(expected[left].max(), abs=1e-6)
+        covered.append(int(chosen))
+    assert (np.diff(gains) <= 0).all()
+    assert sorted(covered) == list(range(len(points)))
 
 
-def test_coreset_covers_within_twice_the_optimum():
-    points = np.random.default_rng(0).normal(size=(12, 2))
-    order, _ = coreset(points, np.zeros(12, bool), 3)
-    table = np.linalg.norm(points[:, None] - points[None], axis=2)
-    radius = table[:, order].min(axis=1).max()
-    best = min(table[:, [a, b, c]].min(axis=1).max() for a in range(12) for b in range(a) for c in range(b))
-    assert best <= radius <= 2 * best
+def test_coreset_leaves_outliers_and_repetitions_for_the_end():
+    rng = np.random.default_rng(0)
+    kinds = np.repeat([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]], 20, axis=0) + rng.normal(scale=0.5, size=(60, 2))
+    points = np.vstack([kinds, [[30.0, 30.0]]])
+    order, _ = coreset(points, np.zeros(61, bool), 4)
+    assert sorted(place // 20 for place in order[:3]) == [0, 1, 2], "one of each kind first"
+    first_is_labelled = np.arange(61) == order[0]
+    assert sorted(place // 20 for place in coreset(points, first_is_labelled, 2)[0]) == sorted(order[1:3] // 20)
+
+
+def test_coreset_of_many_images_chooses_like_that_of_all(monkeypatch):
+    points = np.random.default_rng(0).normal(size=(400, 3))
+    order, _ = coreset(points, np.zeros(400, bool), 10)
+    monkeypatch.setattr(active_learning, "REPRESENTED", 200)
+    few, _ = coreset(points, np.zeros(400, bool), 10)
+
+    def mean_distance(chosen):
+        return np.linalg.norm(points[:, None] - points[chosen][None], axis=2).min(axis=1).mean()
+
+    random = np.random.default_rng(1).permutation(400)[:10]
+    assert mean_distance(order) <= mean_distance(few) < 0.95 * mean_distance(random)
 
 
 def ranked(strategy, probabilities, labelled, task="multiclass", **options):

@@ -144,9 +144,9 @@ def test_images_come_in_the_order_of_their_scores_until_none_is_left(strategy, m
         assert labelled == sorted(readable, key=lambda image: -expected[image])
         assert [answer["score"] for answer in answers] == pytest.approx([expected[image] for image in labelled])
     if strategy == "coreset":
-        order, distances = coreset(np.stack([entries[i].embedding for i in readable]), np.zeros(8, bool))
+        order, gains = coreset(np.stack([entries[i].embedding for i in readable]), np.zeros(8, bool))
         assert labelled == [readable[place] for place in order]
-        assert [answer["score"] for answer in answers] == pytest.approx(distances)
+        assert [answer["score"] for answer in answers] == pytest.approx(gains)
 
 
 @pytest.mark.parametrize("strategy", ["entropy", "coreset"])

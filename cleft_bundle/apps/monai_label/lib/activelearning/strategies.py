@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 _DESCRIPTIONS = {
     "entropy": "The image whose probabilities have the highest entropy",
     "margin": "The image whose decision is closest",
-    "coreset": "The image farthest from all that are labelled, in the space of embeddings",
+    "coreset": "The image that brings all others nearest to a labelled one, in the space of embeddings",
     "random": "Any image",
 }
 
