@@ -5,7 +5,7 @@ Everything here is NumPy on what a classifier gave: probabilities [N, K] and emb
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,6 +23,7 @@ REPRESENTED = 2000
 
 _SHOWN = 3
 _AT_ONCE = 256  # images, so that the distances of many take little memory
+_DIGITS = 7  # of a gain; the others are rounding
 
 
 def entropy(probabilities: np.ndarray, task: Task) -> np.ndarray:
@@ -89,7 +90,8 @@ def coreset(embeddings: np.ndarray, labelled: np.ndarray, count: int | None = No
     and active learning", ICML 2015.
     """
     free = ~np.asarray(labelled, dtype=bool)
-    count = int(free.sum()) if count is None else min(count, int(free.sum()))
+    left = int(free.sum())
+    count = left if count is None else min(count, left)
     order, gains = np.empty(count, dtype=np.intp), np.empty(count)
     if not count:
         return order, gains
@@ -98,21 +100,21 @@ def coreset(embeddings: np.ndarray, labelled: np.ndarray, count: int | None = No
     points /= max(2 * np.linalg.norm(points, axis=1).max(), np.finfo(np.float64).tiny)
     represented = points[np.linspace(0, len(points) - 1, min(len(points), REPRESENTED)).round().astype(np.intp)]
     nearest = np.ones(len(represented))
-    for part in _parts(points[~free]):
-        nearest = np.minimum(nearest, euclidean_distances(part, represented).min(axis=0))
-    highest = np.concatenate([_gains(euclidean_distances(part, represented), nearest) for part in _parts(points)])
-    highest[~free] = -1.0
+    centres = points[~free]
+    for start in range(0, len(centres), _AT_ONCE):
+        distances = euclidean_distances(centres[start : start + _AT_ONCE], represented)
+        nearest = np.minimum(nearest, distances.min(axis=0))
+    highest = np.where(free, np.inf, -1.0)  # what a gain is at most: it never rises while others are chosen
     for number in range(count):
-        # a gain never rises while others are chosen: what is still the highest when computed anew is so for certain
-        while True:
+        while True:  # until the highest of all has just been computed
+            part = np.argsort(-highest, kind="stable")[: min(_AT_ONCE, left - number)]
+            distances = euclidean_distances(points[part], represented)
+            highest[part] = np.maximum(nearest - distances, 0.0).mean(axis=1).round(_DIGITS)
             chosen = int(highest.argmax())
-            distances = euclidean_distances(points[[chosen]], represented)
-            gain = _gains(distances, nearest)[0]
-            if gain >= highest[chosen]:
+            if chosen in part:
                 break
-            highest[chosen] = gain
-        order[number], gains[number], highest[chosen] = chosen, gain, -1.0
-        nearest = np.minimum(nearest, distances[0])
+        order[number], gains[number], highest[chosen] = chosen, highest[chosen], -1.0
+        nearest = np.minimum(nearest, distances[part == chosen][0])
     return order, gains
 
 
@@ -167,13 +169,3 @@ def rank_unlabelled(
     free = np.flatnonzero(~np.asarray(labelled, dtype=bool))
     order = free[np.argsort(-scores[free], kind="stable")][:count]
     return order, scores[order]
-
-
-def _parts(points: np.ndarray) -> Iterator[np.ndarray]:
-    """Points [N, D] in parts of :data:`_AT_ONCE`."""
-    return (points[start : start + _AT_ONCE] for start in range(0, len(points), _AT_ONCE))
-
-
-def _gains(distances: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-    """By how much distances [B, M] lower the mean of the least ones [M]: [B], to the digits that rounding leaves."""
-    return np.maximum(nearest - distances, 0.0).mean(axis=1).round(7)
