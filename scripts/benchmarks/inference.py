@@ -213,7 +213,7 @@ def _serve(end: Connection, form: str, path: str, images: str, batch_size: int) 
         batch = torch.randn(batch_size, 3, side, side)
         while part := end.recv():
             if part == "network":
-                end.send(_time_network(network, batch))
+                end.send(_time_network(workflow.inferer, network, batch))
             elif part == "reading":
                 start = time.perf_counter()
                 count = sum(len(read["image"]) for read in workflow.parser.get_parsed_content("dataloader"))
@@ -229,11 +229,11 @@ def _side(workflow: ConfigWorkflow) -> int:
 
 
 @torch.no_grad()
-def _time_network(network: nn.Module, batch: torch.Tensor) -> list[float]:
+def _time_network(inferer: Any, network: nn.Module, batch: torch.Tensor) -> list[float]:
     seconds = []
     for _ in range(max(3, 16 // len(batch))):
         start = time.perf_counter()
-        network(batch)
+        inferer(batch, network)
         seconds.append(time.perf_counter() - start)
     return seconds
 
