@@ -9,8 +9,8 @@ from cleft_bundle.data.epochs import EpochDataset, EpochSampler
 from cleft_bundle.data.image_lists import list_images
 from cleft_bundle.data.inference_dataset import (
     TolerantDataset,
+    begin_reading,
     collate_readable,
-    keep_parents_objects,
     reading_workers,
 )
 from cleft_bundle.data.item_checks import check_items, is_multi_label
@@ -29,6 +29,7 @@ __all__ = [
     "RadiographReader",
     "TolerantDataset",
     "balanced_set",
+    "begin_reading",
     "cached_dataset",
     "check_items",
     "chexpert",
@@ -38,7 +39,6 @@ __all__ = [
     "fingerprint",
     "folder",
     "is_multi_label",
-    "keep_parents_objects",
     "list_images",
     "load_prompts",
     "make_splits",

@@ -15,6 +15,8 @@ from monai.data import Dataset, list_data_collate
 
 from cleft_bundle.errors import RadiographError
 
+_NICENESS = 5  # a quarter of a core while the network wants all of it
+
 
 class TolerantDataset(Dataset):
     """A dataset that gives the reason in place of an image that cannot be read.
@@ -52,15 +54,18 @@ def reading_workers(most: int = 8) -> int:
     return min(cores - 1, most)
 
 
-def keep_parents_objects(worker: int) -> None:
-    """Begin a reading process: what it inherited by fork is never collected in it.
+def begin_reading(worker: int) -> None:
+    """Begin a reading process: it gives way to the network, and what it inherited by fork is never collected in it.
 
-    The destructor of an ONNX Runtime session, for one, waits for threads that a forked process does not have.
+    All threads of the network wait for the one that shares its core with reading. The destructor of an ONNX Runtime
+    session, for one, waits for threads that a forked process does not have.
 
     Args:
         worker: number of the process, as a DataLoader's ``worker_init_fn`` is given it.
     """
     gc.freeze()
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(_NICENESS)
 
 
 def collate_readable(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:

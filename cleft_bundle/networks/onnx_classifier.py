@@ -38,6 +38,8 @@ class OnnxClassifier(nn.Module):
             raise BundleError(f"{path} does not exist: python scripts/export.py writes it, or pass --model_path")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = num_threads or torch.get_num_threads()
+        # a thread that spins while it waits takes a core from the processes that read
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except _failures(runtime) as error:

@@ -78,6 +78,8 @@ def inference(
 ) -> None:
     """Serve random weights in all forms and print a table.
 
+    PyTorch's threads wait as docs/inference.md advises (``OMP_WAIT_POLICY``), unless the environment has it otherwise.
+
     Latencies are those of one batch. Those of the pipeline are the times between the ends of two batches, with the
     reading that goes on meanwhile. The slower part is reading alone or the network alone. Rates are medians of the
     turns, and ratios medians of each turn's ratio: to eager's turn of the same round, or within the turn. Reading and
@@ -101,6 +103,7 @@ def inference(
         require_one_of("networks", name, NETWORKS)
     for form in forms:
         require_one_of("forms", form, SERVED)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     lines = [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
     with tempfile.TemporaryDirectory() as folder:
         source = dataset_dir or phantoms.chest(f"{folder}/phantoms", patients=60)

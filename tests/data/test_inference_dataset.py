@@ -11,8 +11,8 @@ from PIL import Image
 from cleft_bundle.data import (
     RadiographReader,
     TolerantDataset,
+    begin_reading,
     collate_readable,
-    keep_parents_objects,
     list_images,
     reading_workers,
 )
@@ -124,7 +124,7 @@ def test_a_reading_process_does_not_collect_what_its_parent_has_left(tmp_path):
     try:
         Session(note)
         loader = torch.utils.data.DataLoader(
-            Collecting(), num_workers=1, worker_init_fn=keep_parents_objects, multiprocessing_context="fork"
+            Collecting(), num_workers=1, worker_init_fn=begin_reading, multiprocessing_context="fork"
         )
         assert len(list(loader)) == 2
         assert not note.exists()
@@ -132,3 +132,16 @@ def test_a_reading_process_does_not_collect_what_its_parent_has_left(tmp_path):
         assert note.read_text() == f"{os.getpid()} "
     finally:
         gc.enable()
+
+
+class Niceness(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return os.nice(0)
+
+
+def test_a_reading_process_gives_way():
+    (inside,) = torch.utils.data.DataLoader(Niceness(), num_workers=1, worker_init_fn=begin_reading)
+    assert int(inside) == min(os.nice(0) + 5, 19)

@@ -16,7 +16,7 @@ from monai.data import DataLoader
 from monai.transforms import Compose
 
 from cleft_bundle.checkpoints import load_classifier, sha256
-from cleft_bundle.data import TolerantDataset, collate_readable, keep_parents_objects
+from cleft_bundle.data import TolerantDataset, begin_reading, collate_readable
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import replacing
 from cleft_bundle.networks import ZeroShotClassifier
@@ -77,7 +77,7 @@ class Loaded:
             dataset,
             batch_size=_BATCH,
             num_workers=num_workers,
-            worker_init_fn=keep_parents_objects,
+            worker_init_fn=begin_reading,
             collate_fn=collate_readable,
         )
         encoder, weights = self.classifier.image_encoder, self.classifier.class_weights
