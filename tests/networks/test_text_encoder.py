@@ -84,7 +84,7 @@ def gradients(encoder, batch, context=None):
         if "lora_B" in name or "lora_E" in name:  # start at zero, which would make other gradients vanish
             torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
     embedding = encoder(**batch, context=context)
-    (embedding @ weights).pow(2).sum().backward()
+    (embedding @ weights.to(embedding.dtype)).pow(2).sum().backward()
     return embedding.detach(), {n: p.grad for n, p in encoder.named_parameters() if p.grad is not None}
 
 
@@ -93,14 +93,15 @@ def gradients(encoder, batch, context=None):
 @pytest.mark.parametrize("context", [None, (5, 16), (3, 5, 16)], ids=["no_context", "shared", "per_class"])
 def test_sharing_the_common_beginning_changes_nothing(backbone, method, context, tokenize):
     batch = tokenize(["this is a chest x ray of a patient with edema", "this is a chest", "this is a chest x ray"])
-    before = None if context is None else torch.randn(context, generator=torch.Generator().manual_seed(0))
-    plain = TextEncoder(backbone, embedding_dim=8, peft=method, row_tokens=None).eval()
-    packed = TextEncoder(backbone, embedding_dim=8, peft=method, row_tokens=14).eval()
+    before = None if context is None else torch.randn(context, generator=torch.Generator().manual_seed(0)).double()
+    plain = TextEncoder(backbone, embedding_dim=8, peft=method, row_tokens=None).eval().double()
+    packed = TextEncoder(backbone, embedding_dim=8, peft=method, row_tokens=14).eval().double()
     (a, grads_a), (b, grads_b) = gradients(plain, batch, before), gradients(packed, batch, before)
     torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
     assert grads_a.keys() == grads_b.keys()
     for name, gradient in grads_a.items():
-        torch.testing.assert_close(gradient, grads_b[name], atol=1e-5, rtol=1e-4, msg=name)
+        rounding = 1e-5 * float(gradient.abs().max())  # Llama's norms round to float32 whatever they are given
+        torch.testing.assert_close(gradient, grads_b[name], atol=rounding, rtol=0, msg=name)
     assert all(gradient.abs().sum() > 0 for name, gradient in grads_a.items() if "lora_" in name or "ia3" in name)
 
 
