@@ -17,8 +17,10 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.config_item import ConfigComponent
+from monai.utils import set_determinism
 from monai.utils.module import locate
 
+from cleft_bundle.distributed import start_processes
 from cleft_bundle.errors import BundleError
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,22 @@ def bundle_root() -> str:
     if not (root / "configs").is_dir():
         raise BundleError(f"bundle_root: {root} has no folder 'configs'; pass --bundle_root")
     return str(root)
+
+
+def begin(seed: int | None = None) -> None:
+    """What every workflow does first: check its config, join the processes of ``torchrun``, make it repeatable.
+
+    Args:
+        seed: of all random numbers. None leaves them alone.
+
+    Raises:
+        BundleError: what :func:`check_config` raises.
+    """
+    report_errors()
+    check_config()
+    start_processes()
+    if seed is not None:
+        set_determinism(seed)
 
 
 def check_config() -> None:

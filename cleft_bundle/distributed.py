@@ -26,17 +26,21 @@ def start_processes() -> None:
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
-def own_device() -> torch.device:
-    """The GPU of this process, or the CPU where there is none.
+def own_device(torchrun: bool = False) -> torch.device:
+    """The GPU of this process, by its number on the machine under ``torchrun``, or the CPU where there is none.
+
+    Args:
+        torchrun: refuse to go on where ``torchrun`` has not started this process.
 
     Raises:
-        BundleError: where ``torchrun`` has not started this process.
+        BundleError: where it has not.
     """
-    if "RANK" not in os.environ:
+    if torchrun and "RANK" not in os.environ:
         raise BundleError(
             "multi_gpu_train.json goes with torchrun: torchrun --nproc_per_node N -m monai.bundle run ..."
         )
-    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
+    number = int(os.environ.get("LOCAL_RANK", "0"))
+    return torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def own_share(items: Sequence[T]) -> Sequence[T]:
@@ -58,6 +62,15 @@ def rank() -> int:
 def world_size() -> int:
     """Number of processes, 1 without ``torch.distributed``."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def from_first(value: T) -> T:
+    """The value of the first process, for all."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 def wait_for_all() -> None:

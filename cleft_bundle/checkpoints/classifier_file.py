@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cleft_bundle import files
+from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ImageEncoder, TrainableClassifier, ZeroShotClassifier
 from cleft_bundle.networks.classifier import decode_settings
@@ -18,27 +19,32 @@ class DeployableState:
 
     Args:
         network: the classifier.
+        identity: the run that the classifier is to name.
     """
 
-    def __init__(self, network: TrainableClassifier) -> None:
+    def __init__(self, network: TrainableClassifier, identity: RunIdentity) -> None:
         self.network = network
+        self.identity = identity
 
     def state_dict(self) -> dict[str, Any]:
         """The bare state dict that :func:`load_classifier` reads."""
-        return self.network.deployable().state_dict()
+        classifier = self.network.deployable()
+        classifier.provenance = {"run": self.identity.state_dict()}
+        return classifier.state_dict()
 
 
-def load_classifier(path: str | Path) -> ZeroShotClassifier:
+def load_classifier(path: str | Path, identity: RunIdentity | None = None) -> ZeroShotClassifier:
     """Build the classifier that ``model.pt`` describes and load its weights, strictly.
 
     Args:
         path: a bare state dict of :class:`cleft_bundle.networks.ZeroShotClassifier`.
+        identity: the run that must have written it; None takes any.
 
     Returns:
         the classifier in evaluation mode, on the CPU.
 
     Raises:
-        BundleError: where the file does not exist, is no such state dict, or is incomplete.
+        BundleError: where the file does not exist, is no such state dict, is incomplete, or is another run's.
     """
     state = files.load(path, MADE_BY)
     if not isinstance(state, dict) or "_extra_state" not in state:
@@ -46,6 +52,8 @@ def load_classifier(path: str | Path) -> ZeroShotClassifier:
     settings = decode_settings(state["_extra_state"])
     if "operating_point" not in settings:
         raise BundleError(f"{path} was written before version 0.4.0, without calibration: {MADE_BY}")
+    if identity is not None:
+        identity.check_own(settings.get("provenance"), path)
     classifier = ZeroShotClassifier(**{**settings, "image_encoder": ImageEncoder(**settings["image_encoder"])})
     try:
         classifier.load_state_dict(state, strict=True)

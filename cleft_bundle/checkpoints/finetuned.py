@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cleft_bundle import files
+from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import TrainedOn
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ImageClassifier, ImageEncoder
@@ -21,39 +22,49 @@ class FinetunedState:
     Args:
         network: the classifier.
         trained_on: the split and the patients that the state is to name.
+        identity: the run that the state is to name.
     """
 
-    def __init__(self, network: ImageClassifier, trained_on: TrainedOn) -> None:
+    def __init__(self, network: ImageClassifier, trained_on: TrainedOn, identity: RunIdentity) -> None:
         self.network = network
         self.trained_on = trained_on
+        self.identity = identity
 
     def state_dict(self) -> dict[str, Any]:
         """Collect the state.
 
         Returns:
             ``finetuned_format``, ``settings`` (JSON text of classes, task, preprocessing and architecture),
-            ``weights`` (name to tensor) and ``trained_on`` (:meth:`TrainedOn.state_dict`).
+            ``weights`` (name to tensor), ``trained_on`` (:meth:`TrainedOn.state_dict`) and ``run``
+            (:meth:`RunIdentity.state_dict`).
         """
         return {
             "finetuned_format": FORMAT,
             "settings": json.dumps(self.network.settings, sort_keys=True),
             "weights": {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()},
             "trained_on": self.trained_on.state_dict(),
+            "run": self.identity.state_dict(),
         }
 
 
-def load_finetuned(path: str | Path) -> ImageClassifier:
+def load_finetuned(path: str | Path, identity: RunIdentity | None = None) -> ImageClassifier:
     """Build the classifier that a file describes and load its weights, strictly.
+
+    Args:
+        path: the file.
+        identity: the run that must have written it; None takes any.
 
     Returns:
         the classifier in evaluation mode, on the CPU.
 
     Raises:
-        BundleError: where the file does not exist, is none of this kind, or is incomplete.
+        BundleError: where the file does not exist, is none of this kind, is incomplete, or is another run's.
     """
     state = files.load(path, MADE_BY)
     if not isinstance(state, dict) or state.get("finetuned_format") != FORMAT:
         raise BundleError(f"{path} is not a fine-tuned classifier of format {FORMAT}")
+    if identity is not None:
+        identity.check_own(state, path)
     settings = json.loads(state["settings"])
     network = ImageClassifier(**{**settings, "image_encoder": ImageEncoder(**settings["image_encoder"])})
     try:

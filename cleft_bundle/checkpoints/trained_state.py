@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from cleft_bundle import files
+from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import MADE_BY, TrainedOn
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, ImageEncoder, TextEncoder
@@ -25,11 +26,15 @@ class TrainedState:
     Args:
         network: the dual encoder.
         trained_on: the split and the patients that the state is to name; None where it names none.
+        identity: the run that the state is to name; None where it names none.
     """
 
-    def __init__(self, network: CLEFT, trained_on: TrainedOn | None = None) -> None:
+    def __init__(
+        self, network: CLEFT, trained_on: TrainedOn | None = None, identity: RunIdentity | None = None
+    ) -> None:
         self.network = network
         self.trained_on = trained_on
+        self.identity = identity
 
     def state_dict(self) -> dict[str, Any]:
         """Collect what was trained.
@@ -37,7 +42,7 @@ class TrainedState:
         Returns:
             ``format``, ``weights`` (name to tensor), and ``text_backbone`` and ``image_backbone``: ``source`` and
             ``fingerprint`` of what is frozen, whose fingerprint is None where nothing is; and ``trained_on``
-            (:meth:`TrainedOn.state_dict`) where that is known.
+            (:meth:`TrainedOn.state_dict`) and ``run`` (:meth:`RunIdentity.state_dict`) where these are known.
         """
         return {
             "format": FORMAT,
@@ -45,6 +50,7 @@ class TrainedState:
             "text_backbone": _described(self.network.text_encoder),
             "image_backbone": _described(self.network.image_encoder),
             **({"trained_on": self.trained_on.state_dict()} if self.trained_on else {}),
+            **({"run": self.identity.state_dict()} if self.identity else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -67,13 +73,20 @@ class TrainedState:
         return {**statistics, **self.network.trained_parameters()}
 
 
-def load_trained(network: CLEFT, path: str | Path) -> CLEFT:
+def load_trained(network: CLEFT, path: str | Path, identity: RunIdentity | None = None) -> CLEFT:
     """Load ``cleft.pt`` into a network and return it.
 
+    Args:
+        network: receives the weights.
+        path: the file.
+        identity: the run that must have written it; None takes any.
+
     Raises:
-        BundleError: where the file does not exist or does not belong to this network.
+        BundleError: where the file does not exist, does not belong to this network, or is another run's.
     """
     state = files.load(path, MADE_BY)
+    if identity is not None:
+        identity.check_own(state, path)
     try:
         TrainedState(network).load_state_dict(state)
     except BundleError as error:

@@ -10,7 +10,7 @@ from typing import Any
 from cleft_bundle import files
 from cleft_bundle.errors import BundleError
 
-FORMAT = 1
+FORMAT = 2
 MADE_BY = "there is nothing to resume; start without --resume"
 #: Values of a config that may differ between a run and its continuation: they decide where it runs, not what it learns.
 FREE = (
@@ -50,13 +50,25 @@ def check_same_run(stored: Mapping[str, str], current: Mapping[str, str]) -> Non
         raise BundleError(f"resume: the config differs from that of the interrupted run in {shown}{more}")
 
 
-def resumed_run_name(resume: bool, path: str | Path, otherwise: str) -> str:
-    """The run's name in MLflow: that of the interrupted run where one is resumed, so that its curves go on.
+def check_same_data(stored: Mapping[str, Any], current: Mapping[str, Any], run: str) -> None:
+    """Refuse to go on with other data, or with data that are divided otherwise.
+
+    Args:
+        stored: ``fingerprint`` of the data, ``processes`` and ``epoch_length`` (steps) of the interrupted run.
+        current: those of this one.
+        run: name of the interrupted run.
 
     Raises:
-        BundleError: where there is no checkpoint to resume from.
+        BundleError: names what differs, with both values.
     """
-    return load_training_state(path)["run_name"] if resume else otherwise
+    for key, what in {
+        "fingerprint": "the fingerprint of the data (images, splits, captions, labels) is",
+        "processes": "the number of processes is",
+        "epoch_length": "the number of steps of an epoch is",
+    }.items():
+        if stored[key] != current[key]:
+            then, now = (str(values[key])[:16] for values in (stored, current))
+            raise BundleError(f"resume: {what} another one than in run {run}: {then} then, {now} now")
 
 
 def load_training_state(path: str | Path) -> dict[str, Any]:

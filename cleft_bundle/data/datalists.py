@@ -27,18 +27,21 @@ _PSEUDONYM = re.compile("[0-9a-f]{16}")
 Item = dict[str, Any]
 
 
-def fingerprint(splits: Mapping[str, Sequence[Item]]) -> str:
+def fingerprint(splits: Mapping[str, Sequence[Item]], labels: bool = False) -> str:
     """Identify a divided datalist.
 
     Args:
         splits: what :func:`cleft_bundle.data.make_splits` returns.
+        labels: tell apart what differs in labels only, too.
 
     Returns:
         SHA-256 (64 hexadecimal digits) over the sorted names, splits and captions. Names are relative to the set's
         root, so it is the same on every machine and in every order of the rows.
     """
     lines = sorted(
-        json.dumps([item["name"], split, item["caption"]]) for split, items in splits.items() for item in items
+        json.dumps([item["name"], split, item["caption"], *(item["label"] if labels else ())])
+        for split, items in splits.items()
+        for item in items
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

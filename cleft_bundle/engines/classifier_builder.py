@@ -47,13 +47,18 @@ class ClassifierBuilder:
             classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **asdict(self.screening))
         return classifier
 
-    def write(self, network: CLEFT, path: str | Path, validation: Mapping[str, Any] | None = None) -> None:
+    def write(
+        self, network: CLEFT, path: str | Path, run: Mapping[str, str], validation: Mapping[str, Any] | None = None
+    ) -> None:
         """Write what :meth:`build` gives as ``model.pt``.
 
         Args:
             network: the trained network.
             path: receives the state dict.
+            run: ``id`` and ``name`` of the run that trained the network, which the file names; empty where unknown.
             validation: as for :meth:`build`.
         """
-        save(self.build(network, validation).state_dict(), path)
+        classifier = self.build(network, validation)
+        classifier.provenance = {"run": dict(run)}
+        save(classifier.state_dict(), path)
         logger.info("classifier of %d classes: %s", len(self.inferer.prompts), path)

@@ -9,12 +9,11 @@ from typing import Any
 
 from monai.engines import SupervisedEvaluator
 
-from cleft_bundle.checkpoints import TrainedOn, load_finetuned, save
+from cleft_bundle.checkpoints import RunIdentity, TrainedOn, load_finetuned, save
 from cleft_bundle.checkpoints.finetuned import FinetunedState
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.engines.features import embed_together
 from cleft_bundle.engines.linear_probe import as_predictions
-from cleft_bundle.errors import BundleError
 from cleft_bundle.files import sha256
 from cleft_bundle.handlers import LabelEfficiency, RunTracker
 from cleft_bundle.networks import probabilities
@@ -36,6 +35,7 @@ def finish_finetuning(
     start: Mapping[str, Any],
     comparison: LabelEfficiency,
     tracker: RunTracker,
+    identity: RunIdentity,
 ) -> None:
     """Write the best classifier of a run, evaluate what was written, and put it into the comparison.
 
@@ -51,29 +51,31 @@ def finish_finetuning(
         start: ``source``, ``fraction`` and ``checkpoint``, where the training started from.
         comparison: receives the point.
         tracker: closes the MLflow run.
+        identity: the run, which must have written the best checkpoint itself.
 
     Raises:
-        BundleError: where the macro AUROC was not defined in any validation, so that no epoch is the best.
+        BundleError: where the best checkpoint is another run's.
     """
-    if evaluator.state.best_metric_epoch < 1:
-        raise BundleError("validation: no class has both positive and negative images, so no epoch is the best")
-    wait_for_all()  # the first process may still be writing the file
-    network = load_finetuned(best_checkpoint).to(loading["device"])
-    logits = embed_together(items["evaluated"], encode=network, **loading)
-    if rank() > 0:
-        return
-    save(FinetunedState(network, trained_on).state_dict(), trained_path)
-    settings: dict[str, Any] = {
-        "best_epoch": evaluator.state.best_metric_epoch,
-        "validation_auroc_macro": evaluator.state.best_metric,
-    }
-    settings |= {"checkpoint": sha256(start["checkpoint"])} if start["source"] == "cleft" else {}
-    scores = probabilities(logits, network.task).numpy()
-    predictions = as_predictions(scores, items["evaluated"], network.class_names, network.task)
-    point = comparison.measure(METHOD, start["source"], start["fraction"], items["train"], predictions, settings)
-    with comparison.opened():
-        comparison.add(point, tracker.run_id)
-    tracker.finish([comparison.output_dir / "loss_curve.png"], {})
+    with identity.writing(last=True):
+        wait_for_all()  # the first process may still be writing the file
+        network = load_finetuned(best_checkpoint, identity).to(loading["device"])
+        logits = embed_together(items["evaluated"], encode=network, **loading)
+        if rank() > 0:
+            return
+        save(FinetunedState(network, trained_on, identity).state_dict(), trained_path)
+        settings: dict[str, Any] = {
+            "run": identity.id,
+            "best_epoch": evaluator.state.best_metric_epoch,
+            "validation_auroc_macro": evaluator.state.best_metric,
+        }
+        settings |= {"checkpoint": sha256(start["checkpoint"])} if start["source"] == "cleft" else {}
+        scores = probabilities(logits, network.task).numpy()
+        predictions = as_predictions(scores, items["evaluated"], network.class_names, network.task)
+        point = comparison.measure(METHOD, start["source"], start["fraction"], items["train"], predictions, settings)
+        with comparison.opened():
+            comparison.add(point, tracker.run_id)
+        tracker.finish([comparison.output_dir / "loss_curve.png"], {})
     done = f"fine-tuning is done; epoch {evaluator.state.best_metric_epoch} was the best on the validation patients:"
-    lines = [done, *comparison.summary(), f"  classifier             {Path(trained_path)}"]
+    run = f"  run                    {identity.name} ({identity.id})"
+    lines = [done, *comparison.summary(), run, f"  classifier             {Path(trained_path)}"]
     logger.info("\n".join(lines))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monai.engines import SupervisedEvaluator
 
-from cleft_bundle.checkpoints import TrainedOn, TrainedState, load_trained, save
+from cleft_bundle.checkpoints import RunIdentity, TrainedOn, TrainedState, load_trained, save
 from cleft_bundle.config import command, command_line
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
@@ -31,6 +31,7 @@ def finish_training(
     models_dir: str,
     output_dir: str,
     tracker: RunTracker,
+    identity: RunIdentity,
 ) -> dict[str, float]:
     """Turn the best checkpoint of a run into ``cleft.pt`` and ``model.pt``, evaluate what was written, sum up.
 
@@ -46,42 +47,47 @@ def finish_training(
         models_dir: receives ``model.pt``.
         output_dir: folder of pictures and MLflow's database.
         tracker: closes the MLflow run.
+        identity: the run, which must have written the best checkpoint itself.
 
     Returns:
         the metrics of the best checkpoint.
+
+    Raises:
+        BundleError: where the best checkpoint is another run's.
     """
     cleft_path, model_path = Path(trained_path), Path(models_dir) / "model.pt"
-    wait_for_all()  # the first process may still be writing the file
-    load_trained(network, best_checkpoint)
-    evaluator.run(evaluator.state.best_metric_epoch)
-    if rank() > 0:
-        return dict(evaluator.state.metrics)
-    save(TrainedState(network, trained_on).state_dict(), cleft_path)
-    validation = evaluator.state.metric_details[evaluator.state.key_metric_name]
-    classifier_builder.write(network, model_path, validation)
-    metrics = dict(evaluator.state.metrics)
-    pictures = [Path(output_dir) / name for name in PICTURES]
-    tracker.finish([*pictures, model_path], metrics)
-    configs, options = command_line()
-    folder = Path(configs[0]).parent if configs else Path("configs")
-    evaluated = [name for name in configs or ["configs/train.json"] if Path(name).name != "multi_gpu_train.json"]
-    again = command("evaluating", [*evaluated, str(folder / "evaluate.json")], *options)
-    of_folder = ("--model_path", str(model_path), "--dataset_dir", "FOLDER")
+    with identity.writing(last=True):
+        wait_for_all()  # the first process may still be writing the file
+        load_trained(network, best_checkpoint, identity)
+        evaluator.run(evaluator.state.best_metric_epoch)
+        metrics = dict(evaluator.state.metrics)
+        if rank() > 0:
+            return metrics
+        save(TrainedState(network, trained_on, identity).state_dict(), cleft_path)
+        classifier_builder.write(
+            network, model_path, identity.state_dict(), evaluator.state.metric_details[evaluator.state.key_metric_name]
+        )
+        pictures = [Path(output_dir) / name for name in PICTURES]
+        tracker.finish([*pictures, model_path], metrics)
     lines = [
         f"training is done; epoch {evaluator.state.best_metric_epoch} was the best on the validation patients:",
         *_metric_lines(metrics),
+        f"  run                    {identity.name} ({identity.id})",
         f"  trained weights        {cleft_path}",
         f"  classifier             {model_path}",
         *_output_lines(pictures, tracker),
-        f"evaluate again:  {again}",
-        f"score a folder:  {command('run', [str(folder / 'inference.json')], *of_folder)}",
+        *_next_commands(model_path),
     ]
     logger.info("\n".join(lines))
     return metrics
 
 
 def finish_evaluation(
-    evaluator: SupervisedEvaluator, report: EvaluationReport, output_dir: str, tracker: RunTracker
+    evaluator: SupervisedEvaluator,
+    report: EvaluationReport,
+    output_dir: str,
+    tracker: RunTracker,
+    identity: RunIdentity,
 ) -> dict[str, float]:
     """Write the report of an evaluation, close its MLflow run and sum up.
 
@@ -92,16 +98,18 @@ def finish_evaluation(
         report: writes what it found.
         output_dir: folder of the pictures.
         tracker: closes the MLflow run.
+        identity: the run of the evaluation.
 
     Returns:
         the metrics.
     """
     metrics = dict(evaluator.state.metrics)
-    if rank() > 0:
-        return metrics
-    pictures = [Path(output_dir) / name for name in PICTURES[1:]]
-    page, figures = report.write(evaluator)
-    tracker.finish([*pictures, page, figures], metrics)
+    with identity.writing(last=True):
+        if rank() > 0:
+            return metrics
+        pictures = [Path(output_dir) / name for name in PICTURES[1:]]
+        page, figures = report.write(evaluator)
+        tracker.finish([*pictures, page, figures], metrics)
     lines = ["evaluation is done:", *_metric_lines(metrics), f"  report                 {page}"]
     logger.info("\n".join([*lines, *_output_lines(pictures, tracker)]))
     return metrics
@@ -109,6 +117,19 @@ def finish_evaluation(
 
 def _metric_lines(metrics: Mapping[str, float]) -> list[str]:
     return [f"  {name.replace('_', ' '):<40} {value:.3f}" for name, value in metrics.items()]
+
+
+def _next_commands(model_path: Path) -> list[str]:
+    """The commands by which a shell can go on from here."""
+    configs, options = command_line()
+    folder = Path(configs[0]).parent if configs else Path("configs")
+    evaluated = [name for name in configs or ["configs/train.json"] if Path(name).name != "multi_gpu_train.json"]
+    again = command("evaluating", [*evaluated, str(folder / "evaluate.json")], *options)
+    of_folder = ("--model_path", str(model_path), "--dataset_dir", "FOLDER")
+    return [
+        f"evaluate again:  {again}",
+        f"score a folder:  {command('run', [str(folder / 'inference.json')], *of_folder)}",
+    ]
 
 
 def _output_lines(pictures: Sequence[Path], tracker: RunTracker) -> list[str]:

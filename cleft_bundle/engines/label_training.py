@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cleft_bundle.checkpoints import load_trained, save
+from cleft_bundle.checkpoints import RunIdentity, load_trained, save
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
 from cleft_bundle.engines.features import embed_images
 from cleft_bundle.engines.linear_head import LinearHead
@@ -32,7 +32,11 @@ Item = dict[str, Any]
 
 
 def with_learnt_prompts(
-    network: CLEFT, best_checkpoint: str, classifier_builder: ClassifierBuilder, served: ZeroShotClassifier
+    network: CLEFT,
+    best_checkpoint: str,
+    classifier_builder: ClassifierBuilder,
+    served: ZeroShotClassifier,
+    identity: RunIdentity,
 ) -> ZeroShotClassifier:
     """Build the classifier of the best learnt prompts, under the calibration of the one that is served.
 
@@ -41,8 +45,12 @@ def with_learnt_prompts(
         best_checkpoint: file that :class:`cleft_bundle.handlers.BestCheckpoint` wrote.
         classifier_builder: holds the class names and the tokenizer.
         served: whose calibration is kept.
+        identity: the run, which must have written the best checkpoint itself.
+
+    Raises:
+        BundleError: where the best checkpoint is another run's.
     """
-    classifier = classifier_builder.build(load_trained(network, best_checkpoint))
+    classifier = classifier_builder.build(load_trained(network, best_checkpoint, identity))
     classifier.calibrate(float(served.temperature), served.bias.tolist(), {}, **_chosen_by(served))
     return classifier.to(network.logit_scale.device)
 
@@ -54,6 +62,7 @@ def finish_label_training(
     loading: Mapping[str, Any],
     trained_path: str,
     tracker: RunTracker,
+    identity: RunIdentity,
     artifacts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure a new classifier and the served one on the same validation patients, and write the new one.
@@ -69,12 +78,13 @@ def finish_label_training(
         trained_path: receives the new classifier, as ``model.pt``; a JSON file beside it, with the suffix
             ``.json``, what is returned.
         tracker: its open MLflow run receives the figures, and is closed.
+        identity: the run, which the new classifier names.
         artifacts: files for the run.
 
     Returns:
-        ``train_images`` and ``validation_images``, ``calibrated`` (whether it was done anew), and ``before`` and
-        ``after``, figures of the two classifiers by the names of :func:`classification_metrics`, those without a
-        definition left out.
+        ``run``, the identity's id, ``train_images`` and ``validation_images``, ``calibrated`` (whether it was done
+        anew), and ``before`` and ``after``, figures of the two classifiers by the names of
+        :func:`classification_metrics`, those without a definition left out.
     """
     validation = splits["validation"]
     device = loading["device"]
@@ -102,14 +112,17 @@ def finish_label_training(
         predictions = as_predictions(scores, validation, candidate.class_names, candidate.task)
         found = classification_metrics(predictions, metrics=METRICS)
         figures[when] = {name: value for name, value in found.items() if np.isfinite(value)}
+    candidate.provenance = {"run": identity.state_dict()}
     outcome = {
+        "run": identity.id,
         "train_images": len(splits["train"]),
         "validation_images": len(validation),
         "calibrated": calibrated,
         **figures,
     }
-    save(candidate.cpu().state_dict(), trained_path)
-    save_text(json.dumps(outcome, indent=1), Path(trained_path).with_suffix(".json"))
+    with identity.writing(last=True):
+        save(candidate.cpu().state_dict(), trained_path)
+        save_text(json.dumps(outcome, indent=1), Path(trained_path).with_suffix(".json"))
     flat = {f"{name}_{when}": value for when, values in figures.items() for name, value in values.items()}
     tracker.finish(artifacts, flat)
     lines = [f"training on labels is done ({len(splits['train'])} images, {len(validation)} for validation):"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cleft_bundle.checkpoints import RunIdentity, run_of_file
 from cleft_bundle.config import command, command_line, executed_config
 from cleft_bundle.distributed import world_size
 from cleft_bundle.files import sha256
@@ -12,17 +13,19 @@ from cleft_bundle.networks import CLEFT, DualEncoder
 from cleft_bundle.networks.backbones import fingerprint
 
 
-def provenance(network: CLEFT | DualEncoder, checkpoint: str | None) -> dict[str, Any]:
+def provenance(network: CLEFT | DualEncoder, checkpoint: str | None, identity: RunIdentity) -> dict[str, Any]:
     """Tell how the running evaluation can be repeated.
 
     Args:
         network: what was evaluated.
         checkpoint: path of its trained weights; None where it has none of its own.
+        identity: the run of the evaluation.
 
     Returns:
-        ``command`` (None where no shell started it) and number of ``processes``; ``checkpoint``: ``path`` and
-        ``sha256``, or None; ``backbones``: name to ``source`` and ``fingerprint``, which is None where nothing of it is
-        frozen; ``versions`` of packages; ``config`` as it was executed.
+        ``run``, the evaluation's identity, its ``command`` (None where no shell started it) and number of
+        ``processes``; ``checkpoint``: ``path``, ``sha256`` and ``run`` (the training that wrote it), or None;
+        ``backbones``: name to ``source`` and ``fingerprint``, which is None where nothing of it is frozen; ``versions``
+        of packages; ``config`` as it was executed.
     """
     files, options = command_line()
     if isinstance(network, CLEFT):
@@ -34,10 +37,14 @@ def provenance(network: CLEFT | DualEncoder, checkpoint: str | None) -> dict[str
     else:
         weights = fingerprint(network.model.named_parameters())
         backbones = {"dual encoder": {"source": network.source, "fingerprint": weights}}
+    stored = None
+    if checkpoint:
+        stored = {"path": str(checkpoint), "sha256": sha256(checkpoint), "run": run_of_file(checkpoint)}
     return {
+        "run": identity.state_dict(),
         "command": command("evaluating", files, *options) if files else None,
         "processes": world_size(),
-        "checkpoint": {"path": str(checkpoint), "sha256": sha256(checkpoint)} if checkpoint else None,
+        "checkpoint": stored,
         "backbones": backbones,
         "versions": package_versions(),
         "config": executed_config(),

@@ -11,6 +11,7 @@ from typing import Any
 
 from monai.engines import SupervisedEvaluator
 
+from cleft_bundle.checkpoints import RunIdentity
 from cleft_bundle.data.phantoms.folder import is_phantom
 from cleft_bundle.evaluation import sections
 from cleft_bundle.evaluation.cases import CasePictures, choose_cases
@@ -40,6 +41,7 @@ class EvaluationReport:
         resampling: how the intervals come about.
         operating: calibration and thresholds of the classes.
         comparison: with other evaluations of the same images.
+        identity: the run of the evaluation.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class EvaluationReport:
         resampling: Resampling,
         operating: Operating,
         comparison: Comparison,
+        identity: RunIdentity,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.dataset = dict(dataset)
@@ -63,6 +66,7 @@ class EvaluationReport:
         self.resampling = resampling
         self.operating = operating
         self.comparison = comparison
+        self.identity = identity
 
     def write(self, evaluator: SupervisedEvaluator) -> list[Path]:
         """Write both files from what an evaluator has gathered.
@@ -97,7 +101,7 @@ class EvaluationReport:
             "prompts": self.inferer.prompts,
             "negative_prompts": self.inferer.negatives,
             "cases": {kind: [_numbered(case) for case in chosen] for kind, chosen in cases.items()},
-            "provenance": provenance(evaluator.network, self.checkpoint),
+            "provenance": provenance(evaluator.network, self.checkpoint, self.identity),
         }
         weights = self.inferer.weights
         json_path, html_path = self.output_dir / "report.json", self.output_dir / "report.html"

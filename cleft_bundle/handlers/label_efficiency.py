@@ -14,6 +14,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.extras import require
 from cleft_bundle.files import save_text
@@ -133,7 +134,7 @@ class LabelEfficiency:
     def opened(self) -> Iterator[None]:
         """Take points by :meth:`add`; at the end write table and picture, and close the parent run."""
         self._read()
-        self._tracker = RunTracker(run_name=unique_run_name("label_efficiency"), **self.tracking)
+        self._tracker = RunTracker(identity=RunIdentity(unique_run_name("label_efficiency"), ()), **self.tracking)
         try:
             self.parent = self._tracker.start(self.parent)
         except require("mlflow.exceptions", "train").MlflowException:  # the store of an earlier command is gone

@@ -20,6 +20,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 
+from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.config import executed_config, top_level_scalars
 from cleft_bundle.distributed import rank
 from cleft_bundle.errors import BundleError
@@ -27,6 +28,8 @@ from cleft_bundle.extras import require
 from cleft_bundle.networks import CLEFT, DualEncoder, ImageClassifier, TrainableClassifier, ZeroShotClassifier
 from cleft_bundle.networks.backbones import count_parameters
 
+#: MLflow's tag of the run's identity.
+IDENTITY = "cleft_run"
 PACKAGES = ("cleft_bundle", "monai", "torch", "transformers", "peft", "pydicom", "numpy")
 
 
@@ -81,8 +84,7 @@ class RunTracker:
 
     Args:
         tracking_uri: where MLflow keeps runs, such as ``sqlite:////data/mlruns.db``. Empty: nothing is tracked.
-        run_name: name of the run, unique and shared with the handlers of the run's other engines.
-        resume: an interrupted run of this name goes on.
+        identity: the run; where it goes on from an earlier state, so does its run in MLflow.
         kwargs: further arguments of :class:`monai.handlers.MLFlowHandler`.
 
     Raises:
@@ -90,14 +92,15 @@ class RunTracker:
             or the place is a plain path or ``file://``, which MLflow no longer takes.
     """
 
-    def __init__(self, tracking_uri: str, run_name: str, resume: bool = False, **kwargs: Any) -> None:
+    def __init__(self, tracking_uri: str, identity: RunIdentity, **kwargs: Any) -> None:
         self.tracking_uri = tracking_uri
-        self.run_name = run_name
-        self.resume = resume
+        self.identity = identity
+        self.run_name = identity.name
+        self.resume = identity.resumed is not None
         self.handler: MLFlowHandler | None = None
         if not tracking_uri or rank() > 0:
             return
-        if resume:
+        if self.resume:
             kwargs.pop("experiment_param", None)  # the run has its parameters already, and MLflow lets none change
         require("mlflow", "train")
         environment = os.environ.get("MLFLOW_TRACKING_URI")
@@ -106,7 +109,7 @@ class RunTracker:
         if tracking_uri.startswith("sqlite:///"):
             Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         try:
-            self.handler = MLFlowHandler(tracking_uri=tracking_uri, run_name=run_name, **kwargs)
+            self.handler = MLFlowHandler(tracking_uri=tracking_uri, run_name=identity.name, **kwargs)
         except ValueError as error:
             raise BundleError(f"tracking_uri: {' '.join(str(error).split())}") from error
 
@@ -163,6 +166,15 @@ class RunTracker:
         self._open()
         return self.run_id
 
+    def reopen(self) -> None:
+        """Open the run of a training that had come to its end, to close it anew by :meth:`finish`."""
+        if self.handler is not None:
+            client = self.handler.client
+            experiment = client.get_experiment_by_name(self.handler.experiment_name)
+            wanted = f"tags.{IDENTITY} = '{self.identity.id}'"
+            found = client.search_runs([experiment.experiment_id], wanted) if experiment else []
+            self.start(found[0].info.run_id if found else None)
+
     @property
     def run_id(self) -> str | None:
         """MLflow's id of the open run, None where there is none."""
@@ -177,6 +189,7 @@ class RunTracker:
         text = json.dumps(executed_config(), indent=2, default=str)
         run_id = self.handler.cur_run.info.run_id
         self.handler.client.log_text(run_id, text, "config.json")
+        self.handler.client.set_tag(run_id, IDENTITY, self.identity.id)
         if self.resume:
             self.handler.client.update_run(run_id, status="RUNNING")
         atexit.register(self.fail)

@@ -142,6 +142,8 @@ class ZeroShotClassifier(nn.Module):
         preprocessing: ``image_size`` in pixels, and ``transforms``, the components that prepare an image, see
             :func:`cleft_bundle.transforms.build_transforms`.
         operating_point: what :meth:`calibrate` was given, but for temperature and bias.
+        provenance: how the classifier came about, as JSON-able values: ``run``, the ``id`` and ``name`` of the run
+            that wrote it. Files before version 0.7.0 have none.
     """
 
     def __init__(
@@ -151,6 +153,7 @@ class ZeroShotClassifier(nn.Module):
         task: Task,
         preprocessing: Mapping[str, Any] | None = None,
         operating_point: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
@@ -158,6 +161,7 @@ class ZeroShotClassifier(nn.Module):
         self.task: Task = task
         self.preprocessing = dict(preprocessing or {})
         self.operating_point = dict(operating_point or {"thresholds": {}})
+        self.provenance = dict(provenance or {})
         self.register_buffer("class_weights", torch.zeros(len(self.class_names), image_encoder.embedding_dim))
         self.register_buffer("logit_scale", torch.zeros(()))
         self.register_buffer("temperature", torch.ones(()))
@@ -224,6 +228,7 @@ class ZeroShotClassifier(nn.Module):
             "task": self.task,
             "preprocessing": self.preprocessing,
             "operating_point": self.operating_point,
+            "provenance": self.provenance,
             "image_encoder": self.image_encoder.settings,
         }
 
