@@ -22,6 +22,7 @@ from monai.utils.module import locate
 
 from cleft_bundle.distributed import start_processes
 from cleft_bundle.errors import BundleError
+from cleft_bundle.settings import SAME, check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -69,16 +70,18 @@ def check_config() -> None:
 
     MONAI accepts a mistyped override in silence. An id is known where a config file of the bundle defines it or
     another value refers to it; an argument of a component where the component takes it. A config that leaves
-    ``dataset_dir`` to whoever runs it stops here where nobody has given one.
+    ``dataset_dir`` to whoever runs it stops here where nobody has given one. Values at the top must be of the type and
+    in the range of :class:`cleft_bundle.settings.Settings`.
 
     Raises:
-        BundleError: naming the id and the nearest known one, or the value that is missing.
+        BundleError: naming the id and the nearest known one, or the value that is missing or wrong.
     """
     workflow = _running_workflow()
     if workflow is None:
         return
     config = workflow.parser.get()
     _read_switches(workflow.parser)
+    check_settings(_literals(workflow.parser))
     known = _known_ids(workflow.config_root_path)
     referenced = set(_REFERENCE.findall(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str)))
     for key in config:
@@ -205,6 +208,21 @@ def _read_switches(parser: ConfigParser) -> None:
         if value in ("true", "false"):
             config[key] = value == "true"
             parser.ref_resolver.items[key].update_config(config[key])
+
+
+def _literals(parser: ConfigParser) -> dict[str, Any]:
+    """The plain values at the top of a config, and those further down that mean the same as one of them."""
+    found = {key: value for key, value in parser.get().items() if not key.startswith("_")}
+    for path in SAME:
+        try:
+            found[path] = parser[path]
+        except (KeyError, IndexError, TypeError):
+            continue
+    return {
+        key: value
+        for key, value in found.items()
+        if not isinstance(value, Mapping | list) and not (isinstance(value, str) and value.startswith(("$", "@", "%")))
+    }
 
 
 def _known_ids(folder: Path) -> dict[str, set[str]]:

@@ -22,10 +22,10 @@ class FinetunedState:
     Args:
         network: the classifier.
         trained_on: the split and the patients that the state is to name.
-        identity: the run that the state is to name.
+        identity: the run that the state is to name; None where it names none.
     """
 
-    def __init__(self, network: ImageClassifier, trained_on: TrainedOn, identity: RunIdentity) -> None:
+    def __init__(self, network: ImageClassifier, trained_on: TrainedOn, identity: RunIdentity | None = None) -> None:
         self.network = network
         self.trained_on = trained_on
         self.identity = identity
@@ -35,15 +35,15 @@ class FinetunedState:
 
         Returns:
             ``finetuned_format``, ``settings`` (JSON text of classes, task, preprocessing and architecture),
-            ``weights`` (name to tensor), ``trained_on`` (:meth:`TrainedOn.state_dict`) and ``run``
-            (:meth:`RunIdentity.state_dict`).
+            ``weights`` (name to tensor), ``trained_on`` (:meth:`TrainedOn.state_dict`) and, where
+            it is known, ``run`` (:meth:`RunIdentity.state_dict`).
         """
         return {
             "finetuned_format": FORMAT,
             "settings": json.dumps(self.network.settings, sort_keys=True),
             "weights": {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()},
             "trained_on": self.trained_on.state_dict(),
-            "run": self.identity.state_dict(),
+            **({"run": self.identity.state_dict()} if self.identity else {}),
         }
 
 

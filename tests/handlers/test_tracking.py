@@ -7,6 +7,7 @@ import mlflow
 import pytest
 from ignite.engine import Engine
 
+from cleft_bundle.checkpoints import RunIdentity
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers import RunTracker, unique_run_name
 
@@ -21,7 +22,11 @@ def no_tracking_uri(monkeypatch):
 def tracker(tmp_path, name, **kwargs):
     uri = f"sqlite:///{tmp_path}/mlruns.db"
     return RunTracker(
-        uri, name, experiment_name="test", output_transform=lambda output: {"train_loss": output["loss"]}, **kwargs
+        uri,
+        RunIdentity(name, ()),
+        experiment_name="test",
+        output_transform=lambda output: {"train_loss": output["loss"]},
+        **kwargs,
     )
 
 
@@ -68,7 +73,8 @@ def test_a_crash_ends_as_failed_and_the_next_run_is_its_own(tmp_path):
 def test_a_terminated_process_leaves_a_failed_run(tmp_path):
     script = (
         "import os, signal, sys; from ignite.engine import Engine; from cleft_bundle.handlers import RunTracker\n"
-        f"tracker = RunTracker('sqlite:///{tmp_path}/mlruns.db', 'killed', experiment_name='test',"
+        "from cleft_bundle.checkpoints import RunIdentity\n"
+        f"tracker = RunTracker('sqlite:///{tmp_path}/mlruns.db', RunIdentity('killed', ()), experiment_name='test',"
         " output_transform=lambda o: {'train_loss': 1.0})\n"
         f"engine = Engine(lambda e, b: os.kill(os.getpid(), {int(signal.SIGTERM)}))\n"
         "tracker.attach(engine); engine.run([0, 0])"
@@ -82,7 +88,7 @@ def test_a_terminated_process_leaves_a_failed_run(tmp_path):
 
 def test_an_empty_uri_switches_tracking_off(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tracked = RunTracker("", "off")
+    tracked = RunTracker("", RunIdentity("off", ()))
     engine = Engine(lambda engine, batch: LOSS)
     tracked.attach(engine)
     engine.run([0])
@@ -92,10 +98,10 @@ def test_an_empty_uri_switches_tracking_off(tmp_path, monkeypatch):
 
 def test_places_that_mlflow_refuses_are_one_line(monkeypatch):
     with pytest.raises(BundleError, match="tracking_uri: MLflow no longer supports"):
-        RunTracker("/tmp/somewhere", "run")  # noqa: S108 - never written
+        RunTracker("/tmp/somewhere", RunIdentity("run", ()))  # noqa: S108 - never written
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////elsewhere.db")
     with pytest.raises(BundleError, match="differs from MLFLOW_TRACKING_URI"):
-        RunTracker("sqlite:////here.db", "run")
+        RunTracker("sqlite:////here.db", RunIdentity("run", ()))
 
 
 def test_run_names_differ():

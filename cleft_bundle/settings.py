@@ -1,0 +1,199 @@
+"""The values at the top of the configs: type and range of each, and what must agree, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cleft_bundle.errors import BundleError
+
+#: Ids further down in a config that mean the same as one at its top.
+SAME = {
+    "train#trainer#max_epochs": "epochs",
+    "train#trainer#accumulation_steps": "accumulation_steps",
+    "train#dataloader#batch_size": "batch_size",
+    "train#dataloader#num_workers": "num_workers",
+    "validate#dataloader#batch_size": "batch_size",
+}
+
+
+def _present(value: str) -> str:
+    """Refuse a device that this machine does not have."""
+    device = torch.device(value)  # a RuntimeError of torch for what is no device
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(value)
+    return value
+
+
+def _device(value: str) -> str:
+    try:
+        return _present(value)
+    except RuntimeError as error:
+        raise ValueError(value) from error
+
+
+def _number(kind: type, what: str, **limits: float) -> Any:
+    return Annotated[kind, Field(description=what, **limits)]
+
+
+Count = _number(int, "a whole number, 1 or more", ge=1)
+Whole = _number(int, "a whole number, 0 or more", ge=0)
+Seed = _number(int, "a whole number from 0 to 4294967295", ge=0, le=2**32 - 1)
+Rate = _number(float, "a number above 0", gt=0)
+FromZero = _number(float, "a number, 0 or more", ge=0)
+Share = _number(float, "a number above 0 and at most 1", gt=0, le=1)
+Part = _number(float, "a number from 0 to below 1", ge=0, lt=1)
+Inside = _number(float, "a number above 0 and below 1", gt=0, lt=1)
+UpToOne = _number(float, "a number from 0 to 1", ge=0, le=1)
+Number = _number(float, "a number")
+Switch = Annotated[bool, Field(description="true or false")]
+Text = Annotated[str, Field(description="a text (a number as a text in two kinds of quotes: \"'2024'\")")]
+Device = Annotated[
+    str, AfterValidator(_device), Field(description="cpu, or cuda or cuda:N with a GPU that this machine has")
+]
+
+
+class Settings(BaseModel):
+    """Top-level values of all configs, by id; those that a config leaves to an expression are absent."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
+
+    # where things are, and what they are called
+    bundle_root: Text = ""
+    output_dir: Text = ""
+    models_dir: Text = ""
+    trained_path: Text = ""
+    best_checkpoint: Text = ""
+    training_checkpoint: Text = ""
+    checkpoint: Text | None = None
+    pretrained: Text = ""
+    model_path: Text = ""
+    served_model: Text = ""
+    datalist_file: Text | None = None
+    label_table: Text | None = None
+    prompt_file: Text = ""
+    cache_dir: Text | None = None
+    dataset_name: Text = ""
+    dataset_dir: Text | None = None
+    tracking_uri: Text | None = None
+    experiment_name: Text = ""
+    run_name: Text = ""
+    report_path: Text = ""
+    evaluated_as: Text = ""
+    tokenizer_source: Text = ""
+    dual_encoder: Text = ""
+    # what is computed on, and how often something is written
+    device: Device = "cpu"
+    seed: Seed = 0
+    num_workers: Whole = 0
+    num_threads: Count | None = None
+    checkpoint_interval: Whole = 0
+    cache_rate: UpToOne = 0.0
+    resume: Annotated[bool | str, Field(description="true, false or auto")] = False
+    # data
+    phantom_patients: Count = 1
+    train_fraction: Share = 1.0
+    test_fraction: Part = 0.0
+    balanced_test: Count | None = None
+    target: Text = ""
+    uncertain: Text = ""
+    unknown_codes: Text = ""
+    shared_patients: Text = ""
+    caption_template: Text = ""
+    frontal_only: Switch = False
+    spot_views: Switch = False
+    headers: Switch = False
+    image_size: Count = 1
+    image_mean: Number = 0.0
+    image_std: Rate = 1.0
+    max_caption_tokens: Count = 1
+    # training
+    task: Text = ""
+    epochs: Count = 1
+    val_interval: Count = 1
+    min_epochs: Count = 1
+    min_steps: Whole = 0
+    batch_size: Count = 1
+    chunk_size: Count | None = None
+    accumulation_steps: Count = 1
+    learning_rate: Rate = 1.0
+    backbone_learning_rate: FromZero = 0.0
+    final_learning_rate: FromZero = 0.0
+    layer_decay: Share = 1.0
+    weight_decay: FromZero = 0.0
+    momentum: Part = 0.0
+    warmup_steps: Whole = 0
+    max_grad_norm: Rate | None = None
+    autocast: Text | None = None
+    positives: Text = ""
+    gather: Switch = True
+    embedding_dim: Count = 1
+    pooling: Text = ""
+    objective: Text = ""
+    context: Text = ""
+    context_words: Text = ""
+    context_length: Count = 1
+    source: Text = ""
+    true_source: Text = ""
+    # evaluation and inference
+    calibration: Text = ""
+    threshold_rule: Text = ""
+    threshold_target: Share = 1.0
+    evaluate_split: Text = ""
+    allow_trained_patients: Switch = False
+    resamples: Count = 1
+    confidence: Inside = 0.95
+    prevalence: Inside | None = None
+    report_cases: Whole = 0
+    report_samples: Whole = 0
+    structured_reports: Switch = False
+    heat_maps: Switch = False
+    secondary_captures: Switch = False
+
+    @model_validator(mode="after")
+    def _agree(self) -> Settings:
+        given = self.model_fields_set
+        if {"learning_rate", "final_learning_rate"} <= given and self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate: expected at most learning_rate, {self.learning_rate}, "
+                f"got {self.final_learning_rate}"
+            )
+        return self
+
+
+def check_settings(values: Mapping[str, Any]) -> None:
+    """Refuse a value of the wrong type, out of its range, or at odds with another.
+
+    Args:
+        values: top-level values of a config by id, and those of :data:`SAME`; ids that are none of these are let pass.
+
+    Raises:
+        BundleError: names the id, what is expected and what was given.
+    """
+    for key, value in values.items():
+        _validate({SAME.get(key, key): value}, key)
+    _validate(values, "")
+
+
+def _validate(values: Mapping[str, Any], key: str) -> None:
+    try:
+        Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if not first["loc"]:  # of what must agree
+            raise BundleError(str(first["ctx"]["error"])) from None
+        field = str(first["loc"][0])
+        expected = _description(field)
+        raise BundleError(f"{key or field}: expected {expected}, got {values[field]!r}") from None
+
+
+def _description(field: str) -> str:
+    """What is expected of a field, with null where that is allowed."""
+    info = Settings.model_fields[field]
+    schema = Settings.model_json_schema()["properties"][field]
+    branches = [schema, *schema.get("anyOf", [])]
+    described = next(branch["description"] for branch in branches if "description" in branch)
+    return f"{described}, or null" if info.default is None else described
