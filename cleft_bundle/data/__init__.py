@@ -18,6 +18,7 @@ from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.data.radiograph_reader import RadiographReader
 from cleft_bundle.data.splits import make_splits, select_split
 from cleft_bundle.data.subsets import balanced_set, patient_fraction
+from cleft_bundle.data.usable_labels import label_summary, usable_items
 
 __all__ = [
     "CaptionCollate",
@@ -39,6 +40,7 @@ __all__ = [
     "fingerprint",
     "folder",
     "is_multi_label",
+    "label_summary",
     "list_images",
     "load_prompts",
     "make_splits",
@@ -52,5 +54,6 @@ __all__ = [
     "reading_workers",
     "rsna",
     "select_split",
+    "usable_items",
     "write_datalist",
 ]

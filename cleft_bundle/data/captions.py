@@ -30,6 +30,7 @@ or a section whole: see :mod:`cleft_bundle.data.caption_templates`.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -58,8 +59,8 @@ class PromptSet:
         source: where it came from, for error messages.
 
     Raises:
-        BundleError: a clause, a class or a prompt is not as above, two classes share a prompt, or a class has the same
-            prompt in both forms.
+        BundleError: a clause, a class or a prompt is not as above, two classes have one name but for case, spaces and
+            width of characters, two classes share a prompt, or a class has the same prompt in both forms.
     """
 
     caption: Sequence[Any]
@@ -74,6 +75,7 @@ class PromptSet:
         where = f"{self.source}: key 'classes'"
         if not self.classes:
             raise BundleError(f"{where} names no class")
+        check_names(self.classes, where)
         owners: dict[str, str] = {}
         for name, prompts in self.classes.items():
             if not name.strip() or _has_gaps(prompts):
@@ -150,6 +152,20 @@ class PromptSet:
                         f"{where}: nothing fills the slot {{{slot}}}{nearest(slot, offered)}; "
                         f"slots offered: {', '.join(sorted(offered))}"
                     )
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Refuse two names of classes that people read as one: equal but for case, spaces and width of characters.
+
+    Raises:
+        BundleError: begins with ``where``, and names both.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        if plain in seen:
+            raise BundleError(f"{where}: '{seen[plain]}' and '{name}' are one name: give each class its own")
+        seen[plain] = name
 
 
 def describe_findings(names: Iterable[str]) -> str:

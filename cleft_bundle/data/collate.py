@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data.utils import list_data_collate
 from transformers import PreTrainedTokenizerBase
 
+from cleft_bundle.data.token_checks import Tokenize, token_rows, warn_of_cut_captions
 from cleft_bundle.errors import BundleError
 
 
@@ -51,18 +53,30 @@ class CaptionTokenizer:
             attention_mask[index, : len(row)] = 1
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
+    @property
+    def window(self) -> str:
+        """The limit as a config names it."""
+        return f"max_caption_tokens {self.max_length}"
+
+    def is_cut(self, captions: Sequence[str]) -> list[bool]:
+        """Whether each caption is longer than the window, so that its end is not read."""
+        rows = self.tokenizer([self.after + caption for caption in captions], verbose=False)["input_ids"]
+        return [len(row) - self._skipped > self.max_length - 1 for row in rows]
+
 
 class CaptionCollate:
     """Collate items into a batch in which the language model meets each distinct caption once.
 
     Args:
         tokenize: the tokenizer of the captions.
+        items: a datalist of which the log says how many captions are cut, such as the training split.
     """
 
     keys = ("image", "name")
 
-    def __init__(self, tokenize: CaptionTokenizer) -> None:
+    def __init__(self, tokenize: Tokenize, items: Iterable[dict[str, Any]] = ()) -> None:
         self.tokenize = tokenize
+        warn_of_cut_captions(items, tokenize)
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Collate B items with ``image`` [3, H, W], ``label`` of K numbers, ``caption`` and ``name``.
@@ -71,20 +85,25 @@ class CaptionCollate:
             ``image`` [B, 3, H, W]; ``label`` float [B, K]; ``name`` list of B; ``input_ids`` and ``attention_mask``
             [N, T] of the N distinct captions in order of appearance; ``caption_index`` [B], which of them belongs to
             each image; ``caption_id`` int64 [B], a hash that is equal across batches and processes for equal captions.
+            Captions are equal where their tokens are: what differs behind the window differs for nobody.
         """
         batch = list_data_collate([{key: item[key] for key in self.keys} for item in items])
-        captions = [item["caption"] for item in items]
-        distinct = {caption: index for index, caption in enumerate(dict.fromkeys(captions))}
+        texts = {caption: number for number, caption in enumerate(dict.fromkeys(item["caption"] for item in items))}
+        tokens = self.tokenize(list(texts))
+        rows = token_rows(tokens)
+        place = {row: index for index, row in enumerate(dict.fromkeys(rows))}
+        captions = [rows[texts[item["caption"]]] for item in items]
+        first = [rows.index(row) for row in place]
         return {
             "image": batch["image"],
             "label": torch.tensor([item["label"] for item in items], dtype=torch.float32),
             "name": batch["name"],
-            "caption_index": torch.tensor([distinct[caption] for caption in captions]),
+            "caption_index": torch.tensor([place[caption] for caption in captions]),
             "caption_id": torch.tensor([caption_id(caption) for caption in captions]),
-            **self.tokenize(list(distinct)),
+            **{key: values[first] for key, values in tokens.items()},
         }
 
 
-def caption_id(caption: str) -> int:
-    """A number of 63 bits for a caption, the same in every process and on every machine."""
-    return int.from_bytes(hashlib.blake2b(caption.encode(), digest_size=8).digest(), "big") >> 1
+def caption_id(tokens: Sequence[int]) -> int:
+    """A number of 63 bits for the tokens of a caption, the same in every process and on every machine."""
+    return int.from_bytes(hashlib.blake2b(np.array(tokens, dtype="<i8").tobytes(), digest_size=8).digest(), "big") >> 1

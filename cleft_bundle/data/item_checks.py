@@ -39,8 +39,8 @@ def check_items(items: Sequence[Item], classes: Sequence[str] | None = None) -> 
 
     Raises:
         BundleError: no item; images that do not exist (count and first five names); two items of one name; no caption;
-            labels that are not as many as the classes; a class without any known label; fewer than two classes with a
-            positive image; no class with both positive and negative images.
+            labels that are not as many as the classes, or other than 1, 0 and NaN (unknown); a class without any known
+            label; fewer than two classes with a positive image; no class with both positive and negative images.
     """
     if not items:
         raise BundleError("the datalist is empty: no row of the table became an image with a caption")
@@ -58,7 +58,14 @@ def check_items(items: Sequence[Item], classes: Sequence[str] | None = None) -> 
         raise BundleError(f"expected labels of {count} classes for every image, found lengths {sorted(lengths)}")
     if count:
         names = classes or [f"number {number}" for number in range(1, count + 1)]
-        _check_labels(np.array([item["label"] for item in items]), names)
+        labels = np.array([item["label"] for item in items], dtype=float)
+        if (strange := ~(np.isin(labels, (0, 1)) | np.isnan(labels)).all(axis=1)).any():
+            first = [item["name"] for item, odd in zip(items, strange, strict=True) if odd][:5]
+            raise BundleError(
+                f"{strange.sum()} of {len(items)} images have a label other than 1, 0 and unknown, the first: "
+                f"{', '.join(first)}"
+            )
+        _check_labels(labels, names)
 
 
 def _check_labels(labels: np.ndarray, classes: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cleft_bundle.data.item_checks import check_items
 from cleft_bundle.data.subsets import balanced_set, digest, patient_fraction, patient_labels
+from cleft_bundle.data.usable_labels import Task, label_summary
 from cleft_bundle.errors import BundleError
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ def make_splits(
     balanced_test: int | Mapping[str, int] | None = None,
     train_fraction: float = 1.0,
     test_fraction: float = 0.0,
+    task: Task | None = None,
 ) -> dict[str, list[Item]]:
     """Divide items into training, validation and test: by patient, never by image.
 
@@ -54,6 +56,8 @@ def make_splits(
             (:func:`cleft_bundle.data.subsets.patient_fraction`); validation and test stay whole.
         test_fraction: share of the validation patients who become the test split of a set that names a validation
             split and no test split: what is chosen on validation can then be tried on others.
+        task: the log says how many images of each split have no label that this task can use
+            (:mod:`cleft_bundle.data.usable_labels`); None: nothing is said of labels.
 
     Returns:
         Items under "train", "validation" and "test", each a copy with its ``split`` and sorted by name.
@@ -95,7 +99,9 @@ def make_splits(
     divided["train"] = patient_fraction(divided["train"], train_fraction, seed)
     for split, members in divided.items():
         members.sort(key=lambda item: item["name"])
-        logger.info("%s: %d images of %d patients", split, len(members), len({item["patient_id"] for item in members}))
+        usable = label_summary(members, task) if task else ""
+        logger.info("%s: %d images of %d patients%s", split, len(members),
+                    len({item["patient_id"] for item in members}), usable and f"; {usable}")  # fmt: skip
     return divided
 
 

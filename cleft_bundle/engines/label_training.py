@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from cleft_bundle.checkpoints import RunIdentity, load_trained, save
+from cleft_bundle.data.usable_labels import label_matrix, usable_rows
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
 from cleft_bundle.engines.features import embed_images
 from cleft_bundle.engines.linear_head import LinearHead
@@ -24,7 +25,7 @@ from cleft_bundle.networks import CLEFT, ZeroShotClassifier, probabilities
 
 logger = logging.getLogger(__name__)
 
-#: So many validation images calibrate a classifier and set its thresholds; fewer leave the calibration as it is.
+#: So many validation images with a usable label calibrate a classifier and set its thresholds; fewer leave it as it is.
 CALIBRATION_IMAGES = 30
 METRICS = ("auroc", "accuracy", "balanced_accuracy", "brier")
 
@@ -67,8 +68,8 @@ def finish_label_training(
 ) -> dict[str, Any]:
     """Measure a new classifier and the served one on the same validation patients, and write the new one.
 
-    From :data:`CALIBRATION_IMAGES` validation images on, calibration and thresholds are chosen on them, by the rules
-    that the served classifier's were chosen by. With fewer the calibration stays, and there are no thresholds.
+    From :data:`CALIBRATION_IMAGES` usable validation images on, calibration and thresholds are chosen on them, by the
+    rules that the served classifier's were chosen by. With fewer the calibration stays, and there are no thresholds.
 
     Args:
         candidate: the new classifier, in evaluation mode.
@@ -82,19 +83,20 @@ def finish_label_training(
         artifacts: files for the run.
 
     Returns:
-        ``run``, the identity's id, ``train_images`` and ``validation_images``, ``calibrated`` (whether it was done
-        anew), and ``before`` and ``after``, figures of the two classifiers by the names of
-        :func:`classification_metrics`, those without a definition left out.
+        ``run``, the identity's id, ``train_images`` and ``validation_images`` (those with a usable label),
+        ``calibrated`` (whether it was done anew), and ``before`` and ``after``, figures of the two classifiers by the
+        names of :func:`classification_metrics`, those without a definition left out.
     """
     validation = splits["validation"]
     device = loading["device"]
-    labels = np.array([item["label"] for item in validation])
+    labels = label_matrix(validation)
+    images = {name: int(usable_rows(label_matrix(items), candidate.task).sum()) for name, items in splits.items()}
     networks = {"before": served.to(device), "after": candidate.to(device)}
     rows = {
         when: embed_images(validation, encode=network.image_encoder, **loading) for when, network in networks.items()
     }
     heads = {when: LinearHead.of(network) for when, network in networks.items()}
-    calibrated = len(validation) >= CALIBRATION_IMAGES
+    calibrated = images["validation"] >= CALIBRATION_IMAGES
     if calibrated:
         logits = heads["after"].logits(rows["after"]).numpy()
         screening = Screening(**_chosen_by(served))
@@ -105,7 +107,7 @@ def finish_label_training(
         heads["after"] = LinearHead.of(candidate)
     else:
         logger.warning("%d validation images are too few to calibrate on (%d are needed): the calibration stays, and "
-                       "there are no thresholds", len(validation), CALIBRATION_IMAGES)  # fmt: skip
+                       "there are no thresholds", images["validation"], CALIBRATION_IMAGES)  # fmt: skip
     figures = {}
     for when, head in heads.items():
         scores = probabilities(head.logits(rows[when]), candidate.task).numpy()
@@ -115,8 +117,8 @@ def finish_label_training(
     candidate.provenance = {"run": identity.state_dict()}
     outcome = {
         "run": identity.id,
-        "train_images": len(splits["train"]),
-        "validation_images": len(validation),
+        "train_images": images["train"],
+        "validation_images": images["validation"],
         "calibrated": calibrated,
         **figures,
     }
@@ -125,7 +127,7 @@ def finish_label_training(
         save_text(json.dumps(outcome, indent=1), Path(trained_path).with_suffix(".json"))
     flat = {f"{name}_{when}": value for when, values in figures.items() for name, value in values.items()}
     tracker.finish(artifacts, flat)
-    lines = [f"training on labels is done ({len(splits['train'])} images, {len(validation)} for validation):"]
+    lines = [f"training on labels is done ({images['train']} images, {images['validation']} for validation):"]
     lines += [f"  {name:<34} {value:.3f}" for name, value in flat.items()]
     logger.info("\n".join([*lines, f"  classifier                         {trained_path}"]))
     return outcome

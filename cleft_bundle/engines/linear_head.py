@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from cleft_bundle.data.subsets import digest
+from cleft_bundle.data.usable_labels import usable_items, usable_rows
 from cleft_bundle.engines.features import embed_images
-from cleft_bundle.losses import ClassificationLoss
+from cleft_bundle.losses import summed_loss
 from cleft_bundle.networks import ZeroShotClassifier
 from cleft_bundle.networks.classifier import Task
 
@@ -52,35 +53,40 @@ def fit_head(
 ) -> LinearHead:
     """Fit a head to labels while it is held near to where it starts.
 
-    Minimises the mean negative log-likelihood plus ``strength / 2N`` times the squared distance of the head from its
-    start. The distance is measured on embeddings that are centred and scaled to a mean square norm of 1, so that a
-    strength means the same for every tower. A convex problem, solved by L-BFGS.
+    Minimises the mean negative log-likelihood of the usable labels (:mod:`cleft_bundle.data.usable_labels`) plus
+    ``strength / 2N`` times the squared distance of the head from its start, for N usable images. The distance is
+    measured on embeddings that are centred and scaled to a mean square norm of 1, so that a strength means the same
+    for every tower. A convex problem, solved by L-BFGS.
 
     Args:
         embeddings: [N, D].
         labels: [N, K] of 1, 0 and NaN (unknown).
         start: what the head is without labels, such as the class embeddings of zero-shot classification.
         task: ``multiclass`` or ``multilabel``.
-        strength: above 0; infinity returns the start.
+        strength: above 0; infinity returns the start, as do labels of which none is usable.
 
     Source: Xuhong, Grandvalet and Davoine, "Explicit inductive bias for transfer learning with convolutional
     networks", ICML 2018 (L2-SP).
     """
     if strength == float("inf"):
         return start
-    rows, labels = embeddings.double(), labels.double()
+    usable = usable_rows(labels, task)
+    if not usable.any():
+        return start
+    rows, labels = embeddings[usable].double(), labels[usable].double()
     centre = rows.mean(dim=0)
     spread = (rows - centre).square().sum(dim=1).mean().sqrt().clamp(min=1e-12)
     rows = (rows - centre) / spread
     # the head on these rows; its last column is the bias
     rows = torch.cat([rows, torch.ones(len(rows), 1, dtype=rows.dtype)], dim=1)
     initial = torch.cat([start.weights * spread, (start.bias + start.weights @ centre)[:, None]], dim=1)
-    loss, change = ClassificationLoss(task), torch.zeros_like(initial, requires_grad=True)
+    change = torch.zeros_like(initial, requires_grad=True)
     solver = torch.optim.LBFGS([change], max_iter=_STEPS, tolerance_grad=1e-8, line_search_fn="strong_wolfe")
 
     def objective() -> torch.Tensor:
         solver.zero_grad()
-        value = loss(rows @ (initial + change).T, labels) + strength / (2 * len(rows)) * change.square().sum()
+        total, count = summed_loss(rows @ (initial + change).T, labels, task)
+        value = total / count + strength / (2 * len(rows)) * change.square().sum()
         value.backward()
         return value
 
@@ -119,14 +125,13 @@ def choose_strength(
     ranked = sorted(strengths, reverse=True)
     if len(order) < 2:
         return ranked[0]
-    loss = ClassificationLoss(task)
     totals = []
     for strength in ranked:
         total = 0.0
         for fold in range(min(FOLDS, len(order))):
             held_out = folds == fold
             head = fit_head(embeddings[~held_out], labels[~held_out], start, task, strength)
-            total += float(loss(head.logits(embeddings[held_out]), labels[held_out].double())) * int(held_out.sum())
+            total += float(summed_loss(head.logits(embeddings[held_out]), labels[held_out].double(), task)[0])
         totals.append(total)
     return ranked[int(np.argmin(totals))]
 
@@ -138,13 +143,18 @@ def refit_head(
 
     Args:
         classifier: in evaluation mode; it stays as it is.
-        items: items of a datalist, with ``image``, ``label`` in the order of the classes, and ``patient_id``.
+        items: items of a datalist, with ``image``, ``label`` in the order of the classes, and ``patient_id``; the log
+            says how many are left out, as their labels are not usable.
         loading: ``transform``, ``device`` and other arguments of :func:`cleft_bundle.engines.features.embed_images`.
         seed: of the cross-validation.
 
     Returns:
         the same classifier with another head, held as near to where it was as cross-validation on the items advises.
+
+    Raises:
+        BundleError: where no item has a usable label.
     """
+    items = usable_items(items, classifier.task)
     refitted = copy.deepcopy(classifier).to(loading["device"])
     embeddings = embed_images(items, encode=refitted.image_encoder, **loading)
     labels = torch.tensor([item["label"] for item in items], dtype=torch.float64)

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cleft_bundle.data.splits import select_split
 from cleft_bundle.data.subsets import patient_fraction
+from cleft_bundle.data.usable_labels import class_numbers, label_matrix, usable_items, usable_rows
 from cleft_bundle.distributed import rank
 from cleft_bundle.engines.features import embed_together
 from cleft_bundle.errors import BundleError
@@ -37,8 +38,9 @@ Item = dict[str, Any]
 class LinearProbe:
     """scikit-learn's logistic regression on standardised features.
 
-    ``multiclass`` fits one multinomial regression on the images whose class is known; ``multilabel`` one regression a
-    class, each on the images whose label for it is known.
+    ``multiclass`` fits one multinomial regression on the images of exactly one class; ``multilabel`` one regression a
+    class, each on the images whose label for it is known. The rule is that of
+    :mod:`cleft_bundle.data.usable_labels`, as for every other training on labels.
 
     Args:
         task: ``multiclass`` or ``multilabel``.
@@ -88,13 +90,14 @@ def check_learnable(items: Sequence[Item], class_names: Sequence[str], task: Tas
         fraction: which share of the training patients they are, for the message.
 
     Raises:
-        BundleError: names the classes of which there is no positive, or for ``multilabel`` no negative image.
+        BundleError: names the classes of which there is no usable positive, or for ``multilabel`` no negative image.
     """
     where = f"{100 * fraction:.4g} % of the training patients ({len(items)} images)"
-    _check_classes(_labels(items), class_names, task, where)
+    _check_classes(label_matrix(items), class_names, task, where)
 
 
 def _check_classes(labels: np.ndarray, class_names: Sequence[str], task: Task, where: str) -> None:
+    labels = labels[usable_rows(labels, task)]
     for value, kind in ((1, "positive"), (0, "negative")):
         lacking = [name for name, column in zip(class_names, labels.T, strict=True) if not (column == value).any()]
         if lacking and (value == 1 or task == "multilabel"):
@@ -107,8 +110,8 @@ def _check_classes(labels: np.ndarray, class_names: Sequence[str], task: Task, w
 def _targets(labels: np.ndarray, task: Task) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows and targets of each regression."""
     if task == "multiclass":
-        rows = (labels == 1).any(axis=1)
-        return [(rows, labels[rows].argmax(axis=1))]
+        rows = usable_rows(labels, task)
+        return [(rows, class_numbers(labels[rows]))]
     return [(~np.isnan(column), column[~np.isnan(column)].astype(int)) for column in labels.T]
 
 
@@ -190,9 +193,13 @@ class Probing:
 
     @cached_property
     def training(self) -> dict[float, list[Item]]:
-        """Fraction to its items, the smallest first."""
+        """Fraction to its usable items, the smallest first; the same as those of a fine-tuning on it."""
         items = self.splits["train"]
-        return {fraction: patient_fraction(items, fraction, self.seed) for fraction in sorted(self.fractions)}
+        usable = {item["name"] for item in usable_items(items, self.task)}
+        return {
+            fraction: [item for item in patient_fraction(items, fraction, self.seed) if item["name"] in usable]
+            for fraction in sorted(self.fractions)
+        }
 
     @cached_property
     def _checkpoint_sha256(self) -> str:
@@ -201,8 +208,8 @@ class Probing:
     def _features(self, transform: Any, device: Any, *loading: int) -> dict[str, dict[str, np.ndarray]]:
         """Source to the names of images to their features [D]."""
         towers = [tower.to(device).eval() for tower in self.towers.values()]
-        names = dict.fromkeys(("train", "validation", self.evaluate_split))
-        items = [item for name in names for item in self.splits[name]]
+        parts = [self.training[max(self.training)], self.splits["validation"], self.splits[self.evaluate_split]]
+        items = list({item["name"]: item for part in parts for item in part}.values())
 
         def encode(image: torch.Tensor) -> torch.Tensor:
             return torch.cat([tower.features(image) for tower in towers], dim=1)
@@ -226,7 +233,7 @@ class Probing:
             return np.stack([features[item["name"]] for item in part])
 
         validation = self.splits["validation"]
-        train, labels, held_out = of(items), _labels(items), of(validation)
+        train, labels, held_out = of(items), label_matrix(items), of(validation)
         best, best_auroc = None, -math.inf
         for strength in sorted(self.strengths):
             probe = LinearProbe(self.task, self.class_names, strength).fit(train, labels)
@@ -245,11 +252,7 @@ class Probing:
 def as_predictions(scores: np.ndarray, items: Sequence[Item], class_names: Sequence[str], task: Task) -> Predictions:
     """The scores [N, K] of N items with what the items know of themselves."""
     names, patients = ([item[key] for item in items] for key in ("name", "patient_id"))
-    return Predictions(scores, _labels(items), class_names, task, names, patients)
-
-
-def _labels(items: Sequence[Item]) -> np.ndarray:
-    return np.array([item["label"] for item in items], dtype=np.float64)
+    return Predictions(scores, label_matrix(items), class_names, task, names, patients)
 
 
 def _macro_auroc(predictions: Predictions) -> float:

@@ -9,6 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer
 
+from cleft_bundle.data.token_checks import check_class_tokens
 from cleft_bundle.networks import CLEFT, class_weights
 from cleft_bundle.networks.classifier import Task, check_prompts, embed_classes, oppose
 
@@ -26,6 +27,10 @@ class ZeroShotInferer(Inferer):
         retrieval: embed each image's own caption too, for retrieval metrics.
         negatives: for ``multilabel``, names of classes to prompts that say that the class is absent.
         variants: score the images against each prompt alone as well, see :attr:`variant_prompts`.
+
+    Raises:
+        BundleError: what :func:`cleft_bundle.networks.classifier.check_prompts` and
+            :func:`cleft_bundle.data.token_checks.check_class_tokens` refuse.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class ZeroShotInferer(Inferer):
     ) -> None:
         super().__init__()
         check_prompts(prompts, task, negatives)
+        check_class_tokens(prompts, tokenize, negatives)
         self.variants = variants
         self.negatives = dict(negatives or {})
         self.retrieval = retrieval
@@ -121,6 +127,9 @@ class ClassPromptInferer(Inferer):
         prompts: class name to its prompts, in the order of the scores.
         tokenize: the tokenizer of the prompts.
         task: ``multiclass`` or ``multilabel``.
+
+    Raises:
+        BundleError: as :class:`ZeroShotInferer` does.
     """
 
     def __init__(
@@ -131,6 +140,7 @@ class ClassPromptInferer(Inferer):
     ) -> None:
         super().__init__()
         check_prompts(prompts, task)
+        check_class_tokens(prompts, tokenize)
         self.prompts = dict(prompts)
         self.tokenized = tokenize([text for group in prompts.values() for text in group])
         self.task: Task = task

@@ -1,7 +1,7 @@
 """Losses of language-image pre-training and of prompt fine-tuning."""
 
-from cleft_bundle.losses.classification import ClassificationLoss
+from cleft_bundle.losses.classification import ClassificationLoss, summed_loss
 from cleft_bundle.losses.contrastive import ContrastiveLoss
 from cleft_bundle.losses.sigmoid import SigmoidLoss
 
-__all__ = ["ClassificationLoss", "ContrastiveLoss", "SigmoidLoss"]
+__all__ = ["ClassificationLoss", "ContrastiveLoss", "SigmoidLoss", "summed_loss"]

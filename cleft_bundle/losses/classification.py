@@ -1,18 +1,25 @@
-"""The zero-shot classification loss of prompt fine-tuning."""
+"""The classification loss of prompt fine-tuning, of fine-tuning and of the linear head."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
+from cleft_bundle.data.usable_labels import Task, class_numbers, usable_rows
+from cleft_bundle.distributed import world_size
 from cleft_bundle.errors import require_one_of
 
 
 class ClassificationLoss(nn.Module):
-    """Cross-entropy of the zero-shot scores, or binary cross-entropy of each finding.
+    """Cross-entropy of the zero-shot scores, or binary cross-entropy of each finding, where the label is usable.
+
+    The mean is taken over what :mod:`cleft_bundle.data.usable_labels` calls usable: images for ``multiclass``, known
+    entries for ``multilabel``. Under ``torch.distributed`` it is the mean over the images of all processes: each
+    divides its sum by the average number of theirs, so that the average of their gradients, which
+    :func:`cleft_bundle.engines.training_step.average_gradients` takes, counts every image alike. A batch without a
+    usable label has the loss 0 and gradients of 0.
 
     Args:
         task: ``multiclass`` (one class an image) or ``multilabel`` (any number).
@@ -23,13 +30,13 @@ class ClassificationLoss(nn.Module):
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024, section on prompt fine-tuning.
     """
 
-    def __init__(self, task: Literal["multiclass", "multilabel"]) -> None:
+    def __init__(self, task: Task) -> None:
         super().__init__()
         require_one_of("task", task, ("multiclass", "multilabel"))
-        self.task = task
+        self.task: Task = task
 
     def forward(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """Compute the loss of one batch.
+        """Compute the loss of one batch; every process has to call it.
 
         Args:
             logits: float tensor [B, K].
@@ -38,8 +45,24 @@ class ClassificationLoss(nn.Module):
         Returns:
             the loss, a scalar tensor.
         """
-        known = ~torch.isnan(label)
-        if self.task == "multiclass":
-            rows = known.all(dim=1)
-            return F.cross_entropy(logits[rows], label[rows].argmax(dim=1))
-        return F.binary_cross_entropy_with_logits(logits[known], label[known])
+        total, count = summed_loss(logits, label, self.task)
+        if world_size() > 1:
+            dist.all_reduce(count)
+        return total * world_size() / count.clamp(min=1)
+
+
+def summed_loss(logits: torch.Tensor, label: torch.Tensor, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
+    """Negative log-likelihood of the usable labels, and their number: two scalar tensors of the type of the logits.
+
+    Args:
+        logits: float tensor [B, K].
+        label: float tensor [B, K] of 1, 0 and NaN (unknown, left out).
+        task: ``multiclass``, which counts images, or ``multilabel``, which counts entries.
+    """
+    if task == "multiclass":
+        usable = usable_rows(label, task)
+        total = F.cross_entropy(logits[usable], class_numbers(label[usable]), reduction="sum")
+    else:
+        usable = ~torch.isnan(label)
+        total = F.binary_cross_entropy_with_logits(logits[usable], label[usable], reduction="sum")
+    return total, usable.sum().to(logits)

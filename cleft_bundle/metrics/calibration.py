@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import minimize  # type: ignore[import-untyped]  # scipy ships no type information
 from scipy.special import expit, log_softmax, softmax  # type: ignore[import-untyped]
 
+from cleft_bundle.data.usable_labels import exclusive, usable_rows
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics.predictions import Predictions
 from cleft_bundle.networks.classifier import Task
@@ -132,8 +133,8 @@ def _fit(logits: np.ndarray, labels: np.ndarray, task: Task, biased: bool) -> Ca
             f"calibration: {(~np.isfinite(logits)).any(axis=1).sum()} images have logits that are not finite"
         )
     if task == "multiclass":
-        rows = (labels == 1).any(axis=1)
-        logits, labels = logits[rows], np.nan_to_num(labels[rows])
+        rows = usable_rows(labels, task)
+        logits, labels = logits[rows], exclusive(labels[rows])
     known = ~np.isnan(labels)
     if not known.any():
         raise BundleError("calibration: expected known labels to fit on, found none")

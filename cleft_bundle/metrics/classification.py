@@ -26,8 +26,9 @@ class ClassificationMetrics:
     For ``multilabel`` each metric is ``<metric>/<class>`` for every class, and ``<metric>_macro``, the mean over the
     classes for which it is defined. For ``multiclass`` the class with the highest score is the one called;
     ``accuracy``, ``balanced_accuracy`` (the mean sensitivity), ``brier`` (squared distance of the probabilities to the
-    truth, 0..2) and ``ece`` (of the highest probability) are one number each, and an image without a known class counts
-    only for the AUROC and average precision of the classes that it is known not to have. All other values are in 0..1.
+    truth, 0..2) and ``ece`` (of the highest probability) are one number each, over the images of exactly one class
+    (:mod:`cleft_bundle.data.usable_labels`); an image of none counts only for the AUROC and average precision of the
+    classes that it is known not to have, and one of several for nothing. All other values are in 0..1.
 
     Args:
         predictions: of N images.

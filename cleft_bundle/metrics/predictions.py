@@ -8,6 +8,7 @@ from typing import get_args
 
 import numpy as np
 
+from cleft_bundle.data.usable_labels import exclusive
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.classifier import Task
 
@@ -18,7 +19,8 @@ class Predictions:
 
     Args:
         scores: [N, K], finite, higher where the class is more likely; probabilities where calibration is asked for.
-        labels: [N, K] of 1, 0 and NaN (unknown, which does not count for that class).
+        labels: [N, K] of 1, 0 and NaN (unknown, which does not count for that class). For ``multiclass`` they are kept
+            as :func:`cleft_bundle.data.usable_labels.exclusive` reads them: an image of several classes is unknown.
         class_names: the K names.
         task: ``multiclass`` (at most one class an image, the predicted one has the highest score) or ``multilabel``.
         names: [N], what each image is called; no two alike.
@@ -52,7 +54,7 @@ class Predictions:
         self._refuse((known & (self.labels != 0) & (self.labels != 1)).any(axis=1), "a label other than 1, 0 and NaN")
         self._refuse(np.array([patient is None for patient in self.patients]), "no patient")
         if self.task == "multiclass":
-            self._refuse((self.labels == 1).sum(axis=1) > 1, "several classes, but the task is multiclass")
+            object.__setattr__(self, "labels", exclusive(self.labels))
         if len(set(self.names)) < len(self):
             raise BundleError(f"predictions: {len(self) - len(set(self.names))} of {len(self)} images are listed twice")
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from cleft_bundle.data.usable_labels import usable_rows
 from cleft_bundle.errors import require_one_of
 from cleft_bundle.metrics.calibration import Calibration, fit_bias, fit_temperature
 from cleft_bundle.metrics.operating_points import Rule, check_rule, choose_thresholds
@@ -73,7 +74,7 @@ class Screening:
             BundleError: where a logit is not finite.
         """
         calibration = Calibration(1.0, [0.0] * len(class_names), task)
-        if not (labels == 1).any():
+        if not (labels[usable_rows(labels, task)] == 1).any():
             logger.warning("validation has no known label: nothing is calibrated, and no threshold is chosen")
             return Chosen(calibration, {})
         if self.calibration != "none":

@@ -122,6 +122,16 @@ class DualEncoderTokenizer:
         )
         return {key: tokens[key] for key in ("input_ids", "attention_mask")}
 
+    @property
+    def window(self) -> str:
+        """The limit of the model."""
+        return f"the model's window of {self.max_length} tokens"
+
+    def is_cut(self, captions: Sequence[str]) -> list[bool]:
+        """Whether each caption is longer than the window, so that its end is not read."""
+        rows = self.tokenizer(list(captions), verbose=False)["input_ids"]
+        return [len(row) > self.max_length for row in rows]
+
 
 def _reads_padding(config: Any) -> bool:
     return str(config.model_type).startswith("siglip")

@@ -148,6 +148,7 @@ GOOD = {"caption": ["a chest with {findings}"], "classes": {"edema": ["a chest w
         ({"classes": {"edema": "a chest"}}, "'edema'"),
         ({"classes": {"edema": []}}, "'edema'"),
         ({"classes": {"edema": ["a chest"], "fracture": ["a chest"]}}, "'edema' and 'fracture' share"),
+        ({"classes": {"edema": ["a"], "Ede\uff4da ": ["b"]}}, "'classes': 'edema' and 'Ede\uff4da ' are one name"),
         ({"description": 3}, "'description'"),
         ({"caption": [{"clauses": ["{a}"], "stop": "."}]}, "clause 1: key 'stop' is unknown"),
         ({"caption": [{"start": "a"}]}, "clause 1, key 'clauses': expected a list of clauses"),

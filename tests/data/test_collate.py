@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 import torch
 
@@ -41,8 +43,24 @@ def test_a_caption_longer_than_the_window_is_cut_with_room_for_eos(tokenize):
 
 
 def test_the_caption_id_is_stable_and_fits_int64():
-    assert caption_id("edema") == 4983741432692421315
-    assert 0 <= caption_id("a caption") < 2**63
+    digest = hashlib.blake2b(b"\x05" + bytes(7) + b"\x01\x02" + bytes(6), digest_size=8).digest()
+    assert caption_id((5, 513)) == int.from_bytes(digest, "big") // 2
+    assert 0 <= caption_id((700, 3)) < 2**63
+    assert caption_id((5, 513)) != caption_id((513, 5))
+
+
+def test_captions_are_equal_where_their_tokens_are(tokenize):
+    long = "edema " * 40
+    captions = ["mass", long + "with mass", "fracture", long + "without mass", "mass"]
+    batch = CaptionCollate(tokenize)([item(str(i), caption) for i, caption in enumerate(captions)])
+    assert batch["caption_index"].tolist() == [0, 1, 2, 1, 0]
+    assert batch["input_ids"].shape == (3, tokenize.max_length)
+    assert batch["caption_id"][1] == batch["caption_id"][3]
+    assert len(set(batch["caption_id"].tolist())) == 3
+    alone = CaptionCollate(tokenize)([item("0", long + "and more")])
+    assert alone["caption_id"][0] == batch["caption_id"][1], "padding is no part of a caption"
+    short = CaptionCollate(tokenize)([item("0", "fracture")])
+    assert short["caption_id"][0] == batch["caption_id"][2]
 
 
 def test_a_window_without_room_is_refused(tokenize):

@@ -46,6 +46,7 @@ def test_no_caption_is_an_error(picture):
         ([(NAN, NAN), (NAN, NAN)], "no image has a known label"),
         ([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0)], "labels of 2 classes"),
         ([(1.0, 0.0), (1.0,)], "labels of 2 classes"),
+        ([(1.0, 0.0), (0.0, -1.0)], "1 of 2 images have a label other than 1, 0 and unknown, the first: 0001.png"),
     ],
 )
 def test_labels_that_cannot_be_told_apart_are_an_error(picture, labels, words):

@@ -68,6 +68,20 @@ def test_one_image_of_one_class_is_enough_to_fit():
     assert head.logits(torch.tensor(ROWS[:1])).argmax() == 0
 
 
+def test_images_without_a_usable_label_change_neither_head_nor_strength():
+    rows, labels = torch.tensor(ROWS), labels_of("multiclass")
+    patients = [str(number // 2) for number in range(40)]
+    strange = torch.tensor([[0.0, 0, 0], [1, 1, 0], [torch.nan] * 3]).double()
+    more_rows, more = torch.cat([rows, rows[:3] * 9]), torch.cat([labels, strange])
+    more[:40][more[:40] == 0] = torch.nan  # what one class says of the others need not be written down
+    fitted = fit_head(rows, labels, ELSEWHERE, "multiclass", 1.0)
+    assert torch.equal(fit_head(more_rows, more, ELSEWHERE, "multiclass", 1.0).weights, fitted.weights)
+    assert choose_strength(more_rows, more, ELSEWHERE, "multiclass", [*patients, "0", "1", "2"]) == choose_strength(
+        rows, labels, ELSEWHERE, "multiclass", patients
+    )
+    assert fit_head(rows[:3], strange, ELSEWHERE, "multiclass", 1.0) is ELSEWHERE
+
+
 def test_strength_is_chosen_on_patients_who_were_left_out(monkeypatch):
     rows, labels = torch.tensor(ROWS), labels_of("multiclass")
     patients = [str(number // 2) for number in range(40)]

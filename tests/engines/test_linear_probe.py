@@ -32,9 +32,11 @@ def scaled(features, rows):
 def test_multiclass_equals_scikit_learn_by_hand(features, multiclass):
     multiclass[:5] = np.nan
     multiclass[5:8] = 0  # none of the classes: as unknown as NaN
+    multiclass[8:11] = [1, 1, 0]  # of several: no example of its first
+    multiclass[11:13][multiclass[11:13] == 0] = np.nan  # a positive beside unknowns is that class
     probe = LinearProbe("multiclass", NAMES, strength=0.3).fit(features, multiclass)
-    train, everything = scaled(features, slice(8, None))
-    model = LogisticRegression(C=0.3, max_iter=5000).fit(train, multiclass[8:].argmax(axis=1))
+    train, everything = scaled(features, slice(11, None))
+    model = LogisticRegression(C=0.3, max_iter=5000).fit(train, np.nan_to_num(multiclass[11:]).argmax(axis=1))
     np.testing.assert_allclose(probe.scores(features), model.predict_proba(everything), atol=1e-6)
 
 
@@ -148,3 +150,26 @@ def test_what_cannot_work_is_refused_before_any_image_is_read(changes, message, 
 def test_choosing_and_reporting_on_the_same_patients_is_warned_of(splits, tmp_path, caplog):
     compare(splits, tmp_path, "validation")
     assert "on which C or the epoch is chosen too" in caplog.text
+
+
+def test_images_without_a_usable_label_are_neither_read_nor_fitted_and_counted_once(splits, towers, tmp_path, caplog):
+    for place, label in enumerate(([0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [float("nan")] * 3)):
+        splits["train"][place]["label"] = label
+    probe = probing(splits, towers, tmp_path, fractions=[1.0, 0.5])
+    assert [len(items) for items in probe.training.values()][-1] == 117
+    assert {item["name"] for item in probe.training[1.0]} == {item["name"] for item in splits["train"][3:]}
+    read = []
+    probe._features(Compose([lambda data: read.append(1) or data]), "cpu", 16, 0)
+    assert len(read) == 117 + 42 + 48
+    assert caplog.text.count("left out of the training on labels: 3 of 120 images; 117 of 120 have a usable label") == 1
+
+
+def test_a_class_that_stands_only_beside_others_cannot_be_learnt(splits, towers, tmp_path):
+    for item in splits["train"]:
+        item["label"] = [1.0, 0.0, 1.0] if item["label"][2] else item["label"]
+    with pytest.raises(BundleError, match="no positive image of c; "):
+        probing(splits, towers, tmp_path, fractions=[1.0])
+    for item in splits["train"]:
+        item["label"] = [0.0, 0.0, 0.0]
+    with pytest.raises(BundleError, match="no label to train on: expected images that are positive for exactly one"):
+        probing(splits, towers, tmp_path, fractions=[1.0])

@@ -2,6 +2,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
+from cleft_bundle.errors import BundleError
 from cleft_bundle.inferers import ClassPromptInferer, ZeroShotInferer
 from cleft_bundle.networks import PromptLearner, class_weights
 
@@ -35,6 +36,7 @@ def test_prompts_are_embedded_once_an_evaluation_not_once_a_batch(make_network, 
         return tokenize(captions)
 
     inferer = ZeroShotInferer(PROMPTS, counting, "multiclass")
+    calls.clear()  # the check of the prompts
     text = tokenize(["edema"] * 4)
     engine = Engine(lambda engine, batch: inferer(images, engine.network, **text))
     engine.network = make_network()
@@ -59,6 +61,21 @@ def test_a_tuning_step_embeds_each_class_once_for_a_batch_of_any_size(batch_size
     assert tokens == [2 * 3 + words + 2], "two contexts, the words of both classes and their EOS, in one pass"
     logits.sum().backward()
     assert prompt.context.grad is not None
+
+
+@pytest.mark.parametrize("kind", [ZeroShotInferer, ClassPromptInferer])
+def test_classes_that_the_window_makes_equal_are_refused(kind, tokenize):
+    prompts = {"edema": ["very " * 40 + "edema"], "ascites": ["ascites", "very " * 40 + "ascites"]}
+    with pytest.raises(BundleError, match="'edema' and 'ascites' have equal tokens once cut to max_caption_tokens 32"):
+        kind(prompts, tokenize, "multiclass")
+
+
+def test_a_negative_prompt_that_the_window_makes_equal_is_refused(tokenize):
+    negatives = {"edema": ["with " * 40 + "no edema"]}
+    prompts = {"edema": ["with " * 40 + "edema"], "no finding": ["no finding"]}
+    with pytest.raises(BundleError, match="a positive and a negative prompt of 'edema' have equal tokens once cut"):
+        ZeroShotInferer(prompts, tokenize, "multilabel", negatives=negatives)
+    ZeroShotInferer(prompts, tokenize, "multilabel", negatives={"edema": ["no finding"]})
 
 
 def test_an_inferer_that_is_not_attached_says_so(make_network, images, tokenize):

@@ -84,6 +84,10 @@ def test_unknown_labels_play_no_part(task):
     unknown = np.vstack([labels, np.full((50, 3), np.nan)])
     more = np.vstack([logits, np.random.default_rng(1).normal(size=(50, 3))])
     assert fit_bias(more, unknown, task).bias == pytest.approx(fit_bias(logits, labels, task).bias, abs=1e-5)
+    if task == "multiclass":  # nor do images of none of the classes and of several
+        unknown[-50:-25], unknown[-25:] = 0, [1, 1, 0]
+        unknown[: len(labels)][labels == 0] = np.nan  # what one class says of the others need not be written down
+        assert fit_bias(more, unknown, task).bias == pytest.approx(fit_bias(logits, labels, task).bias, abs=1e-5)
 
 
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])

@@ -141,6 +141,23 @@ def test_logits_have_a_ranking_but_no_calibration():
         classification_metrics(predictions, metrics=["ece"])
 
 
+def test_multiclass_metrics_of_all_classes_are_those_of_the_images_of_exactly_one():
+    predictions = make(7, task="multiclass", unknown=0)
+    labels = predictions.labels.copy()
+    labels[:10], labels[10:15] = 0, [1, 0, 1]
+    labels[15:20][labels[15:20] == 0] = np.nan  # a positive beside unknowns is that class
+    found = classification_metrics(replace(predictions, labels=labels))
+    usable = predictions.select(np.arange(15, len(predictions)))
+    expected = classification_metrics(usable)
+    names = ["accuracy", "balanced_accuracy", "brier", "ece"]
+    assert {name: found[name] for name in names} == pytest.approx({name: expected[name] for name in names})
+    counted = np.r_[0:10, 15 : len(predictions)]  # none of the classes: a negative of each
+    for column in range(3):
+        truth = np.where(counted < 10, 0, predictions.labels[counted, column])
+        auroc = sk.roc_auc_score(truth, predictions.scores[counted, column])
+        assert found[f"auroc/c{column}"] == pytest.approx(auroc)
+
+
 def test_unknown_metric_and_wrong_number_of_thresholds():
     with pytest.raises(BundleError, match=f"metrics: expected one of {', '.join(METRICS)}, got 'auc'"):
         classification_metrics(make(), metrics=["auc"])

@@ -24,7 +24,6 @@ def test_a_score_that_is_no_number_names_its_image(value):
             r"10 of 10 images have a label other than 1, 0 and NaN, .* image 0, image 1",
         ),
         ({"labels": np.zeros((10, 2))}, r"expected labels of 10 images x 3 classes, got shape \(10, 2\)"),
-        ({"labels": np.ones((10, 3)), "task": "multiclass"}, "several classes, but the task is multiclass"),
         ({"task": "both"}, "task: expected one of multiclass, multilabel, got 'both'"),
         ({"patients": [None, *"abcdefghi"]}, "1 of 10 images have no patient, the first: image 0"),
         ({"patients": ["a"] * 9}, "patients has 9 values for 10 images"),
@@ -35,6 +34,14 @@ def test_a_score_that_is_no_number_names_its_image(value):
 def test_what_does_not_fit_is_named(change, message):
     with pytest.raises(BundleError, match=message):
         replace(make(images=10), **change)
+
+
+def test_one_of_several_classes_is_unknown_where_classes_exclude_each_other():
+    predictions = make(images=4, task="multiclass", unknown=0)
+    nan = float("nan")
+    labels = np.array([[1, 1, 0], [nan, 1, nan], [0, 0, 0], [0, nan, 0]])
+    expected = np.array([[nan] * 3, [0, 1, 0], [0, 0, 0], [0, nan, 0]])
+    np.testing.assert_array_equal(replace(predictions, labels=labels).labels, expected)
 
 
 def test_no_image_at_all():

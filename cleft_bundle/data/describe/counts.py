@@ -11,6 +11,7 @@ import pandas as pd
 from cleft_bundle.data.collate import CaptionTokenizer
 from cleft_bundle.data.dicom_header import describe, read_header
 from cleft_bundle.data.epochs import EpochSampler
+from cleft_bundle.data.token_checks import captions_of, token_rows
 from cleft_bundle.errors import RadiographError
 
 #: What of an item a report counts, beside its labels.
@@ -71,11 +72,6 @@ def _labels(items: Sequence[Item], classes: Sequence[str]) -> np.ndarray:
     return np.array([item["label"] for item in items], dtype=float).reshape(len(items), len(classes))
 
 
-def captions_of(item: Item) -> list[str]:
-    """All captions that an item may be trained with."""
-    return item.get("captions") or [item["caption"]]
-
-
 def caption_tokens(items: Iterable[Item], tokenize: CaptionTokenizer) -> tuple[pd.Series, pd.Series]:
     """How often each caption occurs, and its tokens before any cut (EOS not counted), both indexed by the caption."""
     frequency = pd.Series([text for item in items for text in captions_of(item)], dtype=object).value_counts()
@@ -84,9 +80,11 @@ def caption_tokens(items: Iterable[Item], tokenize: CaptionTokenizer) -> tuple[p
     return frequency, pd.Series(lengths, index=frequency.index, dtype=int)
 
 
-def distinct_captions(items: Sequence[Item], batch_size: int, seed: int) -> np.ndarray:
-    """Distinct captions in each of the first batches of a training with this seed, int [number of batches]."""
-    texts = [captions_of(item) for item in items]
+def distinct_captions(items: Sequence[Item], batch_size: int, seed: int, tokenize: CaptionTokenizer) -> np.ndarray:
+    """Distinct captions, by tokens, in each of the first batches of a training with this seed: int [batches]."""
+    different = list(dict.fromkeys(text for item in items for text in captions_of(item)))
+    tokens = dict(zip(different, token_rows(tokenize(different)), strict=True)) if different else {}
+    texts = [[tokens[text] for text in captions_of(item)] for item in items]
     drawn = np.random.default_rng(seed)
     sampler = EpochSampler(len(items), seed)
     size = min(batch_size, len(items))

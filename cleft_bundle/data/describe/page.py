@@ -14,6 +14,7 @@ from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.data.describe import counts, pictures
 from cleft_bundle.data.inference_dataset import TolerantDataset
 from cleft_bundle.data.phantoms.folder import is_phantom
+from cleft_bundle.data.token_checks import captions_of
 from cleft_bundle.pages import COLOURS, draw, thumbnail, write_page
 
 logger = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ def _captions(
             f"the longest has {lengths.max()} tokens.",
         )
     ]
-    distinct = counts.distinct_captions(splits["train"], batch_size, seed)
+    distinct = counts.distinct_captions(splits["train"], batch_size, seed, tokenize)
     if len(distinct):
         shown.append(
             _picture(
@@ -190,7 +191,7 @@ def _samples(
         {
             "uri": None if "error" in result else thumbnail(result["image"]),
             "error": result.get("error", ""),
-            "captions": counts.captions_of(item),
+            "captions": captions_of(item),
             "split": item["split"],
             "tags": [str(item[key]) for key in ("view", "laterality", "sex") if item.get(key)],
         }

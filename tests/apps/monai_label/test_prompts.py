@@ -36,6 +36,12 @@ def test_what_names_no_classes_is_refused(given):
         read_classes(given, TEMPLATE)
 
 
+@pytest.mark.parametrize("given", ["edema|Edema ", ["edema", "edema"], {"an edema": [], "An  edema": []}])
+def test_one_name_twice_is_refused(given):
+    with pytest.raises(BundleError, match=r"params, 'classes': '.*' and '.*' are one name"):
+        read_classes(given, TEMPLATE)
+
+
 @pytest.fixture
 def settings(make_network, model_pt, tmp_path):
     """A cleft.pt and what is needed to build its network by configs/train.json."""
@@ -61,6 +67,9 @@ def test_prompts_are_scored_by_the_network_and_embedded_once(settings, monkeypat
     assert loaded.classifier.preprocessing == model.classifier.preprocessing
     monkeypatch.setattr(found.network, "encode_text", None)
     assert found.classifier(dict(prompts), "multiclass") is loaded
+    long = "very " * 100
+    with pytest.raises(BundleError, match="'a' and 'b' have equal tokens once cut to max_caption_tokens 64"):
+        found.classifier({"a": [long + "a"], "b": [long + "b"]}, "multiclass")
     with pytest.raises(TypeError):  # other prompts do need the language model
         found.classifier(read_classes("edema", TEMPLATE), "multilabel")
 

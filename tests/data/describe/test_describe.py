@@ -129,15 +129,17 @@ def test_tokens_are_counted_before_they_are_cut(tokenize):
     assert lengths.max() > tokenize.max_length
 
 
-def test_distinct_captions_are_those_of_whole_batches():
+def test_distinct_captions_are_those_of_whole_batches(tokenize):
     items = [item(n, (1, 0, 0), caption=f"c{n % 3}") for n in range(20)]
-    distinct = counts.distinct_captions(items, 8, seed=0)
+    distinct = counts.distinct_captions(items, 8, seed=0, tokenize=tokenize)
     assert len(distinct) == 300
     assert set(distinct) <= {1, 2, 3}
-    assert (counts.distinct_captions(items, 8, seed=0) == distinct).all()
+    assert (counts.distinct_captions(items, 8, seed=0, tokenize=tokenize) == distinct).all()
     several = [{**each, "captions": [f"{each['name']} {k}" for k in range(3)]} for each in items]
-    assert set(counts.distinct_captions(several, 8, seed=0)) == {8}
-    assert len(counts.distinct_captions([], 8, seed=0)) == 0
+    assert set(counts.distinct_captions(several, 8, seed=0, tokenize=tokenize)) == {8}
+    long = [{**each, "caption": "edema " * 50 + each["name"]} for each in items]
+    assert set(counts.distinct_captions(long, 8, seed=0, tokenize=tokenize)) == {1}, "equal once they are cut"
+    assert len(counts.distinct_captions([], 8, seed=0, tokenize=tokenize)) == 0
 
 
 def test_samples_let_classes_take_turns_and_patients_come_once(splits):

@@ -11,6 +11,8 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from cleft_bundle.checkpoints import load_trained, sha256
+from cleft_bundle.data.captions import check_names
+from cleft_bundle.data.token_checks import check_class_tokens
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ZeroShotClassifier, class_weights
 from cleft_bundle.networks.classifier import NO_FINDING, Task
@@ -37,6 +39,8 @@ def read_classes(given: Any, template: str) -> dict[str, list[str]]:
         BundleError: what is wrong with them.
     """
     names = given.split("|") if isinstance(given, str) else given
+    if isinstance(names, list | dict):
+        check_names(filter(_is_text, names), "params, 'classes'")
     entries = {name: [] for name in names} if isinstance(names, list) and all(map(_is_text, names)) else names
     if not isinstance(entries, dict) or not entries:
         raise BundleError("params, 'classes': names of findings are expected, such as \"pneumonia|no finding\"")
@@ -90,12 +94,13 @@ class PromptClassifiers:
             task: ``multilabel`` or ``multiclass``.
 
         Raises:
-            BundleError: an unknown task.
+            BundleError: an unknown task, or prompts that the network cannot tell apart.
         """
         preprocessing = self.model.classifier.preprocessing
         key = json.dumps([prompts, task, preprocessing])
         with self._lock:
             if key not in self._kept:
+                check_class_tokens(prompts, self.tokenize)
                 weights = class_weights(self.network, prompts, self.tokenize, task)
                 made = ZeroShotClassifier.from_cleft(self.network, list(prompts), weights, task, preprocessing)
                 self._kept[key] = Loaded(made, self.digest)
