@@ -25,11 +25,13 @@ def load_backbone(source: str | Mapping[str, Any], role: str, seed: int = 0, **k
             ``model_type``, which builds that architecture with random weights.
         role: what the backbone is for, as it appears in error messages (``image_backbone``).
         seed: seed of the random weights when ``source`` is a mapping; the global random state is left as it was.
-        kwargs: further arguments of ``AutoModel.from_pretrained`` and ``AutoModel.from_config``, such as ``dtype``.
+        kwargs: further arguments of ``AutoModel.from_pretrained`` and ``AutoModel.from_config``. The ``dtype`` is float32
+            unless they give another, whatever the weights are stored in: what is trained needs it.
 
     Raises:
         BundleError: where a folder does not exist, an id cannot be resolved, or a config lacks ``model_type``.
     """
+    kwargs.setdefault("dtype", torch.float32)
     if isinstance(source, Mapping):
         values = dict(source)
         model_type = values.pop("model_type", None)
