@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.extras import require
-from cleft_bundle.networks.backbones import describe_source, fingerprint, freeze, load_backbone
+from cleft_bundle.networks.backbones import describe_source, fingerprint, freeze, load_backbone, value_fingerprint
 from cleft_bundle.networks.frozen_products import speed_up_frozen_products
 from cleft_bundle.networks.packing import pack
 from cleft_bundle.networks.peft_methods import AdaLora, PeftMethod, Prefix, resolve_peft
@@ -74,6 +75,7 @@ class TextEncoder(nn.Module):
         model.config.use_cache = False
         freeze(model)
         self.fingerprint = fingerprint(model.named_parameters())
+        self.former_fingerprint = value_fingerprint(model.named_parameters())  # what 0.6.0 wrote into checkpoints
         self.source = describe_source(backbone)
         if gradient_checkpointing:
             if isinstance(self.peft, Prefix):
@@ -155,9 +157,12 @@ class TextEncoder(nn.Module):
                 f"a context of {before} and captions of {input_ids.shape[1]} tokens, EOS included, are longer than "
                 f"the language model's window of {self.max_positions}"
             )
-        if self.row_tokens is None:
-            return self._padded(input_ids, attention_mask, length, context)
-        return self._packed(input_ids, length, context, self.row_tokens)
+        # float16 is mixed with float32 where something is trained, and does not mix with autocast's bfloat16 as well
+        alone = torch.autocast(input_ids.device.type, enabled=False) if self.dtype == torch.float16 else nullcontext()
+        with alone:
+            if self.row_tokens is None:
+                return self._padded(input_ids, attention_mask, length, context)
+            return self._packed(input_ids, length, context, self.row_tokens)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """L2-normalised embeddings [N, D] of features [N, H]."""
