@@ -20,7 +20,7 @@ from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 from cleft_bundle.errors import require_one_of
 from cleft_bundle.extras import require
 from cleft_bundle.networks import ZeroShotClassifier
-from cleft_bundle.networks.backbones import fingerprint
+from cleft_bundle.networks.backbones import value_fingerprint
 from cleft_bundle.networks.onnx_classifier import METADATA
 
 _BATCH = "batch"
@@ -60,7 +60,7 @@ def describe(classifier: ZeroShotClassifier) -> dict[str, Any]:
     return {
         **settings,
         "network_data_format": network_data_format(classifier),
-        "fingerprint": fingerprint(weights),
+        "fingerprint": value_fingerprint(weights),
     }
 
 

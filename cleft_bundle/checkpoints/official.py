@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, Frozen, ImageEncoder, Lora, PeftMethod, PromptLearner, TextEncoder
-from cleft_bundle.networks.backbones import fingerprint
+from cleft_bundle.networks.backbones import fingerprint, value_fingerprint
 
 BIOMEDLM = "stanford-crfm/BioMedLM"
 _PROJECTION = "network_def#{}#projection"  # of either tower
@@ -370,7 +370,9 @@ def _load(network: CLEFT, weights: Mapping[str, torch.Tensor], origin: Mapping[s
         if shapes[0] != shapes[1]:
             raise BundleError(f"{origin[name]} gives {name} the shape {shapes[0]}, expected {shapes[1]}")
         tensor.copy_(weights[name])
-    network.text_encoder.fingerprint = fingerprint(_frozen_language_model(network).items())
+    frozen = _frozen_language_model(network).items()
+    network.text_encoder.fingerprint = fingerprint(frozen)
+    network.text_encoder.former_fingerprint = value_fingerprint(frozen)
 
 
 def _canonical(name: str) -> str:

@@ -142,7 +142,7 @@ def _described(tower: ImageEncoder | TextEncoder) -> dict[str, str | None]:
 
 def _check_backbone(stored: dict[str, str | None], tower: ImageEncoder | TextEncoder, kind: str) -> None:
     """Refuse a frozen backbone that is not the one which the weights were trained with."""
-    if stored["fingerprint"] != tower.fingerprint:
+    if stored["fingerprint"] not in (tower.fingerprint, tower.former_fingerprint):
         raise BundleError(
             f"the checkpoint was trained on the {kind} {stored['source']} "
             f"(fingerprint {str(stored['fingerprint'])[:16]}), this network has {tower.source} "

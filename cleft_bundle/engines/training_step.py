@@ -9,10 +9,13 @@ import torch
 import torch.distributed as dist
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
+from monai.inferers import SimpleInferer
 from monai.utils import CommonKeys as Keys
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cleft_bundle.distributed import world_size
 from cleft_bundle.errors import BundleError
+from cleft_bundle.handlers import ends_group
 from cleft_bundle.networks import CLEFT
 
 PRECISIONS = {"bfloat16": torch.bfloat16}
@@ -28,7 +31,11 @@ class TrainingStep:
 
     Under ``torch.distributed`` gradients are averaged over the processes before the update. MONAI's
     ``accumulation_steps`` of the trainer are heeded: they add up gradients of several batches, each with its own
-    negatives.
+    negatives. As with MONAI's own step each batch counts ``1 / accumulation_steps``, in an epoch's last and smaller
+    group too, and groups begin anew with each epoch.
+
+    Batch norm that is trained sees one chunk, or one process's batch: neither is the whole one, so that both are
+    refused.
 
     Args:
         chunk_size: number of images, and of distinct captions, that are embedded at a time. None: all at once.
@@ -63,15 +70,16 @@ class TrainingStep:
             ``image``, ``label``, ``pred`` (the embeddings) and ``loss``, as MONAI's own iteration does.
 
         Raises:
-            BundleError: where the loss is not a finite number.
+            BundleError: where the loss is not a finite number, or ``chunk_size`` or the number of processes does not
+                go with the network or the objective.
         """
         image, target, args, text = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         share = engine.accumulation_steps
-        first = (engine.state.iteration - 1) % share == 0
-        last = engine.state.iteration % share == 0 or engine.state.iteration % engine.state.epoch_length == 0
-        if first:
+        before = (engine.state.iteration - 1) % engine.state.epoch_length  # steps of this epoch
+        if before % share == 0:
             engine.optimizer.zero_grad(set_to_none=True)
         engine.network.train()
+        self._check(engine, len(image))
         if self.chunk_size is None:
             with self._autocast(image.device):
                 pred = engine.inferer(image, engine.network, *args, **text)
@@ -81,14 +89,33 @@ class TrainingStep:
         else:
             pred, loss = self._in_chunks(engine, image, target, text, share)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        if last:
+        if ends_group(before + 1, engine.state.epoch_length, share):
             average_gradients(engine.network)
             if self.max_grad_norm is not None:
                 torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_grad_norm)
             engine.optimizer.step()
+            if isinstance(engine.network, CLEFT):
+                engine.network.clamp_scale()
             engine.fire_event(IterationEvents.MODEL_COMPLETED)
         engine.state.output = {Keys.IMAGE: image, Keys.LABEL: target, Keys.PRED: pred, Keys.LOSS: loss.detach()}
         return engine.state.output
+
+    def _check(self, engine: SupervisedTrainer, images: int) -> None:
+        """Refuse what would give another gradient than that of the whole batch."""
+        if self.chunk_size is not None:
+            for part, kind in ((engine.network, CLEFT), (engine.inferer, SimpleInferer)):
+                if not isinstance(part, kind):
+                    raise BundleError(f"chunk_size: {type(part).__name__} takes whole batches; set chunk_size to null")
+        norms = [name for name, module in engine.network.named_modules() if _uses_the_batch(module)]
+        if not norms:
+            return
+        where = f"the batch norm of projection ({norms[0]}) uses the statistics of a batch"
+        if self.chunk_size is not None:
+            raise BundleError(f"chunk_size: {where}, not of a chunk; set chunk_size to null, or projection to linear")
+        if world_size() > 1:
+            raise BundleError(f"projection: {where}, which no process has as a whole; set projection to linear")
+        if images < 2:
+            raise BundleError(f"batch_size: {where}, but a batch has one image; choose another batch_size")
 
     def _loss(
         self, engine: SupervisedTrainer, pred: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor
@@ -157,6 +184,11 @@ def average_gradients(network: torch.nn.Module) -> None:
     flat /= world_size()
     for gradient, averaged in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(averaged.view_as(gradient))
+
+
+def _uses_the_batch(module: torch.nn.Module) -> bool:
+    """Whether a module is a batch norm that normalises by the statistics of the batch it is given."""
+    return isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
 
 
 def _unrounded(values: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ from cleft_bundle.data.epochs import EpochSampler, derive_seed
 from cleft_bundle.distributed import rank, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save
+from cleft_bundle.handlers.updates import ends_group
 from cleft_bundle.networks import CLEFT, ImageClassifier, TrainableClassifier
 
 logger = logging.getLogger(__name__)
@@ -147,7 +148,7 @@ class TrainingCheckpoint:
     def _save_within_epoch(self, engine: Trainer) -> None:
         self._due = self._due or engine.state.iteration % self.interval == 0
         step = engine.state.iteration % engine.state.epoch_length
-        if self._due and step and step % engine.accumulation_steps == 0:
+        if self._due and step and ends_group(step, engine.state.epoch_length, engine.accumulation_steps):
             self._save(engine)
 
     def _save_after_validation(self, engine: Trainer) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 
+from cleft_bundle.handlers.updates import count_updates, has_updated, updates_done
 from cleft_bundle.networks import CLEFT, AdaLora
 
 STATE = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # of peft's RankAllocator
@@ -42,9 +44,10 @@ class RankAllocation:
         for name, values in state.items():
             setattr(self.text_encoder.backbone.base_model.rankallocator, name, dict(values))
 
-    def _start(self, engine: Engine) -> None:
-        steps = engine.state.max_epochs * engine.state.epoch_length
-        self.text_encoder.backbone.base_model.rankallocator.set_total_step(steps)
+    def _start(self, engine: SupervisedTrainer) -> None:
+        updates = engine.state.max_epochs * count_updates(engine.state.epoch_length, engine.accumulation_steps)
+        self.text_encoder.backbone.base_model.rankallocator.set_total_step(updates)
 
-    def _allocate(self, engine: Engine) -> None:
-        self.text_encoder.backbone.base_model.update_and_allocate(engine.state.iteration)
+    def _allocate(self, engine: SupervisedTrainer) -> None:
+        if has_updated(engine):
+            self.text_encoder.backbone.base_model.update_and_allocate(updates_done(engine))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,6 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from cleft_bundle.errors import BundleError
-
-_VALUES_PER_TENSOR = 256
 
 
 def load_backbone(source: str | Mapping[str, Any], role: str, seed: int = 0, **kwargs: Any) -> PreTrainedModel:
@@ -25,11 +23,13 @@ def load_backbone(source: str | Mapping[str, Any], role: str, seed: int = 0, **k
             ``model_type``, which builds that architecture with random weights.
         role: what the backbone is for, as it appears in error messages (``image_backbone``).
         seed: seed of the random weights when ``source`` is a mapping; the global random state is left as it was.
-        kwargs: further arguments of ``AutoModel.from_pretrained`` and ``AutoModel.from_config``, such as ``dtype``.
+        kwargs: further arguments of ``AutoModel.from_pretrained`` and ``AutoModel.from_config``. The ``dtype`` is float32
+            unless they give another, whatever the weights are stored in: what is trained needs it.
 
     Raises:
         BundleError: where a folder does not exist, an id cannot be resolved, or a config lacks ``model_type``.
     """
+    kwargs.setdefault("dtype", torch.float32)
     if isinstance(source, Mapping):
         values = dict(source)
         model_type = values.pop("model_type", None)
@@ -69,10 +69,13 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
 
 def fingerprint(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """Identify weights without storing them: a SHA-256 over the shape and a sample of every tensor.
+    """Identify weights without storing them, in whichever precision they are kept.
 
-    Each tensor gives its name, its shape and up to 256 evenly spaced values rounded to bfloat16, so that the same
-    weights have the same fingerprint from a hub or a folder and in any floating-point precision of at least 16 bits.
+    It is a SHA-256 over the name, the shape and up to 1024 evenly spaced signs of every tensor. Rounding moves a value
+    but leaves its sign, also where it becomes zero, so that the same weights have the same fingerprint from a hub or a
+    folder, in float32, float16 and bfloat16, rounded once or twice. A digest of values cannot have that: some of them
+    lie where two ways of rounding part. The price: weights that differ in size alone, such as the gains of norms, have
+    the same one. Numbers other than floating-point ones (4-bit weights) count by their values.
 
     Args:
         parameters: pairs of name and tensor; the order does not count.
@@ -80,14 +83,35 @@ def fingerprint(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
     Returns:
         64 hexadecimal digits.
     """
+    return _digest(parameters, 1024, lambda sample: torch.signbit(sample) if sample.is_floating_point() else sample)
+
+
+def value_fingerprint(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """Identify weights by a sample of their values, which also tells those apart that differ in size alone.
+
+    It is a SHA-256 over the name, the shape and up to 256 evenly spaced values of every tensor, rounded to bfloat16. A
+    copy of float32 weights in bfloat16 has the same one; a copy in float16, which is rounded twice, has another.
+
+    Args:
+        parameters: pairs of name and tensor; the order does not count.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return _digest(parameters, 256, lambda sample: sample.to(torch.bfloat16).view(torch.int16))
+
+
+def _digest(
+    parameters: Iterable[tuple[str, torch.Tensor]], values: int, read: Callable[[torch.Tensor], torch.Tensor]
+) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(parameters, key=lambda pair: pair[0]):
-        flat = tensor.detach().reshape(-1)
-        sample = flat[:: max(1, flat.numel() // _VALUES_PER_TENSOR)][:_VALUES_PER_TENSOR]
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         if tensor.is_meta:  # counted by its shape only, as in cleft_bundle.networks.counting
             continue
-        digest.update(sample.to("cpu", torch.bfloat16).view(torch.int16).numpy().tobytes())
+        flat = tensor.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // values)][:values]
+        digest.update(read(sample.cpu()).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -20,11 +20,12 @@ class CLEFT(nn.Module):
         image_encoder: the image tower.
         text_encoder: the text tower, of the same embedding width.
         temperature: initial temperature; the logit scale starts at ``ln(1 / temperature)``.
-        max_logit_scale: bound on the learnt scale (CLIP's 100). None leaves it free, as CLEFT's release does.
+        max_logit_scale: bound on the learnt scale (CLIP's 100), see :meth:`clamp_scale`. None leaves it free, as
+            CLEFT's release does.
         logit_bias: start of a learnt bias, for :class:`cleft_bundle.losses.SigmoidLoss`. None: there is none.
 
     Raises:
-        BundleError: where the towers differ in embedding width.
+        BundleError: where the towers differ in embedding width, or a temperature or bound is not above 0.
 
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024; Radford et al., "CLIP", ICML 2021; Zhai et al., "Sigmoid Loss
     for Language Image Pre-Training", ICCV 2023 (``logit_bias``).
@@ -44,6 +45,9 @@ class CLEFT(nn.Module):
             raise BundleError(
                 f"embedding_dim: the towers meet in one space, but embed {widths[0]} and {widths[1]} wide"
             )
+        for name, value in (("temperature", temperature), ("max_logit_scale", max_logit_scale)):
+            if value is not None and value <= 0:
+                raise BundleError(f"{name}: expected a number above 0, got {value}")
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
@@ -69,9 +73,20 @@ class CLEFT(nn.Module):
 
     @property
     def scale(self) -> torch.Tensor:
-        """The factor on cosine similarities: ``exp(logit_scale)``, clamped to ``max_logit_scale``. A scalar tensor."""
-        scale = self.logit_scale.exp()
-        return scale if self.max_logit_scale is None else scale.clamp(max=self.max_logit_scale)
+        """The factor on cosine similarities: ``exp(logit_scale)``, at most ``max_logit_scale``. A scalar tensor.
+
+        The bound stops the value but not the gradient, so that a parameter beyond it can come back.
+        """
+        if self.max_logit_scale is None:
+            return self.logit_scale.exp()
+        bounded = self.logit_scale.clamp(max=math.log(self.max_logit_scale))
+        return (self.logit_scale + (bounded - self.logit_scale).detach()).exp()
+
+    @torch.no_grad()
+    def clamp_scale(self) -> None:
+        """Bring the parameter of the scale back to its bound, as CLIP's training does after every update."""
+        if self.max_logit_scale is not None and self.logit_scale.requires_grad:
+            self.logit_scale.clamp_(max=math.log(self.max_logit_scale))
 
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
         """Embed images [B, 3, H, W] as unit vectors [B, D]; embeddings [B, D] computed before are taken as they are."""
@@ -82,13 +97,17 @@ class CLEFT(nn.Module):
 
         A learnt prompt stands before each caption; one that has a context a class wants N classes in their order.
         """
+        return self.text_encoder(input_ids, attention_mask, self._context(input_ids))
+
+    def _context(self, input_ids: torch.Tensor) -> torch.Tensor | None:
+        """The learnt prompt before captions [N, T], if there is one."""
         context = None if self.prompt is None else self.prompt()
         if context is not None and context.ndim == 3 and len(context) != len(input_ids):
             raise BundleError(
                 f"the learnt prompt has a context for each of {len(context)} classes, but {len(input_ids)} captions "
                 "came: a context a class goes with one caption a class"
             )
-        return self.text_encoder(input_ids, attention_mask, context)
+        return context
 
     def forward(
         self,
@@ -110,7 +129,11 @@ class CLEFT(nn.Module):
             image embeddings [B, D], text embeddings [B, D], the clamped logit scale and, where the network has one, the
             logit bias.
         """
-        return self.pair(self.encode_image(image), self.encode_text(input_ids, attention_mask), caption_index)
+        embedded = self.encode_image(image)
+        features = self.text_encoder.features(input_ids, attention_mask, self._context(input_ids))
+        if caption_index is not None:
+            features = features[caption_index]  # before the projection: batch norm counts a caption once an image
+        return self.pair(embedded, self.text_encoder.project(features))
 
     def pair(
         self, image: torch.Tensor, text: torch.Tensor, caption_index: torch.Tensor | None = None

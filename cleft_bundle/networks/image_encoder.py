@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.networks.backbones import describe_source, fingerprint, load_backbone
+from cleft_bundle.networks.backbones import describe_source, fingerprint, load_backbone, value_fingerprint
 from cleft_bundle.networks.projection import Projection, build_projection
 
 Pooling = Literal["tokens_prenorm", "cls", "mean_patches"]
@@ -23,7 +23,8 @@ class ImageEncoder(nn.Module):
 
     Args:
         backbone: hub id, local folder, or config values with ``model_type`` for random weights. Image sides need not
-            be those it was pre-trained on: its position embeddings are interpolated.
+            be those it was pre-trained on: its position embeddings are interpolated. It is kept in float32, whatever
+            it is stored in.
         embedding_dim: width D of the shared space.
         pooling: how the tokens of the last block become one vector.
             ``tokens_prenorm`` is CLEFT's: the mean over all tokens, class and register tokens included, before the
@@ -75,6 +76,7 @@ class ImageEncoder(nn.Module):
         self._freeze(trainable, frozen_blocks)
         frozen = [(name, p) for name, p in self.backbone.named_parameters() if not p.requires_grad]
         self.fingerprint = fingerprint(frozen) if frozen else None
+        self.former_fingerprint = value_fingerprint(frozen) if frozen else None  # what 0.6.0 wrote into checkpoints
         if gradient_checkpointing:
             self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
 

@@ -29,10 +29,19 @@ def build_projection(kind: Projection, features: int, embedding_dim: int) -> nn.
     width = MLP_WIDTH if kind == "mlp" else kind
     if not isinstance(width, int) or width < 1:
         raise BundleError(f"projection: expected linear, mlp or the width of an mlp's hidden layer, got {kind!r}")
-    return nn.Sequential(
+    return Mlp(
         nn.Linear(features, width),
         nn.BatchNorm1d(width),
         nn.ReLU(),
         nn.Linear(width, embedding_dim),
         nn.BatchNorm1d(embedding_dim, affine=False),
     )
+
+
+class Mlp(nn.Sequential):
+    """Layers with batch norm, which goes by its running statistics wherever the layers are frozen."""
+
+    def train(self, mode: bool = True) -> Mlp:
+        """Switch to training mode, unless nothing here is trained: a frozen projection must not change."""
+        super().train(mode and any(parameter.requires_grad for parameter in self.parameters()))
+        return self

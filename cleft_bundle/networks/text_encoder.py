@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.extras import require
-from cleft_bundle.networks.backbones import describe_source, fingerprint, freeze, load_backbone
+from cleft_bundle.networks.backbones import describe_source, fingerprint, freeze, load_backbone, value_fingerprint
 from cleft_bundle.networks.frozen_products import speed_up_frozen_products
 from cleft_bundle.networks.packing import pack
 from cleft_bundle.networks.peft_methods import AdaLora, PeftMethod, Prefix, resolve_peft
+from cleft_bundle.networks.precision import is_norm, lowest_precision, train_in_float32
 from cleft_bundle.networks.projection import Projection, build_projection
 
 Part = Literal["embeddings", "layer_norms"]
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 class TextEncoder(nn.Module):
@@ -40,7 +43,8 @@ class TextEncoder(nn.Module):
             :mod:`cleft_bundle.networks.packing`. It changes the cost and nothing else. None gives each caption a
             padded row of its own, as do models that take no ``position_ids``.
         seed: seed of random weights: those of the adapters, of the projection and of a backbone from a config.
-        dtype: precision of the frozen weights, such as ``"bfloat16"``; adapters and projection stay in float32.
+        dtype: precision of the frozen weights: ``"float32"``, ``"bfloat16"`` or ``"float16"``; what is trained is kept
+            in float32.
         quantize: ``"4bit"`` loads the model in 4 bits (NF4, bitsandbytes), which needs CUDA; None does not.
 
     Raises:
@@ -65,11 +69,13 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.peft = resolve_peft(peft)
+        require_one_of("dtype", dtype, PRECISIONS)
         quantized = _quantization(quantize)
         model = load_backbone(backbone, "text_backbone", seed=seed, dtype=getattr(torch, dtype), **quantized)
         model.config.use_cache = False
         freeze(model)
         self.fingerprint = fingerprint(model.named_parameters())
+        self.former_fingerprint = value_fingerprint(model.named_parameters())  # what 0.6.0 wrote into checkpoints
         self.source = describe_source(backbone)
         if gradient_checkpointing:
             if isinstance(self.peft, Prefix):
@@ -86,9 +92,7 @@ class TextEncoder(nn.Module):
             self.projection = build_projection(projection, self.hidden_size, embedding_dim)
         _unfreeze(model, unfreeze)
         speed_up_frozen_products(model)
-        for parameter in self.backbone.parameters():
-            if parameter.requires_grad and parameter.dtype.is_floating_point:
-                parameter.data = parameter.data.float()
+        train_in_float32(model)
 
     @property
     def language_model(self) -> Any:
@@ -117,7 +121,17 @@ class TextEncoder(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, context: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Embed captions.
+        """Embed captions: :meth:`features` and :meth:`project`.
+
+        Returns:
+            L2-normalised embeddings [N, D].
+        """
+        return self.project(self.features(input_ids, attention_mask, context))
+
+    def features(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, context: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """What the language model makes of captions, before the projection.
 
         Args:
             input_ids: int64 tensor [N, T], padded on the right with EOS, at least one EOS a row.
@@ -126,7 +140,7 @@ class TextEncoder(nn.Module):
                 [N, P, H], a context of its own for each.
 
         Returns:
-            L2-normalised embeddings [N, D].
+            features [N, H].
 
         Raises:
             BundleError: where a row has no position that the mask leaves out, a caption is empty, or context and
@@ -143,11 +157,16 @@ class TextEncoder(nn.Module):
                 f"a context of {before} and captions of {input_ids.shape[1]} tokens, EOS included, are longer than "
                 f"the language model's window of {self.max_positions}"
             )
-        if self.row_tokens is None:
-            feature = self._padded(input_ids, attention_mask, length, context)
-        else:
-            feature = self._packed(input_ids, length, context, self.row_tokens)
-        return F.normalize(self.projection(feature.to(next(self.projection.parameters()).dtype)), dim=-1)
+        # float16 is mixed with float32 where something is trained, and does not mix with autocast's bfloat16 as well
+        alone = torch.autocast(input_ids.device.type, enabled=False) if self.dtype == torch.float16 else nullcontext()
+        with alone:
+            if self.row_tokens is None:
+                return self._padded(input_ids, attention_mask, length, context)
+            return self._packed(input_ids, length, context, self.row_tokens)
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """L2-normalised embeddings [N, D] of features [N, H]."""
+        return F.normalize(self.projection(features.to(next(self.projection.parameters()).dtype)), dim=-1)
 
     def _padded(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, length: torch.Tensor, context: torch.Tensor | None
@@ -155,11 +174,15 @@ class TextEncoder(nn.Module):
         """Features [N, H] with a row of its own for each caption."""
         rows = torch.arange(len(input_ids), device=input_ids.device)
         if context is None:
-            return self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state[rows, length]
+            return self._run(attention_mask, input_ids=input_ids)[rows, length]
         before = context.shape[-2]
-        inputs = torch.cat([context.expand(len(input_ids), -1, -1).to(self.dtype), self.embed_tokens(input_ids)], dim=1)
         mask = torch.cat([attention_mask.new_ones(len(input_ids), before), attention_mask], dim=1)
-        return self.backbone(inputs_embeds=inputs, attention_mask=mask).last_hidden_state[rows, length + before]
+        return self._run(mask, inputs_embeds=self._behind(context, input_ids))[rows, length + before]
+
+    def _behind(self, context: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+        """Input embeddings [N, P + T, H] of a context and the tokens behind it."""
+        tokens = self.embed_tokens(input_ids)
+        return torch.cat([context.expand(len(input_ids), -1, -1).to(tokens.dtype), tokens], dim=1)
 
     def _packed(
         self, input_ids: torch.Tensor, length: torch.Tensor, context: torch.Tensor | None, row_tokens: int
@@ -174,29 +197,34 @@ class TextEncoder(nn.Module):
             number = torch.arange(len(input_ids) if context.ndim == 3 else 1, device=input_ids.device)
             stand_in = (-1 - number)[:, None].expand(len(input_ids), before)
             packed = pack(torch.cat([stand_in, input_ids], dim=1), length + before, row_tokens)
-            spread = context.expand(len(input_ids), -1, -1).to(self.dtype)
-            embedded = torch.cat([spread, self.embed_tokens(input_ids)], dim=1)
+            embedded = self._behind(context, input_ids)
             inputs = {"inputs_embeds": embedded.reshape(-1, embedded.shape[-1])[packed.source]}
-        hidden = self._run(packed.position, packed.visible, inputs)
+        hidden = self._run(packed.visible, packed.position, **inputs)
         return hidden.reshape(-1, hidden.shape[-1])[packed.feature]
 
-    def _run(self, position: torch.Tensor, visible: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Hidden states [R, L, H] under a mask of one's own; a prefix is seen by every token."""
-        if not isinstance(self.peft, Prefix):
-            return self.backbone(position_ids=position, attention_mask=visible, **inputs).last_hidden_state
-        virtual = self.peft.virtual_tokens
+    def _run(self, visible: torch.Tensor, position: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
+        """Hidden states [R, L, H] of R rows of L tokens.
+
+        Args:
+            visible: attention mask [R, L], or [R, 1, L, L]; every token sees the prefix, if there is one, besides.
+            position: of each token [R, L]; None counts them.
+            inputs: ``input_ids`` [R, L] or ``inputs_embeds`` [R, L, H].
+        """
+        virtual = self.peft.virtual_tokens if isinstance(self.peft, Prefix) else 0
+        if position is not None:
+            inputs["position_ids"] = position + virtual
+        if not virtual:
+            return self.backbone(attention_mask=visible, **inputs).last_hidden_state
+        prefix = self.backbone.get_prompt(len(visible))
+        for layer in prefix.layers:  # peft takes the type of the first parameter, which may be a trained one
+            layer.keys, layer.values = layer.keys.to(self.dtype), layer.values.to(self.dtype)
         seen = torch.cat([visible.new_ones(*visible.shape[:-1], virtual), visible], dim=-1)
-        return self.language_model(
-            position_ids=position + virtual,
-            attention_mask=seen,
-            past_key_values=self.backbone.get_prompt(len(position)),
-            **inputs,
-        ).last_hidden_state
+        return self.language_model(attention_mask=seen, past_key_values=prefix, **inputs).last_hidden_state
 
     @property
     def dtype(self) -> torch.dtype:
-        """Precision of the token embeddings."""
-        return self.language_model.get_input_embeddings().weight.dtype
+        """Precision in which the language model computes: that of its frozen weights."""
+        return lowest_precision(self.language_model)
 
 
 def _unfreeze(model: Any, parts: Sequence[str]) -> None:
@@ -208,7 +236,7 @@ def _unfreeze(model: Any, parts: Sequence[str]) -> None:
         model.get_input_embeddings().requires_grad_(True)
     if "layer_norms" in parts:
         for module in model.modules():
-            if "norm" in type(module).__name__.lower():
+            if is_norm(module):
                 module.requires_grad_(True)
 
 

@@ -15,7 +15,7 @@ from benchmarks.memory import megabytes
 from cleft_bundle.data import CaptionCollate
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT
-from cleft_bundle.networks.backbones import count_parameters, fingerprint
+from cleft_bundle.networks.backbones import count_parameters, value_fingerprint
 
 CONFIGS = tuple(
     str(Path(__file__).resolve().parents[2] / "configs" / name)
@@ -106,7 +106,7 @@ def _gradients(network: CLEFT, step: int) -> dict[str, float]:
 
 
 def _frozen(network: CLEFT) -> str:
-    return fingerprint((name, p) for name, p in network.named_parameters() if not p.requires_grad)
+    return value_fingerprint((name, p) for name, p in network.named_parameters() if not p.requires_grad)
 
 
 def _peak() -> str:

@@ -1,4 +1,5 @@
 import copy
+import math
 import subprocess
 import sys
 
@@ -125,6 +126,46 @@ def test_accumulation_is_the_mean_of_the_batches(make_network, tokenize):
         gradients.append([a - b for a, b in zip(network.parameters(), moved.parameters(), strict=True)])
     for before, after, first, second in zip(network.parameters(), accumulated.parameters(), *gradients, strict=True):
         torch.testing.assert_close(before - after, (first + second) / 2, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("autocast", [None, "bfloat16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_parts_trained_amid_frozen_ones_of_fewer_bits_take_steps_in_chunks_too(dtype, autocast, make_network, tokenize):
+    network = make_network(peft=Lora(r=2, dropout=0.0), dtype=dtype, unfreeze=["embeddings"])
+    whole, _ = trained(network, [batch(tokenize)], TrainingStep(autocast=autocast))
+    chunked, _ = trained(network, [batch(tokenize)], TrainingStep(chunk_size=5, autocast=autocast))
+    for moved in (whole, chunked):
+        table = moved.text_encoder.embed_tokens
+        before = network.text_encoder.language_model.wte.weight
+        assert table(torch.arange(3)).dtype == getattr(torch, dtype)
+        assert not torch.equal(moved.text_encoder.language_model.wte.weight, before)
+    assert_equal_weights(whole, chunked, 0.02)
+
+
+@pytest.mark.parametrize("step", [TrainingStep(), TrainingStep(chunk_size=5), None], ids=["ours", "chunks", "monais"])
+def test_a_scale_beyond_its_bound_comes_back(step, make_network, tokenize):
+    """On random embeddings a scale of 100 is far too sure of itself, so that the gradient points down."""
+    network = make_network()
+    with torch.no_grad():
+        network.logit_scale.fill_(6.0)
+    moved, engine = trained(network, [batch(tokenize)] * 3, step)
+    assert engine.state.output["pred"][2] <= 100 * (1 + 1e-5)
+    assert moved.logit_scale < (math.log(100) if step else 6.0)
+    assert network.logit_scale == 6.0
+
+
+@pytest.mark.parametrize(
+    ("bound", "learnt", "expected"), [(100.0, True, math.log(100)), (None, True, 6.0), (100.0, False, 6.0)]
+)
+def test_a_learnt_scale_is_brought_to_its_bound_after_an_update(bound, learnt, expected, make_network, tokenize):
+    network = make_network()
+    network.max_logit_scale = bound
+    with torch.no_grad():
+        network.logit_scale.fill_(6.0)
+    network.logit_scale.requires_grad_(learnt)
+    group = batch(tokenize)
+    moved, _ = trained(network, [group], TrainingStep(max_grad_norm=1e-9))  # no gradient moves it as far as this
+    assert float(moved.logit_scale) == pytest.approx(expected, abs=1e-6)
 
 
 def test_long_gradients_are_scaled_down(make_network, tokenize):

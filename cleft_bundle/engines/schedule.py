@@ -1,0 +1,42 @@
+"""How the learning rate goes over a training, counted in updates of the weights."""
+
+from __future__ import annotations
+
+import logging
+
+from monai.optimizers import WarmupCosineSchedule
+from torch.optim import Optimizer
+
+from cleft_bundle.distributed import rank
+from cleft_bundle.errors import BundleError
+
+logger = logging.getLogger(__name__)
+
+
+def warmup_cosine(optimizer: Optimizer, warmup_steps: int, updates: int, end_lr: float = 0.0) -> WarmupCosineSchedule:
+    """Build a schedule of the learning rate: linear warm-up, then a cosine down to ``end_lr``.
+
+    Args:
+        optimizer: whose rates are scaled.
+        warmup_steps: updates until the full rate, 0 or more. A warm-up as long as the training or longer, in which the
+            rate would only climb, is cut to a tenth of it, and the log says so.
+        updates: of the whole training, 1 or more, see :func:`cleft_bundle.handlers.count_updates`.
+        end_lr: rate at the end, 0 or more.
+
+    Raises:
+        BundleError: where a number is out of range.
+    """
+    if updates < 1:
+        raise BundleError("the training has no step: expected batch_size to be at most the number of training images")
+    if warmup_steps < 0:
+        raise BundleError(f"warmup_steps: expected 0 or more, got {warmup_steps}")
+    if end_lr < 0:
+        raise BundleError(f"final_learning_rate: expected 0 or more, got {end_lr}")
+    if warmup_steps >= updates:
+        tenth = updates // 10
+        if rank() == 0:
+            logger.warning(
+                f"warmup_steps is {warmup_steps}, but the training has only {updates} updates: {tenth} are taken"
+            )
+        warmup_steps = tenth
+    return WarmupCosineSchedule(optimizer, warmup_steps, updates, end_lr)
