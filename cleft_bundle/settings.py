@@ -35,20 +35,16 @@ def _device(value: str) -> str:
         raise ValueError(value) from error
 
 
-def _number(kind: type, what: str, **limits: float) -> Any:
-    return Annotated[kind, Field(description=what, **limits)]
-
-
-Count = _number(int, "a whole number, 1 or more", ge=1)
-Whole = _number(int, "a whole number, 0 or more", ge=0)
-Seed = _number(int, "a whole number from 0 to 4294967295", ge=0, le=2**32 - 1)
-Rate = _number(float, "a number above 0", gt=0)
-FromZero = _number(float, "a number, 0 or more", ge=0)
-Share = _number(float, "a number above 0 and at most 1", gt=0, le=1)
-Part = _number(float, "a number from 0 to below 1", ge=0, lt=1)
-Inside = _number(float, "a number above 0 and below 1", gt=0, lt=1)
-UpToOne = _number(float, "a number from 0 to 1", ge=0, le=1)
-Number = _number(float, "a number")
+Count = Annotated[int, Field(description="a whole number, 1 or more", ge=1)]
+Whole = Annotated[int, Field(description="a whole number, 0 or more", ge=0)]
+Seed = Annotated[int, Field(description="a whole number from 0 to 4294967295", ge=0, le=2**32 - 1)]
+Rate = Annotated[float, Field(description="a number above 0", gt=0)]
+FromZero = Annotated[float, Field(description="a number, 0 or more", ge=0)]
+Share = Annotated[float, Field(description="a number above 0 and at most 1", gt=0, le=1)]
+Part = Annotated[float, Field(description="a number from 0 to below 1", ge=0, lt=1)]
+Inside = Annotated[float, Field(description="a number above 0 and below 1", gt=0, lt=1)]
+UpToOne = Annotated[float, Field(description="a number from 0 to 1", ge=0, le=1)]
+Number = Annotated[float, Field(description="a number")]
 Switch = Annotated[bool, Field(description="true or false")]
 Text = Annotated[str, Field(description="a text (a number as a text in two kinds of quotes: \"'2024'\")")]
 Device = Annotated[
