@@ -20,19 +20,15 @@ SAME = {
 }
 
 
-def _present(value: str) -> str:
-    """Refuse a device that this machine does not have."""
-    device = torch.device(value)  # a RuntimeError of torch for what is no device
+def _device(value: str) -> str:
+    """Refuse what is no device, or none of this machine."""
+    try:
+        device = torch.device(value)
+    except RuntimeError as error:
+        raise ValueError(value) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(value)
     return value
-
-
-def _device(value: str) -> str:
-    try:
-        return _present(value)
-    except RuntimeError as error:
-        raise ValueError(value) from error
 
 
 Count = Annotated[int, Field(description="a whole number, 1 or more", ge=1)]
