@@ -53,10 +53,11 @@ def finish_training(
     cleft_path, model_path = Path(trained_path), Path(models_dir) / "model.pt"
     wait_for_all()  # the first process may still be writing the file
     load_trained(network, best_checkpoint)
+    if rank() == 0:  # before pictures and MLflow
+        save(TrainedState(network, trained_on).state_dict(), cleft_path)
     evaluator.run(evaluator.state.best_metric_epoch)
     if rank() > 0:
         return dict(evaluator.state.metrics)
-    save(TrainedState(network, trained_on).state_dict(), cleft_path)
     validation = evaluator.state.metric_details[evaluator.state.key_metric_name]
     classifier_builder.write(network, model_path, validation)
     metrics = dict(evaluator.state.metrics)
