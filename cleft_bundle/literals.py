@@ -16,6 +16,7 @@ from itertools import pairwise
 from types import FrameType
 from typing import Any
 
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.bundle.reference_resolver import ReferenceResolver
 from monai.bundle.scripts import create_workflow
@@ -56,9 +57,9 @@ def as_written(config: Any) -> Any:
 def keep_literals(workflow: ConfigWorkflow, words: list[str]) -> None:
     """Put the texts of a workflow's config files and overrides that MONAI or Fire has rewritten back into its config.
 
-    References, expressions and macros stay what they are. Of a workflow that was not made by
-    :func:`monai.bundle.create_workflow`, which all of MONAI's commands call, the files and overrides are not known:
-    whoever makes it passes :func:`literal`.
+    References, expressions and macros stay what they are. Mappings and lists that Python code has passed are lost, as
+    MONAI rewrites them in place. Of a workflow that was not made by :func:`monai.bundle.create_workflow`, which all of
+    MONAI's commands call, files and overrides are not known. In both cases the caller passes :func:`literal`.
 
     Args:
         workflow: has been parsed, and nothing of it built.
@@ -72,7 +73,11 @@ def keep_literals(workflow: ConfigWorkflow, words: list[str]) -> None:
         return
     files, overrides = made_from
     _check_overrides(overrides, workflow.parser)
-    typed = {key: text for key, text in _typed(words).items() if _was_misread(key, text, overrides)}
+    options = _typed(words)
+    typed: dict[str, Any] = {key: text for key, text in options.items() if _was_misread(key, text, overrides)}
+    # MONAI has rewritten these in place
+    nested = [key for key in options if isinstance(overrides.get(key), dict | list) and key not in typed]
+    overrides |= {key: DefaultParseValue(options[key]) for key in nested}
     source = ConfigParser()
     source.read_config(files)
     source.update({**overrides, **typed})
@@ -171,6 +176,8 @@ def _wrong_expression(text: str, parser: ConfigParser) -> str | None:
     try:
         nodes = list(ast.walk(ast.parse(_REFERENCE.sub("None", text.strip()))))
     except SyntaxError:
+        return "is none"
+    if len(nodes) == 1:  # the module itself: there is nothing in it
         return "is none"
     if any(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes):
         return None

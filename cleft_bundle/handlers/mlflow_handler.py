@@ -6,8 +6,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -176,8 +176,8 @@ def connect(tracking_uri: str, run_name: str, **kwargs: Any) -> GuardedMLFlowHan
     wrong: Exception | None = None
     with best_effort("MLflow"):
         try:
-            _open_sqlite(tracking_uri)
-            return GuardedMLFlowHandler(tracking_uri, run_name=masked(run_name), **{**kwargs, **names})
+            with _opened_sqlite(tracking_uri):
+                return GuardedMLFlowHandler(tracking_uri, run_name=masked(run_name), **{**kwargs, **names})
         except Exception as error:
             if not _is_wrong(error):
                 raise
@@ -187,14 +187,25 @@ def connect(tracking_uri: str, run_name: str, **kwargs: Any) -> GuardedMLFlowHan
     return None
 
 
-def _open_sqlite(uri: str) -> None:
-    """Open an SQLite file in MLflow's place, which would try for minutes where it cannot."""
+@contextmanager
+def _opened_sqlite(uri: str) -> Iterator[None]:
+    """Open an SQLite file in MLflow's place, which would try for minutes where it cannot.
+
+    MLflow makes the folder that the URI's text names, which is none where characters are quoted: it is removed again.
+    """
     file = sqlite_file(uri)
     if file is None:
+        yield
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(Path(file), timeout=5)) as database:
+    with closing(sqlite3.connect(file, timeout=5)) as database:
         database.execute("PRAGMA schema_version")
+    quoted = Path(uri.removeprefix("sqlite:///")).parent
+    stray = [folder for folder in (quoted, *quoted.parents) if not folder.exists()]
+    yield
+    for folder in stray:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _is_wrong(error: Exception) -> bool:
