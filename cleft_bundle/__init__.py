@@ -18,6 +18,7 @@ _ROOMS = (
     "losses",
     "metrics",
     "networks",
+    "stores",
     "transforms",
 )
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from traceback import format_exception
 from types import TracebackType
 from typing import Any
 
@@ -20,8 +21,11 @@ from monai.bundle.config_item import ConfigComponent
 from monai.utils import set_determinism
 from monai.utils.module import locate
 
+from cleft_bundle.best_effort import begin_run
 from cleft_bundle.distributed import start_processes
 from cleft_bundle.errors import BundleError
+from cleft_bundle.literals import as_written, keep_literals
+from cleft_bundle.secrets import mask_logs, masked, masked_values
 from cleft_bundle.settings import SAME, check_settings
 
 logger = logging.getLogger(__name__)
@@ -79,6 +83,9 @@ def check_config() -> None:
     workflow = _running_workflow()
     if workflow is None:
         return
+    begin_run()
+    mask_logs()
+    keep_literals(workflow, sys.argv[1:] if command_line()[0] else [])
     config = workflow.parser.get()
     _read_switches(workflow.parser)
     check_settings(_literals(workflow.parser))
@@ -101,7 +108,7 @@ def report_errors() -> None:
     """From now on show an uncaught :class:`BundleError` as the one line that it is, without MONAI's traceback.
 
     Any other exception is shown as Python does. The full chain of a :class:`BundleError` goes to the log at level
-    DEBUG.
+    DEBUG. Credentials are masked in both.
     """
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -109,18 +116,19 @@ def report_errors() -> None:
         while cause is not None and not isinstance(cause, BundleError):
             cause = cause.__cause__ or cause.__context__
         if cause is None:
-            sys.__excepthook__(kind, error, traceback)
+            print(masked("".join(format_exception(kind, error, traceback))), file=sys.stderr, end="")
         else:
             logger.debug("the chain of the error", exc_info=(kind, error, traceback))
-            print(f"error: {cause}", file=sys.stderr)
+            print(f"error: {masked(str(cause))}", file=sys.stderr)
 
     sys.excepthook = hook
 
 
 def executed_config() -> dict[str, Any]:
-    """The config of the running workflow as it stands, overrides included and references unresolved."""
+    """The config of the running workflow as it stands: overrides included, references unresolved, no credentials."""
     workflow = _running_workflow()
-    return {} if workflow is None else {k: v for k, v in workflow.parser.get().items() if k != "_meta_"}
+    config = {} if workflow is None else workflow.parser.get()
+    return masked_values(as_written({key: value for key, value in config.items() if key != "_meta_"}))
 
 
 def resolved(name: str) -> Any:
@@ -152,7 +160,7 @@ def _resolve(path: str, parser: ConfigParser) -> Any:
 
 
 def top_level_scalars() -> dict[str, str | int | float | bool]:
-    """The scalars at the top of the running config with expressions evaluated: what people change from run to run."""
+    """The scalars at the top of the running config, evaluated and masked: what people change from run to run."""
     workflow = _running_workflow()
     if workflow is None:
         return {}
@@ -166,7 +174,7 @@ def top_level_scalars() -> dict[str, str | int | float | bool]:
             value = workflow.parser.get_parsed_content(key)
             if isinstance(value, str | int | float | bool):
                 values[key] = value
-    return values
+    return masked_values(values)
 
 
 def command_line() -> tuple[list[str], list[str]]:
@@ -184,10 +192,11 @@ def command_line() -> tuple[list[str], list[str]]:
 
 
 def command(run_id: str, files: Sequence[str], *options: str) -> str:
-    """The line by which a shell runs config files."""
+    """The line by which a shell runs config files, credentials masked."""
     names = ",".join(f"'{file}'" for file in files)
     config_file = f'"[{names}]"' if len(files) > 1 else files[0]
-    return " ".join(["python -m monai.bundle run", run_id, "--config_file", config_file, *map(shlex.quote, options)])
+    words = ["python -m monai.bundle run", run_id, "--config_file", config_file, *map(shlex.quote, options)]
+    return masked(" ".join(words))
 
 
 def _running_workflow() -> ConfigWorkflow | None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from cleft_bundle.errors import BundleError
+from cleft_bundle.secrets import masked
 
 
 def save(content: Any, path: str | Path) -> None:
@@ -22,8 +23,8 @@ def save(content: Any, path: str | Path) -> None:
 
 
 def save_text(text: str, path: str | Path) -> None:
-    """Write a text in UTF-8 as :func:`save` does."""
-    _replace(path, lambda file: file.write(text.encode()))
+    """Write a text in UTF-8 as :func:`save` does; credentials in it are masked."""
+    _replace(path, lambda file: file.write(masked(text).encode()))
 
 
 def save_arrays(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,10 @@ from cleft_bundle.checkpoints.export import describe
 from cleft_bundle.data.inference_dataset import TolerantDataset, collate_readable
 from cleft_bundle.errors import BundleError
 from cleft_bundle.extras import require
+from cleft_bundle.names import column, mlflow_name
 from cleft_bundle.networks import ZeroShotClassifier
+from cleft_bundle.secrets import masked
+from cleft_bundle.stores import sqlite_file
 from cleft_bundle.transforms import build_transforms
 
 NAME = "cleft_bundle"
@@ -56,7 +59,7 @@ class ServedClassifier:
             the rows in their order: a column a class with its probability or None, and ``error``, the reason why an
             image has none, else empty.
         """
-        names = self.classifier.class_names
+        names = _columns(self.classifier.class_names)
         found: dict[str, dict[str, Any]] = {}
         with tempfile.TemporaryDirectory() as folder:
             records = enumerate(model_input.to_dict("records"))
@@ -98,10 +101,12 @@ def log_classifier(
     identity = describe(classifier)
     example = pd.DataFrame({"image": [_example_png()]})
     with _store(tracking_uri, experiment_name), mlflow.start_run(run_name=f"register_{identity['fingerprint'][:12]}"):
-        mlflow.log_params({f"evaluated_{key}": value for key, value in report["dataset"].items()})
+        mlflow.log_params({f"evaluated_{key}": masked(str(value)) for key, value in report["dataset"].items()})
         for name, figure in report["metrics"].items():
-            figures = {name: figure["value"], f"{name}/low": figure["low"], f"{name}/high": figure["high"]}
-            mlflow.log_metrics({key: value for key, value in figures.items() if value is not None})
+            metric, slash, of_class = name.partition("/")  # a class may be called anything: it stands last
+            figures = {name: figure["value"]}
+            figures |= {f"{metric}_{end}{slash}{of_class}": figure[end] for end in ("low", "high")}
+            mlflow.log_metrics({mlflow_name(key): value for key, value in figures.items() if value is not None})
         logged = mlflow.pyfunc.log_model(
             name="classifier",
             loader_module=__name__,
@@ -134,9 +139,10 @@ def _store(tracking_uri: str, experiment_name: str) -> Iterator[None]:
 def _create_experiment(tracking_uri: str, name: str) -> None:
     """Put the artifacts of a new experiment beside its database, where MONAI's handler puts those of training."""
     mlflow = require("mlflow", "train")
-    if not tracking_uri.startswith("sqlite:///"):
+    file = sqlite_file(tracking_uri)
+    if file is None:
         return
-    folder = Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent
+    folder = file.resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
     if mlflow.get_experiment_by_name(name) is None:
         mlflow.create_experiment(name, artifact_location=(folder / "mlruns").as_uri())
@@ -158,11 +164,15 @@ def _item(row: Mapping[Any, Any], file: Path, number: str) -> dict[str, Any]:
     return {"path": number, "error": "the row has neither bytes in 'image' nor a 'path'"}
 
 
+def _columns(class_names: Sequence[str]) -> list[str]:
+    return [column(name, ["error", "path"]) for name in class_names]
+
+
 def _signature(class_names: list[str]) -> Any:
     models, types = require("mlflow.models", "train"), require("mlflow.types", "train")
-    column = types.ColSpec
-    inputs = [column("binary", "image", required=False), column("string", "path", required=False)]
-    outputs = [*(column("double", name) for name in class_names), column("string", "error")]
+    spec = types.ColSpec
+    inputs = [spec("binary", "image", required=False), spec("string", "path", required=False)]
+    outputs = [*(spec("double", name) for name in _columns(class_names)), spec("string", "error")]
     return models.ModelSignature(types.Schema(inputs), types.Schema(outputs))
 
 

@@ -17,6 +17,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 
 from cleft_bundle.data import tables
 from cleft_bundle.errors import BundleError
+from cleft_bundle.names import printable
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ def list_images(source: str, exclude: Sequence[str] = ("DICOMDIR",)) -> list[dic
 
     Returns:
         items: ``image``, the absolute path, and ``path``, the path below the folder with forward slashes, or as the
-        file has it. Those of a folder are sorted by ``path``, those of a file are in its order.
+        file has it. A file's name that is no UTF-8 is there as :func:`cleft_bundle.names.printable` has it. Those of a
+        folder are sorted by ``path``, those of a file are in its order.
 
     Raises:
         BundleError: where there is no such source, it is none of the above, or it names no image.
@@ -66,7 +68,7 @@ def _of_folder(folder: Path, exclude: Sequence[str]) -> list[dict[str, str]]:
             file = Path(place, name)
             hidden = name.startswith(".") or any(fnmatch(name, pattern) for pattern in exclude)
             if file.is_file() and not hidden:
-                items.append({"image": str(file), "path": file.relative_to(folder).as_posix()})
+                items.append({"image": str(file), "path": printable(file.relative_to(folder).as_posix())})
     return sorted(items, key=lambda item: item["path"])
 
 
@@ -76,7 +78,7 @@ def _of_paths(source: Path, paths: Sequence[str]) -> list[dict[str, str]]:
         items.setdefault(os.path.normpath(source.parent / path), path)
     if len(items) < len(paths):
         logger.info("%s: %d paths, of which %d are different", source.name, len(paths), len(items))
-    return [{"image": image, "path": path} for image, path in items.items()]
+    return [{"image": image, "path": printable(path)} for image, path in items.items()]
 
 
 def _named_by(file: Path) -> Sequence[str]:

@@ -14,6 +14,7 @@ import torch
 from monai.data import Dataset, list_data_collate
 
 from cleft_bundle.errors import RadiographError
+from cleft_bundle.names import printable
 
 _NICENESS = 5  # a quarter of a core while the network wants all of it
 
@@ -35,7 +36,7 @@ class TolerantDataset(Dataset):
             item = self.data[index]
             image = str(item["image"])
             text = " ".join(str(reason).removeprefix(f"{image}: ").split())
-            return {"path": item.get("path", image), "error": text}
+            return {"path": item.get("path", image), "error": printable(text)}
 
 
 def reading_workers(most: int = 8) -> int:

@@ -40,4 +40,4 @@ def keyed_digest(text: str, size: int) -> str:
     """Return `size` bytes, in hexadecimal digits, of BLAKE2b keyed by the salt."""
     salt = os.environ.get(SALT_VARIABLE) or DEFAULT_SALT
     key = hashlib.blake2b(salt.encode()).digest()  # a salt of any length becomes a key of 64 bytes, BLAKE2b's longest
-    return hashlib.blake2b(text.encode(), digest_size=size, key=key).hexdigest()
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=size, key=key).hexdigest()

@@ -59,11 +59,12 @@ def finish_training(
     with identity.writing(last=True):
         wait_for_all()  # the first process may still be writing the file
         load_trained(network, best_checkpoint, identity)
+        if rank() == 0:  # before pictures and MLflow
+            save(TrainedState(network, trained_on, identity).state_dict(), cleft_path)
         evaluator.run(evaluator.state.best_metric_epoch)
         metrics = dict(evaluator.state.metrics)
         if rank() > 0:
             return metrics
-        save(TrainedState(network, trained_on, identity).state_dict(), cleft_path)
         classifier_builder.write(
             network, model_path, identity.state_dict(), evaluator.state.metric_details[evaluator.state.key_metric_name]
         )
@@ -135,5 +136,5 @@ def _next_commands(model_path: Path) -> list[str]:
 def _output_lines(pictures: Sequence[Path], tracker: RunTracker) -> list[str]:
     lines = [f"  picture                {path}" for path in pictures if path.is_file()]
     if tracker.tracking_uri:
-        lines.append(f"  MLflow                 {tracker.tracking_uri}, run {tracker.run_name}")
+        lines.append(f"  MLflow                 {tracker.tracking_uri}, run {tracker.identity.name}")
     return lines

@@ -73,7 +73,7 @@ def run_training(
             identity.check_own(stored, best_checkpoint)
         if checkpoint.complete:
             logger.info(f"run {identity.name} is finished: no step is left, what it has is published again")
-            tracker.reopen()
+            tracker.start()
             return
         logger.info(f"run {identity.name} ({identity.id})")
         trainer.run()

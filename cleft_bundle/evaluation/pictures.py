@@ -8,30 +8,36 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.metrics import precision_recall_curve, roc_curve
+from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
+from cleft_bundle.handlers.plots import named_curves, shown_name, thin_curve
 from cleft_bundle.metrics import Predictions
 from cleft_bundle.pages import shorten
 
 BLUE = "#3b6ea5"
-_POINTS = 400  # of a curve; more cannot be told apart
 
 
 def curves(figure: Figure, predictions: Predictions) -> None:
-    """ROC and precision-recall curves, one a class, for classes with positive and negative images."""
+    """ROC and precision-recall curves, one a class, for classes with positive and negative images.
+
+    Of more than 25 classes those with the lowest and the highest AUROCs are in colour and named, the others in grey.
+    """
     left, right = figure.subplots(1, 2)
+    drawn = []
     for number, name in enumerate(predictions.class_names):
         labels, scores = predictions.labels[:, number], predictions.scores[:, number]
         known = ~np.isnan(labels)
-        labels, scores = labels[known], scores[known]
-        if len(np.unique(labels)) < 2:
-            continue
-        style: dict[str, Any] = {"color": _colour(number), "linestyle": "-" if number < 10 else "--", "linewidth": 1.6}
-        false_positive, true_positive, _ = roc_curve(labels, scores)
-        left.plot(*_thin(false_positive, true_positive), label=shorten(name, 34), **style)
+        if len(np.unique(labels[known])) == 2:
+            roc = roc_curve(labels[known], scores[known])[:2]
+            drawn.append((auc(*roc), number, name, roc, labels[known], scores[known]))
+    for kept, (_, number, name, roc, labels, scores) in zip(named_curves(drawn), drawn, strict=True):
+        style = _style(number) if kept else {"color": "0.8", "linewidth": 0.6, "zorder": 1.5}
+        label = {"label": shown_name(name)} if kept else {}
+        left.plot(*thin_curve(*roc), **label, **style)
         precision, recall, _ = precision_recall_curve(labels, scores, drop_intermediate=True)
-        right.plot(*_thin(recall[::-1], precision[::-1]), drawstyle="steps-pre", **style)
-        right.axhline(labels.mean(), color=_colour(number), linewidth=0.6, linestyle=":")
+        right.plot(*thin_curve(recall[::-1], precision[::-1]), drawstyle="steps-pre", **style)
+        if kept:
+            right.axhline(labels.mean(), color=style["color"], linewidth=0.6, linestyle=":")
     left.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=0.8)
     for axes, title, across, up in (
         (left, "ROC", "1 - specificity", "sensitivity"),
@@ -47,9 +53,8 @@ def curves(figure: Figure, predictions: Predictions) -> None:
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
 
 
-def _thin(across: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    kept = np.unique(np.linspace(0, len(across) - 1, min(len(across), _POINTS)).round().astype(int))
-    return across[kept], up[kept]
+def _style(number: int) -> dict[str, Any]:
+    return {"color": _colour(number), "linestyle": "-" if number < 10 else "--", "linewidth": 1.6}
 
 
 def _colour(number: int) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cleft_bundle.evaluation import pictures
-from cleft_bundle.handlers.plots import draw_confusion
+from cleft_bundle.handlers.plots import MANY, draw_confusion
 from cleft_bundle.metrics import Predictions
 from cleft_bundle.metrics.retrieval import KS
 from cleft_bundle.pages import draw
@@ -111,7 +111,7 @@ def _picture(title: str, uri: str, note: str = "", half: bool = False) -> dict[s
 
 def _discrimination(content: Mapping[str, Any], predictions: Predictions) -> dict[str, Any]:
     classes, metrics = content["classes"], content["metrics"]
-    legend = 0.22 * -(-len(classes) // 3)
+    legend = 0.22 * -(-min(len(classes), MANY) // 3)
     dotted = "Dotted lines: what chance gives; at the right, the share of positive images of each class."
     shown = [_picture("Curves", draw(pictures.curves, predictions, size=(9.5, 4.7 + legend)), dotted)]
     rows = [
@@ -120,14 +120,18 @@ def _discrimination(content: Mapping[str, Any], predictions: Predictions) -> dic
         for name, counts in classes.items()
         if f"auroc/{name}" in metrics
     ]
+    note = "At the right, positive images of those with a known label."
+    if len(rows) > MANY:
+        ordered = sorted(rows, key=lambda row: row["value"])
+        rows = ordered[: MANY // 2] + ordered[-MANY // 2 :]
+        note += f" Of {len(ordered)} classes those with the lowest and the highest figures; the table has all."
     height = 0.9 + 0.32 * len(rows)
     half = content["confusion_matrix"] is not None
     if rows:
         uri = draw(pictures.forest, rows, "AUROC", 0.5, size=(4.7 if half else 9.5, max(height, 3.4 if half else 0)))
-        note = "At the right, positive images of those with a known label."
         shown.append(_picture("AUROC of each class", uri, note, half))
     if half:
-        side = max(3.4, 1.6 + 0.42 * len(classes))
+        side = max(3.4, 1.6 + 0.42 * min(len(classes), MANY))
         uri = draw(_confusion, np.array(content["confusion_matrix"]), list(classes), size=(4.7, side))
         note = "Rows: the class that is present; columns: the class with the highest score. Shade: share of the row."
         shown.append(_picture("Confusion matrix", uri, note, half))
@@ -156,6 +160,10 @@ def _reliability(title: str, content: Mapping[str, Any], single: bool) -> dict[s
         (f"{name}, ECE {metrics[names[name]]['value']:.3f}" if names[name] in metrics else name, diagram)
         for name, diagram in bins.items()
     ]
+    most = f" Of {len(rows)} classes the {MANY - 1} with the largest ECE." if len(rows) > MANY else ""
+    if most:
+        worst = sorted(bins, key=lambda name: metrics.get(names[name], {}).get("value") or 0.0, reverse=True)
+        rows = [row for name, row in zip(bins, rows, strict=True) if name in worst[: MANY - 1]]
     across = min(len(rows), 4)
     size = (4.7, 3.4) if single else (9.5 * across / 4 + 0.2, 2.9 * -(-len(rows) // across))
     uri = draw(pictures.reliability_diagrams, rows, across, size=size)
@@ -166,7 +174,7 @@ def _reliability(title: str, content: Mapping[str, Any], single: bool) -> dict[s
         for name in ("ece", "brier")
         if (cell := _cell(metrics.get(f"{name}{mark}")))["text"] != "-"
     )
-    note = f"{sizes[:1].upper()}{sizes[1:]}; {words}. Areas of the dots: images in the bin."
+    note = f"{sizes[:1].upper()}{sizes[1:]}; {words}. Areas of the dots: images in the bin.{most}"
     return _picture(title, uri, note, half=single)
 
 

@@ -9,7 +9,7 @@ from cleft_bundle.handlers.predictions import PredictionWriter
 from cleft_bundle.handlers.progress import ProgressHandler
 from cleft_bundle.handlers.rank_allocation import RankAllocation
 from cleft_bundle.handlers.structured_reports import StructuredReportWriter
-from cleft_bundle.handlers.tracking import RunTracker, loss_and_scale, run_parameters, unique_run_name
+from cleft_bundle.handlers.tracking import MetricTracker, RunTracker, loss_and_scale, run_parameters, unique_run_name
 from cleft_bundle.handlers.updates import UpdateLrSchedule, count_updates, ends_group
 from cleft_bundle.handlers.validation import PeriodicValidation
 from cleft_bundle.handlers.zero_shot_metrics import ZeroShotMetrics
@@ -20,6 +20,7 @@ __all__ = [
     "HeatMapWriter",
     "LabelEfficiency",
     "LossCurve",
+    "MetricTracker",
     "PeriodicValidation",
     "PredictionJournal",
     "PredictionWriter",

@@ -11,15 +11,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cleft_bundle.best_effort import best_effort
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.data.datalists import fingerprint
-from cleft_bundle.extras import require
 from cleft_bundle.files import save_text
+from cleft_bundle.handlers.mlflow_handler import GuardedMLFlowHandler
+from cleft_bundle.handlers.plots import PLAIN, save_figure
 from cleft_bundle.handlers.tracking import RunTracker, unique_run_name
 from cleft_bundle.metrics import Interval, Predictions, bootstrap
+from cleft_bundle.secrets import masked, masked_values
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +104,7 @@ class LabelEfficiency:
             "evaluated_patients": len({item["patient_id"] for item in items}),
         }
         intervals = {"confidence": confidence, "resamples": resamples, "seed": seed}
-        self.setting = json.loads(json.dumps({"title": title, **setting, **evaluated, **intervals}))
+        self.setting = masked_values(json.loads(json.dumps({"title": title, **setting, **evaluated, **intervals})))
         self.parent: str | None = None
         self.points: dict[tuple[str, str, float], Point] = {}
         self._tracker: RunTracker | None = None
@@ -135,10 +139,7 @@ class LabelEfficiency:
         """Take points by :meth:`add`; at the end write table and picture, and close the parent run."""
         self._read()
         self._tracker = RunTracker(identity=RunIdentity(unique_run_name("label_efficiency"), ()), **self.tracking)
-        try:
-            self.parent = self._tracker.start(self.parent)
-        except require("mlflow.exceptions", "train").MlflowException:  # the store of an earlier command is gone
-            self.parent = self._tracker.start()
+        self.parent = self._tracker.start(self.parent)
         try:
             yield
         except BaseException:
@@ -167,23 +168,8 @@ class LabelEfficiency:
             self.points.pop(key, None)
         self.points[point.key] = point
         handler = None if self._tracker is None else self._tracker.handler
-        if handler is None:
-            return
-        client = handler.client
-        if run_id is None:
-            name = unique_run_name(point.method.replace(" ", "_"))
-            child = client.create_run(handler.experiment.experiment_id, run_name=name).info.run_id
-        else:
-            child = run_id
-        client.set_tag(child, "mlflow.parentRunId", self.parent)
-        described = {"method": point.method, "source": point.source, "label_fraction": point.fraction}
-        described |= {"train_images": point.train_images, "train_patients": point.train_patients, **point.settings}
-        for name, value in described.items():
-            client.log_param(child, f"point_{name}", value)
-        for name, value in _flat(point.figures).items():
-            client.log_metric(child, f"{self.setting['evaluate_split']}_{name}", value)
-        if run_id is None:
-            client.set_terminated(child)
+        if handler is not None and self.parent is not None:
+            handler.attempt(self._log, handler, point, run_id)
 
     def summary(self) -> list[str]:
         """The points as lines of a table."""
@@ -191,8 +177,21 @@ class LabelEfficiency:
         head = f"  {'method':<14} {'source':<10} {'labels':>7} {'images':>7}  macro AUROC ({share} interval)"
         files = [f"  table                  {self.table}", f"  picture                {self.picture}"]
         if uri := self.tracking["tracking_uri"]:
-            files.append(f"  MLflow                 {uri}, experiment {self.tracking['experiment_name']}")
+            files.append(f"  MLflow                 {masked(uri)}, experiment {self.tracking['experiment_name']}")
         return [head, *(_line(point) for point in self._sorted()), *files]
+
+    def _log(self, handler: GuardedMLFlowHandler, point: Point, run_id: str | None) -> None:
+        client, child = handler.client, run_id
+        if child is None:
+            name = unique_run_name(point.method.replace(" ", "_"))
+            child = str(client.create_run(handler.experiment.experiment_id, run_name=name).info.run_id)
+        client.set_tag(child, "mlflow.parentRunId", self.parent)
+        described = {"method": point.method, "source": point.source, "label_fraction": point.fraction}
+        described |= {"train_images": point.train_images, "train_patients": point.train_patients, **point.settings}
+        figures = {f"{self.setting['evaluate_split']}_{name}": value for name, value in _flat(point.figures).items()}
+        client.log_values(child, figures, {f"point_{name}": value for name, value in described.items()})
+        if run_id is None:
+            client.set_terminated(child)
 
     def _read(self) -> None:
         if not self.table.is_file():
@@ -201,7 +200,7 @@ class LabelEfficiency:
         if stored.get("setting") != self.setting:
             logger.warning("%s is of another comparison and is replaced", self.table)
             return
-        if stored["tracking_uri"] == self.tracking["tracking_uri"]:
+        if stored["tracking_uri"] == masked(self.tracking["tracking_uri"]):
             self.parent = stored["parent_run"]
         for row in stored["points"]:
             point = Point(**{**row, "figures": {name: _interval(figure) for name, figure in row["figures"].items()}})
@@ -210,7 +209,7 @@ class LabelEfficiency:
     def _write(self) -> None:
         content = {
             "setting": self.setting,
-            "tracking_uri": self.tracking["tracking_uri"],
+            "tracking_uri": masked(self.tracking["tracking_uri"]),
             "parent_run": self.parent,
             "points": [_without_nan(asdict(point)) for point in self._sorted()],
         }
@@ -220,13 +219,15 @@ class LabelEfficiency:
             f"{setting['title']}, {setting['evaluate_split']}: {setting['evaluated_images']} images of "
             f"{setting['evaluated_patients']} patients"
         )
-        label_efficiency_figure(self._sorted(), title, setting["confidence"]).savefig(self.picture, dpi=120)
+        with best_effort("the picture of the label efficiency"):
+            save_figure(label_efficiency_figure(self._sorted(), title, setting["confidence"]), self.picture)
 
     def _sorted(self) -> list[Point]:
         order = list(COLOURS)
         return sorted(self.points.values(), key=lambda p: (p.method, order.index(p.source), p.fraction))
 
 
+@mpl.rc_context(PLAIN)
 def label_efficiency_figure(points: Sequence[Point], title: str, confidence: float = 0.95) -> Figure:
     """Draw the macro AUROC over the share of the labels, one line a method and source, with intervals."""
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
@@ -277,12 +278,14 @@ def _interval(stored: Mapping[str, Any]) -> Interval:
 
 
 def _flat(figures: Mapping[str, Interval]) -> dict[str, float]:
+    """Values and bounds by names; a bound is told before the class, whose name may end in anything."""
     flat = {}
     for name, figure in figures.items():
         flat[name] = figure.value
         if figure.is_known:
-            flat |= {f"{name}_low": figure.low, f"{name}_high": figure.high}
-    return {name.replace(" ", "_"): value for name, value in flat.items()}
+            metric, slash, class_name = name.partition("/")
+            flat |= {f"{metric}_{end}{slash}{class_name}": getattr(figure, end) for end in ("low", "high")}
+    return flat
 
 
 def _line(point: Point) -> str:

@@ -13,10 +13,12 @@ from ignite.engine import Engine, Events
 
 from cleft_bundle.files import replacing
 from cleft_bundle.handlers.journal import PredictionJournal, Scored
+from cleft_bundle.names import column, joined
 
 logger = logging.getLogger(__name__)
 
 _CALLS = ("prediction", "positive")
+FIXED = ("image", *_CALLS, "error", "name")  # the columns that are no class
 
 
 class PredictionWriter:
@@ -25,7 +27,8 @@ class PredictionWriter:
     The columns are ``image`` (the path as listed), one a class with its probability, ``prediction`` (the class with
     the highest one), ``positive`` (the classes that reach their threshold, by ``|`` in the table), ``error``, the
     reason why an image could not be read (then the others are empty), and ``name``, by which the image's other files
-    are called. Rows are in the order of the listing.
+    are called. Rows are in the order of the listing. A class's column is called as the class is; that of a class
+    called like one of the other columns has ``class:`` before it, see :func:`cleft_bundle.names.column`.
 
     It stands last among the handlers: an image is noted once all its outputs are written.
 
@@ -44,6 +47,7 @@ class PredictionWriter:
         self.class_names = list(class_names)
         self.journal = journal
         self.thresholds = dict(thresholds)
+        self.columns = [column(name, FIXED) for name in self.class_names]
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator whose batches come from :func:`cleft_bundle.data.collate_readable`."""
@@ -70,16 +74,17 @@ class PredictionWriter:
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for path, name, scored in self.journal.rows():
-            named: dict[str, Any] = dict.fromkeys([*self.class_names, *_CALLS])
+            row: dict[str, Any] = {"image": path, **dict.fromkeys([*self.columns, *_CALLS])}
             if scored.scores is not None:
-                named.update(zip(self.class_names, scored.scores, strict=True))
-                named["prediction"] = self.class_names[scored.scores.index(max(scored.scores))]
+                named = dict(zip(self.class_names, scored.scores, strict=True))
+                row.update(zip(self.columns, scored.scores, strict=True))
+                row["prediction"] = max(named, key=lambda one: named[one])
                 if self.thresholds:
-                    named["positive"] = [name for name, least in self.thresholds.items() if named[name] >= least]
-            yield {"image": path, **named, "error": scored.error, "name": name}
+                    row["positive"] = [one for one, least in self.thresholds.items() if named[one] >= least]
+            yield {**row, "error": scored.error, "name": name}
 
     def _write_csv(self, file: IO[str]) -> None:
-        writer = csv.DictWriter(file, ["image", *self.class_names, *_CALLS, "error", "name"])
+        writer = csv.DictWriter(file, ["image", *self.columns, *_CALLS, "error", "name"])
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in self._rows())
 
@@ -92,5 +97,5 @@ class PredictionWriter:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        return "|".join(value)
+        return joined(value)
     return f"{value:.6f}" if isinstance(value, float) else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import platform
 import signal
 import sys
@@ -18,18 +17,16 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.handlers import MLFlowHandler
 
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.config import executed_config, top_level_scalars
 from cleft_bundle.distributed import rank
-from cleft_bundle.errors import BundleError
 from cleft_bundle.extras import require
+from cleft_bundle.handlers.mlflow_handler import connect
 from cleft_bundle.networks import CLEFT, DualEncoder, ImageClassifier, TrainableClassifier, ZeroShotClassifier
 from cleft_bundle.networks.backbones import count_parameters
+from cleft_bundle.secrets import masked
 
-#: MLflow's tag of the run's identity.
-IDENTITY = "cleft_run"
 PACKAGES = ("cleft_bundle", "monai", "torch", "transformers", "peft", "pydicom", "numpy")
 
 
@@ -76,11 +73,38 @@ def loss_and_scale(output: dict[str, Any]) -> dict[str, float]:
     return kept
 
 
-class RunTracker:
-    """MONAI's MLflow handler for the engine that a run is about, and the run's end, whichever way it comes.
+class MetricTracker:
+    """MONAI's MLflow handler for an engine that is part of a run, such as its validation.
+
+    Nothing that MLflow does or fails to do ends the run, see :class:`GuardedMLFlowHandler`.
+
+    Args:
+        tracking_uri: where MLflow keeps runs, such as ``sqlite:////data/mlruns.db``. Empty: nothing is tracked.
+        identity: the run, which all its engines share.
+        kwargs: further arguments of :class:`monai.handlers.MLFlowHandler`.
+
+    Raises:
+        BundleError: where the place is none that MLflow takes, see :func:`connect`.
+    """
+
+    def __init__(self, tracking_uri: str, identity: RunIdentity, **kwargs: Any) -> None:
+        self.tracking_uri = masked(tracking_uri)  # to be shown
+        self.identity = identity
+        tracked = tracking_uri and rank() == 0
+        self.handler = connect(tracking_uri, identity, **kwargs) if tracked else None
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an engine."""
+        if self.handler is not None:
+            self.handler.attach(engine)
+
+
+class RunTracker(MetricTracker):
+    """The MLflow handler of the engine that a run is about, and the run's end, whichever way it comes.
 
     A run that ends by an exception, by SIGTERM or by the end of the process without :meth:`finish` becomes FAILED, so
-    that MONAI's handlers never attach a later run to it. Only SIGKILL leaves a run open.
+    that MONAI's handlers never attach a later run to it. Only SIGKILL leaves a run open. A run that MLflow could not
+    open at its start is opened at the end of an epoch, or at its own end.
 
     Args:
         tracking_uri: where MLflow keeps runs, such as ``sqlite:////data/mlruns.db``. Empty: nothing is tracked.
@@ -88,36 +112,23 @@ class RunTracker:
         kwargs: further arguments of :class:`monai.handlers.MLFlowHandler`.
 
     Raises:
-        BundleError: where the environment variable MLFLOW_TRACKING_URI names another place, which MONAI would prefer,
-            or the place is a plain path or ``file://``, which MLflow no longer takes.
+        BundleError: where the place is none that MLflow takes, see :func:`connect`.
     """
 
     def __init__(self, tracking_uri: str, identity: RunIdentity, **kwargs: Any) -> None:
-        self.tracking_uri = tracking_uri
-        self.identity = identity
-        self.run_name = identity.name
         self.resume = identity.resumed is not None
-        self.handler: MLFlowHandler | None = None
-        if not tracking_uri or rank() > 0:
-            return
         if self.resume:
             kwargs.pop("experiment_param", None)  # the run has its parameters already, and MLflow lets none change
-        require("mlflow", "train")
-        environment = os.environ.get("MLFLOW_TRACKING_URI")
-        if environment and environment != tracking_uri:
-            raise BundleError(f"tracking_uri: {tracking_uri} differs from MLFLOW_TRACKING_URI={environment}; unset one")
-        if tracking_uri.startswith("sqlite:///"):
-            Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self.handler = MLFlowHandler(tracking_uri=tracking_uri, run_name=identity.name, **kwargs)
-        except ValueError as error:
-            raise BundleError(f"tracking_uri: {' '.join(str(error).split())}") from error
+        super().__init__(tracking_uri, identity, **kwargs)
+        self._engine: Engine | None = None  # of the run, from its start to its end
+        self._described = False
 
     def attach(self, engine: Engine) -> None:
         """Register with an engine."""
         if self.handler is not None:
-            self.handler.attach(engine)
+            super().attach(engine)
             engine.add_event_handler(Events.STARTED, self._open)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._reopen)
             engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail_and_raise)
 
     def finish(self, artifacts: Sequence[str | Path], metrics: Mapping[str, float]) -> None:
@@ -127,14 +138,17 @@ class RunTracker:
             artifacts: files; those that do not exist are left out.
             metrics: figures of the best checkpoint, logged as ``best_<name>``.
         """
-        if self.handler is None or self.handler.cur_run is None:
+        if self._engine is None:
             return
-        run_id = self.handler.cur_run.info.run_id
-        for name, value in metrics.items():
-            self.handler.client.log_metric(run_id, f"best_{name}", value)
+        self._reopen()
+        if self.handler is None or (run_id := self.run_id) is None:
+            self._close("FINISHED")
+            return
+        named = {f"best_{name}": value for name, value in metrics.items()}
+        self.handler.attempt(self.handler.client.log_values, run_id, named, now=True)
         for path in artifacts:
             if Path(path).is_file():
-                self.handler.client.log_artifact(run_id, str(path))
+                self.handler.attempt(self.handler.client.log_artifact, run_id, str(path))
         self._close("FINISHED")
 
     def record(self, artifacts: Sequence[str | Path]) -> None:
@@ -150,30 +164,20 @@ class RunTracker:
         """Open a run that no engine is part of.
 
         Args:
-            run_id: MLflow's id of an earlier run that goes on. None opens a new one.
+            run_id: MLflow's id of an earlier run that goes on; one that MLflow does not know is replaced. None opens a
+                new one.
 
         Returns:
             the run's id, None where nothing is tracked.
-
-        Raises:
-            MlflowException: where MLflow does not know the earlier run.
         """
         if self.handler is None:
             return None
         if run_id is not None:
-            self.handler.cur_run = self.handler.client.get_run(run_id)
-        self.handler.start(Engine(lambda *_: None))
-        self._open()
+            self.handler.cur_run = self.handler.attempt(self._known, run_id)
+        engine = Engine(lambda *_: None)
+        self.handler.start(engine)
+        self._open(engine)
         return self.run_id
-
-    def reopen(self) -> None:
-        """Open the run of a training that had come to its end, to close it anew by :meth:`finish`."""
-        if self.handler is not None:
-            client = self.handler.client
-            experiment = client.get_experiment_by_name(self.handler.experiment_name)
-            wanted = f"tags.{IDENTITY} = '{self.identity.id}'"
-            found = client.search_runs([experiment.experiment_id], wanted) if experiment else []
-            self.start(found[0].info.run_id if found else None)
 
     @property
     def run_id(self) -> str | None:
@@ -184,24 +188,44 @@ class RunTracker:
         """Close the run as FAILED, unless it is closed already."""
         self._close("FAILED")
 
-    def _open(self) -> None:
-        assert self.handler is not None  # noqa: S101 - attach() registers this method only with a handler
-        text = json.dumps(executed_config(), indent=2, default=str)
-        run_id = self.handler.cur_run.info.run_id
-        self.handler.client.log_text(run_id, text, "config.json")
-        self.handler.client.set_tag(run_id, IDENTITY, self.identity.id)
-        if self.resume:
-            self.handler.client.update_run(run_id, status="RUNNING")
+    def _known(self, run_id: str) -> Any:
+        """An earlier run; None where the store that it was in is gone."""
+        assert self.handler is not None  # noqa: S101 - start() comes here only with a handler
+        try:
+            return self.handler.client.get_run(run_id)
+        except require("mlflow.exceptions", "train").MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    def _open(self, engine: Engine) -> None:
+        self._engine = engine
         atexit.register(self.fail)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        self._describe()
+
+    def _reopen(self) -> None:
+        if self.handler is not None and self.run_id is None and self._engine is not None:
+            self.handler.start(self._engine)
+            self._describe()
+
+    def _describe(self) -> None:
+        if self.handler is None or self._described or (run_id := self.run_id) is None:
+            return
+        self._described = True
+        text = json.dumps(executed_config(), indent=2, default=str)
+        self.handler.attempt(self.handler.client.log_text, run_id, text, "config.json")
+        if self.resume:
+            self.handler.attempt(self.handler.client.update_run, run_id, "RUNNING")
 
     def _fail_and_raise(self, engine: Engine, error: BaseException) -> None:
         self.fail()
         raise error
 
     def _close(self, status: str) -> None:
-        if self.handler is not None and self.handler.cur_run is not None:
-            self.handler.client.set_terminated(self.handler.cur_run.info.run_id, status)
+        self._engine = None
+        atexit.unregister(self.fail)
+        if self.handler is not None and (run_id := self.run_id) is not None:
+            self.handler.attempt(self.handler.client.set_terminated, run_id, status, now=True)
             self.handler.cur_run = None
-            atexit.unregister(self.fail)

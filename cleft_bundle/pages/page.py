@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from cleft_bundle.files import replacing
+from cleft_bundle.secrets import masked
 
 
 def write_page(path: str | Path, package: str, **values: Any) -> str:
@@ -16,7 +17,7 @@ def write_page(path: str | Path, package: str, **values: Any) -> str:
     Args:
         path: the HTML file; its folder is made where it is missing.
         package: package whose ``report.html`` extends the ``base.html`` of this one.
-        values: what the template names; all text in them is escaped.
+        values: what the template names; all text in them is escaped, and credentials in it are masked.
 
     Returns:
         the path as text.
@@ -27,5 +28,5 @@ def write_page(path: str | Path, package: str, **values: Any) -> str:
     )
     html = environment.get_template("report.html").render(**values)
     with replacing(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+        temporary.write_text(masked(html), encoding="utf-8")
     return str(Path(path))

@@ -100,8 +100,8 @@ def test_the_registered_model_has_signature_example_and_metrics(registry, files,
     run = mlflow.MlflowClient(uri).get_run(model.metadata.run_id)
     assert run.data.metrics == {
         "auroc/edema": 0.9,
-        "auroc/edema/low": 0.8,
-        "auroc/edema/high": 0.95,
+        "auroc_low/edema": 0.8,
+        "auroc_high/edema": 0.95,
         "auroc_macro": 0.9,
     }
     assert run.data.params["evaluated_split"] == "test"

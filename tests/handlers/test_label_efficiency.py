@@ -82,7 +82,7 @@ def test_mlflow_holds_a_parent_with_table_and_picture_and_a_child_a_point(tmp_pa
     shown = {"": 0.8, "_low": 0.7, "_high": 0.9}
     assert probe.data.metrics == {
         **{f"test_auroc_macro{end}": value for end, value in shown.items()},
-        "test_auroc/lung_opacity": 0.7,
+        "test_auroc/lung opacity": 0.7,
     }
 
 

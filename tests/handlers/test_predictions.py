@@ -6,6 +6,9 @@ import torch
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.handlers import PredictionJournal, PredictionWriter
+from cleft_bundle.handlers.journal import Scored
+from cleft_bundle.handlers.predictions import FIXED
+from cleft_bundle.names import column
 
 CLASSES = ["edema", "no finding"]
 LISTED = ["b/x.dcm", "c.png", "a,1.dcm"]
@@ -66,3 +69,23 @@ def test_what_was_scored_before_is_written_without_a_run(predictions, tmp_path):
     assert journal.pending([{"image": str(tmp_path / path), "path": path} for path in LISTED]) == []
     PredictionWriter(str(tmp_path / "out"), CLASSES, journal, predictions.thresholds).write()
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
+
+
+def test_classes_of_any_name_keep_their_scores_in_both_files(tmp_path):
+    names = ["positive", "image", "error", "name", "class:error", "=1+1", "a|b", "two\nlines", " 'x\", ", "Ödem 😀"]
+    scores = [number / 100 for number in range(len(names))]
+    journal = PredictionJournal(tmp_path / "predictions.jsonl", {"class_names": names})
+    journal.pending([{"image": str(tmp_path / "a.png"), "path": "a.png"}])
+    journal.open()
+    journal.append({"a.png": Scored(tuple(scores))})
+    writer = PredictionWriter(str(tmp_path), names, journal, {"a|b": 0.0, "positive": 0.0})
+    writer.write()
+    with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        head, row = csv.reader(file)
+    assert len(set(head)) == len(head) == len(names) + 5
+    assert [float(dict(zip(head, row, strict=True))[column(name, FIXED)]) for name in names] == scores
+    assert dict(zip(head, row, strict=True))["positive"] == "a\\|b|positive"
+    (found,) = json.loads((tmp_path / "predictions.json").read_text())["predictions"]
+    assert [found[column(name, FIXED)] for name in names] == scores
+    assert found["prediction"] == "Ödem 😀"
+    assert found["positive"] == ["a|b", "positive"]

@@ -109,7 +109,7 @@ def _classes(splits: Mapping[str, Sequence[Item]], items: Sequence[Item], classe
     together = int(matrix.sum() - matrix.trace())
     text = "" if together or not classes else "No image has more than one class."
     if together:
-        side = 2.2 + 0.42 * len(classes)
+        side = 2.2 + 0.42 * min(len(classes), pictures.MANY)
         uri = draw(pictures.cooccurrence_map, matrix, classes, size=(side + 2.0, side))
         shown.append(
             _picture("Classes that occur together", uri, "Images with both classes; in grey, images with the class.")

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from cleft_bundle.data.describe.counts import UNKNOWN
 from cleft_bundle.pages import COLOURS, GREY, shorten
 
+MANY = 25  # classes; of more a map gives no numbers and not all names
+
 
 def class_bars(figure: Figure, counts: Mapping[str, pd.DataFrame]) -> None:
     """Positive images of each class by split, and beside them their share of the images whose label is known."""
@@ -89,12 +91,13 @@ def cooccurrence_map(figure: Figure, matrix: np.ndarray, classes: Sequence[str])
     share = matrix / np.maximum(np.diag(matrix)[:, None], 1)
     shown = axes.imshow(np.where(np.eye(len(matrix), dtype=bool), np.nan, share), cmap="Blues", vmin=0)
     dark = 0.6 * max(shown.get_clim()[1], 1e-9)
-    for (row, column), count in np.ndenumerate(matrix):
+    for (row, column), count in np.ndenumerate(matrix if len(matrix) <= MANY else np.empty((0, 0))):
         colour = "0.45" if row == column else "w" if share[row, column] > dark else "k"
         axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=8, color=colour)
-    names = [shorten(name, 28) for name in classes]
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    places = range(0, len(classes), -(-len(classes) // MANY))
+    names = [shorten(classes[place], 28) for place in places]
+    axes.set_xticks(places, names, rotation=40, ha="right")
+    axes.set_yticks(places, names)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     bar = figure.colorbar(shown, ax=axes, shrink=0.7, label="share of the row's images")

@@ -1,0 +1,37 @@
+"""Where MLflow keeps runs: SQLite's files as URIs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cleft_bundle.errors import BundleError
+from cleft_bundle.extras import require
+
+_SCHEME = "sqlite:///"
+
+
+def sqlite_uri(path: str | Path) -> str:
+    """The URI of an SQLite file; ``?`` and ``%`` in its path, which mean something in URIs, are quoted.
+
+    Args:
+        path: the file; its folder need not exist.
+
+    Raises:
+        BundleError: where the installed SQLAlchemy cannot name such a file; 2.1 can.
+    """
+    path = str(path)
+    if not set(path) & set("?%"):
+        return _SCHEME + path
+    engine = require("sqlalchemy.engine", "train")
+    uri = str(engine.URL.create("sqlite", database=path).render_as_string(hide_password=False))
+    if engine.make_url(uri).database != path:
+        raise BundleError(f"{path}: this SQLAlchemy takes no ? and no % in a path: choose another output_dir")
+    return uri
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of an SQLite URI, None where the URI is of something else."""
+    if not uri.startswith(_SCHEME):
+        return None
+    database = require("sqlalchemy.engine", "train").make_url(uri).database
+    return Path(database) if database else None
