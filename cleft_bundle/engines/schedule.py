@@ -13,9 +13,7 @@ from cleft_bundle.errors import BundleError
 logger = logging.getLogger(__name__)
 
 
-def warmup_cosine(
-    optimizer: Optimizer, warmup_steps: int, updates: int, end_lr: float = 0.0
-) -> WarmupCosineSchedule:
+def warmup_cosine(optimizer: Optimizer, warmup_steps: int, updates: int, end_lr: float = 0.0) -> WarmupCosineSchedule:
     """Build a schedule of the learning rate: linear warm-up, then a cosine down to ``end_lr``.
 
     Args:

@@ -202,9 +202,7 @@ class TextEncoder(nn.Module):
         hidden = self._run(packed.visible, packed.position, **inputs)
         return hidden.reshape(-1, hidden.shape[-1])[packed.feature]
 
-    def _run(
-        self, visible: torch.Tensor, position: torch.Tensor | None = None, **inputs: torch.Tensor
-    ) -> torch.Tensor:
+    def _run(self, visible: torch.Tensor, position: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
         """Hidden states [R, L, H] of R rows of L tokens.
 
         Args:

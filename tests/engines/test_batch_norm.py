@@ -84,7 +84,10 @@ def test_a_classifier_and_learnt_class_prompts_do_not_go_with_chunks(classifier,
     label = torch.tensor([[1.0, 0.0, 0.0]] * 2)
     data = {"image": torch.zeros(2, 3, 28, 28), "label": label}
     labels = {"prepare_batch": PrepareImageText("label", text=False)}
-    for other in (ImageClassifier(ImageEncoder(TINY_VIT), ["a", "b", "c"], "multilabel"), TrainableClassifier(classifier)):
+    for other in (
+        ImageClassifier(ImageEncoder(TINY_VIT), ["a", "b", "c"], "multilabel"),
+        TrainableClassifier(classifier),
+    ):
         with pytest.raises(BundleError, match=f"^chunk_size: {type(other).__name__} takes whole batches; {ADVICE}"):
             one_step(other, data, TrainingStep(2), ClassificationLoss("multilabel"), **labels)
     prompts = {name: [name] for name in ("edema", "fracture", "no finding")}

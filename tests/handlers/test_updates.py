@@ -28,7 +28,9 @@ def trainer(step, batches=5, epochs=2, accumulation_steps=2):
     return SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs,
-        train_data_loader=[{"image": torch.tensor([number]), "label": 0.0} for number in torch.arange(1.0, batches + 1)],
+        train_data_loader=[
+            {"image": torch.tensor([number]), "label": 0.0} for number in torch.arange(1.0, batches + 1)
+        ],
         network=network,
         optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
         loss_function=lambda pred, target: pred.mean(),
@@ -43,7 +45,11 @@ def trainer(step, batches=5, epochs=2, accumulation_steps=2):
 @pytest.mark.parametrize("length", [1, 2, 5, 6])
 def test_groups_fill_an_epoch_and_the_last_one_ends_it(length, accumulation_steps):
     ends = [step for step in range(1, length + 1) if ends_group(step, length, accumulation_steps)]
-    assert len(ends) == count_updates(length, accumulation_steps) == (length + accumulation_steps - 1) // accumulation_steps
+    assert (
+        len(ends)
+        == count_updates(length, accumulation_steps)
+        == (length + accumulation_steps - 1) // accumulation_steps
+    )
     assert ends[-1] == length
     assert ends[:-1] == [accumulation_steps * (n + 1) for n in range(len(ends) - 1)]
 
