@@ -23,8 +23,8 @@ def load_backbone(source: str | Mapping[str, Any], role: str, seed: int = 0, **k
             ``model_type``, which builds that architecture with random weights.
         role: what the backbone is for, as it appears in error messages (``image_backbone``).
         seed: seed of the random weights when ``source`` is a mapping; the global random state is left as it was.
-        kwargs: further arguments of ``AutoModel.from_pretrained`` and ``AutoModel.from_config``. The ``dtype`` is float32
-            unless they give another, whatever the weights are stored in: what is trained needs it.
+        kwargs: further arguments of ``AutoModel.from_pretrained`` and ``AutoModel.from_config``. The ``dtype`` is
+            float32 unless they give another, whatever the weights are stored in: what is trained needs it.
 
     Raises:
         BundleError: where a folder does not exist, an id cannot be resolved, or a config lacks ``model_type``.
@@ -71,7 +71,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 def fingerprint(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
     """Identify weights without storing them, in whichever precision they are kept.
 
-    It is a SHA-256 over the name, the shape and up to 1024 evenly spaced signs of every tensor. Rounding moves a value
+    It is a SHA-256 over the name, the shape and up to 4096 evenly spaced signs of every tensor. Rounding moves a value
     but leaves its sign, also where it becomes zero, so that the same weights have the same fingerprint from a hub or a
     folder, in float32, float16 and bfloat16, rounded once or twice. A digest of values cannot have that: some of them
     lie where two ways of rounding part. The price: weights that differ in size alone, such as the gains of norms, have
@@ -83,7 +83,7 @@ def fingerprint(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    return _digest(parameters, 1024, lambda sample: torch.signbit(sample) if sample.is_floating_point() else sample)
+    return _digest(parameters, 4096, lambda sample: torch.signbit(sample) if sample.is_floating_point() else sample)
 
 
 def value_fingerprint(parameters: Iterable[tuple[str, torch.Tensor]]) -> str:

@@ -4,6 +4,7 @@ import torch
 from cleft_bundle.checkpoints import TrainedState, load_trained, save
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import Lora
+from cleft_bundle.networks.backbones import value_fingerprint
 
 
 @pytest.fixture
@@ -23,6 +24,24 @@ def test_what_was_trained_comes_back_and_nothing_frozen_is_stored(trained, make_
     text = tokenize(["edema"] * 4)
     for a, b in zip(loaded(images, **text), trained.eval()(images, **text), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_language_model_may_come_in_another_precision(dtype, trained, make_network):
+    other = make_network(dtype=dtype)
+    TrainedState(other).load_state_dict(TrainedState(trained).state_dict())
+    assert torch.equal(other.image_encoder.projection.weight, trained.image_encoder.projection.weight)
+
+
+def test_a_file_of_release_0_6_is_known_by_its_fingerprint(trained, make_network):
+    state = TrainedState(trained).state_dict()
+    state["text_backbone"]["fingerprint"] = value_fingerprint(
+        make_network(peft="none").text_encoder.backbone.named_parameters()
+    )
+    assert state["text_backbone"]["fingerprint"] != trained.text_encoder.fingerprint
+    TrainedState(make_network()).load_state_dict(state)
+    with pytest.raises(BundleError, match="was trained on the language model"):
+        TrainedState(make_network(seed=1)).load_state_dict(state)
 
 
 def test_another_language_model_is_refused_with_both_fingerprints(trained, make_network):

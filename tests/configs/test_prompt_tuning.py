@@ -60,3 +60,14 @@ def test_a_prompt_longer_than_the_window_is_refused(run_config, stage_one, chest
             **STAGE_TWO | {"context_length": 200},
         )
     assert "prompt length: expected 1 to 126" in bundle_error(caught)
+
+
+def test_chunks_of_class_prompts_are_refused_by_name(run_config, stage_one, chest_phantoms):
+    with pytest.raises(RuntimeError) as caught:
+        run_config(
+            ["train.json", "prompt_tuning.json"],
+            "training",
+            dataset_dir=chest_phantoms,
+            **STAGE_TWO | {"chunk_size": 4},
+        )
+    assert bundle_error(caught).startswith("chunk_size: ClassPromptInferer takes whole batches")

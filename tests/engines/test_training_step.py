@@ -134,12 +134,12 @@ def test_parts_trained_amid_frozen_ones_of_fewer_bits_take_steps_in_chunks_too(d
     network = make_network(peft=Lora(r=2, dropout=0.0), dtype=dtype, unfreeze=["embeddings"])
     whole, _ = trained(network, [batch(tokenize)], TrainingStep(autocast=autocast))
     chunked, _ = trained(network, [batch(tokenize)], TrainingStep(chunk_size=5, autocast=autocast))
-    for moved in (whole, chunked):
-        table = moved.text_encoder.embed_tokens
-        before = network.text_encoder.language_model.wte.weight
-        assert table(torch.arange(3)).dtype == getattr(torch, dtype)
-        assert not torch.equal(moved.text_encoder.language_model.wte.weight, before)
-    assert_equal_weights(whole, chunked, 0.02)
+    moves = [
+        moved.text_encoder.language_model.wte.weight - network.text_encoder.language_model.wte.weight
+        for moved in (whole, chunked)
+    ]
+    assert (moves[0] - moves[1]).norm() < 0.02 * moves[0].norm()  # what rounding leaves
+    assert whole.text_encoder.embed_tokens(torch.arange(3)).dtype == getattr(torch, dtype)
 
 
 @pytest.mark.parametrize("step", [TrainingStep(), TrainingStep(chunk_size=5), None], ids=["ours", "chunks", "monais"])

@@ -7,7 +7,7 @@ from cleft_bundle.losses import ContrastiveLoss
 from cleft_bundle.networks import AdaLora
 
 
-def train(network, allocation, tokenize, epochs):
+def train(network, allocation, tokenize, epochs, accumulation_steps=1):
     batch = {
         "image": torch.randn(4, 3, 28, 28, generator=torch.Generator().manual_seed(0)),
         "caption_index": torch.arange(4),
@@ -24,6 +24,7 @@ def train(network, allocation, tokenize, epochs):
         prepare_batch=PrepareImageText(),
         iteration_update=TrainingStep(),
         decollate=False,
+        accumulation_steps=accumulation_steps,
     )
     allocation.attach(trainer)
     trainer.run()
@@ -38,6 +39,15 @@ def test_ranks_are_pruned_to_the_target_on_the_average(make_network, tokenize):
     train(network, RankAllocation(network), tokenize, epochs=4)
     layers = sum("lora_E" in name for name, _ in network.named_parameters())
     assert ranks(network) == 2 * layers
+
+
+def test_with_accumulation_updates_are_counted(make_network, tokenize, monkeypatch):
+    network, seen = make_network(peft=AdaLora(init_r=4, target_r=2)), []
+    model = network.text_encoder.backbone.base_model
+    monkeypatch.setattr(model, "update_and_allocate", seen.append)
+    train(network, RankAllocation(network), tokenize, epochs=2, accumulation_steps=2)
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert model.rankallocator.peft_config.total_step == 6
 
 
 def test_importances_survive_a_restart(make_network):

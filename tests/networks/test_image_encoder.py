@@ -119,3 +119,32 @@ def test_gradient_checkpointing_changes_no_gradient(images):
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], msg=name)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_tower_stored_in_fewer_bits_is_trained_in_float32(dtype, autocast, tmp_path, images):
+    """At CLEFT's learning rate an update is smaller than what bfloat16 can tell apart from the weight."""
+    stored = AutoModel.from_config(ImageEncoder(TINY_VIT).backbone.config).to(dtype)
+    stored.save_pretrained(tmp_path)
+    encoder = ImageEncoder(str(tmp_path), embedding_dim=8).train()
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+    assert encoder.settings["backbone"].get("dtype", "float32") == "float32"
+    weights = [layer.weight for layer in encoder.blocks.modules() if isinstance(layer, torch.nn.Linear)]
+    before = [weight.detach().clone() for weight in weights]
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=2e-5)
+    for _ in range(20):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            embedding = encoder(images)
+        embedding.float().square().cumsum(dim=1).sum().backward()
+        optimizer.step()
+    changed = torch.cat([(a != b).flatten() for a, b in zip(before, weights, strict=True)])
+    assert changed.float().mean() > 0.99
+
+
+def test_a_frozen_tower_stored_in_fewer_bits_embeds_images(tmp_path, images):
+    ImageEncoder(TINY_VIT).backbone.to(torch.bfloat16).save_pretrained(tmp_path)
+    for encoder in (ImageEncoder(str(tmp_path), trainable=False), ImageEncoder(str(tmp_path), frozen_blocks=1)):
+        assert encoder(images).dtype == torch.float32
+        assert encoder.fingerprint is not None

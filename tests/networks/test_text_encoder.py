@@ -122,6 +122,29 @@ def test_trained_parameters_are_float32_however_the_frozen_ones_are_stored():
     assert {p.dtype for p in encoder.parameters() if not p.requires_grad} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("backbone", [TINY_GPT2, TINY_LLAMA], ids=["gpt2", "llama"])
+@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("unfreeze", [["embeddings"], ["embeddings", "layer_norms"]], ids=len)
+def test_frozen_layers_of_fewer_bits_take_what_trained_ones_give(dtype, unfreeze, method, backbone, tokenize):
+    batch = tokenize(CAPTIONS)
+    learnt = torch.randn(5, 16, generator=torch.Generator().manual_seed(0)) * 0.1
+    exact = TextEncoder(backbone, embedding_dim=8, peft=method, unfreeze=unfreeze).eval()
+    for row_tokens in (None, 512):
+        encoder = TextEncoder(
+            backbone, embedding_dim=8, peft=method, unfreeze=unfreeze, dtype=dtype, row_tokens=row_tokens
+        ).eval()
+        assert {p.dtype for p in encoder.parameters() if p.requires_grad} == {torch.float32}
+        for context in (None, learnt):
+            expected = exact(**batch, context=context)
+            for autocast in (False, True):
+                with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                    embedding = encoder(**batch, context=context)
+                torch.testing.assert_close(embedding.float(), expected, atol=0.05, rtol=0)
+        embedding.float().square().cumsum(dim=1).sum().backward()
+        assert encoder.language_model.get_input_embeddings().weight.grad.any() or method == "full"
+
+
 def test_a_context_longer_than_the_window_is_refused(tokenize):
     with pytest.raises(BundleError, match=r"context of 60 and captions of \d+ tokens.* window of 64"):
         TextEncoder(TINY_GPT2)(**tokenize(CAPTIONS), context=torch.zeros(60, 16))
@@ -145,6 +168,7 @@ def test_a_row_without_eos_outside_the_mask_is_refused(tokenize):
         ({"peft": Lora(target_modules=["q_proj"])}, "q_proj match no layer; the linear layers are c_attn"),
         ({"peft": "rola"}, "peft: expected one of lora, dora, ia3, prefix, adalora, none, full, got 'rola'"),
         ({"unfreeze": ["heads"]}, "unfreeze: expected any of embeddings, layer_norms, got 'heads'"),
+        ({"dtype": "float8"}, "dtype: expected one of float32, bfloat16, float16, got 'float8'"),
         ({"quantize": "8bit"}, "quantize: expected '4bit' or null"),
         ({"quantize": "4bit"}, "quantize: 4-bit loading needs a CUDA GPU"),
         ({"peft": "prefix", "gradient_checkpointing": True}, "prefix: its keys and values do not go with"),
