@@ -9,7 +9,7 @@ from cleft_bundle.engines.linear_head import LinearHead, choose_strength, fit_he
 from cleft_bundle.engines.linear_probe import LinearProbe, Probing, check_learnable
 from cleft_bundle.engines.optimizer import parameter_groups
 from cleft_bundle.engines.prepare_batch import PrepareImageText
-from cleft_bundle.engines.schedule import warmup_cosine
+from cleft_bundle.engines.schedule import planned_updates, warmup_cosine
 from cleft_bundle.engines.training import run_training
 from cleft_bundle.engines.training_step import TrainingStep
 
@@ -29,6 +29,7 @@ __all__ = [
     "finish_training",
     "fit_head",
     "parameter_groups",
+    "planned_updates",
     "refit_head",
     "run_training",
     "warmup_cosine",

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from monai.optimizers import WarmupCosineSchedule
 from torch.optim import Optimizer
 
 from cleft_bundle.distributed import rank
 from cleft_bundle.errors import BundleError
+from cleft_bundle.handlers.updates import count_updates
 
 logger = logging.getLogger(__name__)
+
+
+def planned_updates(data_loader: Any, epochs: int, accumulation_steps: int = 1) -> int:
+    """Count the updates of the weights in a training.
+
+    Args:
+        data_loader: a ``DataLoader`` of the training images.
+        epochs: of the training.
+        accumulation_steps: batches an update.
+
+    Raises:
+        BundleError: where an epoch has no step; names the batch size and the number of images.
+    """
+    if len(data_loader) == 0:
+        raise BundleError(
+            f"batch_size: {data_loader.batch_size} images a batch and process are more than the "
+            f"{len(data_loader.sampler)} training images give, so no step could be taken"
+        )
+    return epochs * count_updates(len(data_loader), accumulation_steps)
 
 
 def warmup_cosine(optimizer: Optimizer, warmup_steps: int, updates: int, end_lr: float = 0.0) -> WarmupCosineSchedule:
@@ -20,14 +41,14 @@ def warmup_cosine(optimizer: Optimizer, warmup_steps: int, updates: int, end_lr:
         optimizer: whose rates are scaled.
         warmup_steps: updates until the full rate, 0 or more. A warm-up as long as the training or longer, in which the
             rate would only climb, is cut to a tenth of it, and the log says so.
-        updates: of the whole training, 1 or more, see :func:`cleft_bundle.handlers.count_updates`.
+        updates: of the whole training, 1 or more, see :func:`planned_updates`.
         end_lr: rate at the end, 0 or more.
 
     Raises:
         BundleError: where a number is out of range.
     """
     if updates < 1:
-        raise BundleError("the training has no step: expected batch_size to be at most the number of training images")
+        raise BundleError(f"updates: expected 1 or more, got {updates}")
     if warmup_steps < 0:
         raise BundleError(f"warmup_steps: expected 0 or more, got {warmup_steps}")
     if end_lr < 0:

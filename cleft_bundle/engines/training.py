@@ -58,10 +58,9 @@ def run_training(
         record: writes down what is trained on, such as the datalist, before the first step.
 
     Raises:
-        BundleError: where no step can be taken, no epoch can be chosen on the validation images, another run holds
-            the folders, or the best weights on the disk are not those of the run that is resumed.
+        BundleError: where no epoch can be chosen on the validation images, another run holds the folders, or the best
+            weights on the disk are not those of the run that is resumed.
     """
-    check_steps(trainer, len(splits["train"]))
     check_validation(splits["validation"], class_names)
     with identity.writing():
         if record is not None and rank() == 0:
@@ -83,23 +82,6 @@ def run_training(
                 f"run {identity.name} took {trainer.state.iteration} steps and validated "
                 f"{'no epoch' if evaluator.state.best_metric_epoch < 1 else 'some'}: there is nothing to publish"
             )
-
-
-def check_steps(trainer: Trainer, images: int) -> None:
-    """Refuse a training whose epochs have no step.
-
-    Args:
-        trainer: the training engine.
-        images: number of the training images.
-
-    Raises:
-        BundleError: names the batch size and the number of images.
-    """
-    if len(trainer.data_loader) == 0:
-        raise BundleError(
-            f"batch_size: {trainer.data_loader.batch_size} images a batch and process are more than the {images} "
-            "training images give, so no step could be taken"
-        )
 
 
 def check_validation(items: Sequence[Item], class_names: Sequence[str]) -> None:

@@ -3,8 +3,9 @@ import math
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from cleft_bundle.engines import warmup_cosine
+from cleft_bundle.engines import planned_updates, warmup_cosine
 from cleft_bundle.errors import BundleError
 
 
@@ -51,10 +52,18 @@ def test_a_shorter_warm_up_is_left_alone(caplog):
     ("arguments", "message"),
     [
         ((-1, 5, 0.0), "warmup_steps: expected 0 or more, got -1"),
-        ((1, 0, 0.0), "the training has no step: expected batch_size"),
+        ((1, 0, 0.0), "updates: expected 1 or more, got 0"),
         ((1, 5, -0.1), "final_learning_rate: expected 0 or more, got -0.1"),
     ],
 )
+def test_updates_are_planned_and_an_epoch_without_a_step_is_refused():
+    images = torch.zeros(10, 1)
+    loader = DataLoader(images, batch_size=3, drop_last=True)
+    assert planned_updates(loader, epochs=4, accumulation_steps=2) == 8
+    with pytest.raises(BundleError, match="batch_size: 11 images a batch and process are more than the 10 training"):
+        planned_updates(DataLoader(images, batch_size=11, drop_last=True), epochs=4)
+
+
 def test_wrong_numbers_are_refused(arguments, message):
     with pytest.raises(BundleError, match=message):
-        rates(*arguments) if arguments[1] else warmup_cosine(None, *arguments)
+        warmup_cosine(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]), *arguments)
