@@ -37,10 +37,8 @@ RENDERERS = {"JPEG-LS": "dcml2pnm", "JPEG-LS near": "dcml2pnm", "JPEG": "dcmj2pn
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(autouse=True)
-def dcmtk():
-    if not shutil.which("dcm2pnm"):
-        pytest.skip("needs dcmtk (apt-get install dcmtk): dcm2pnm is not on PATH")
+if not shutil.which("dcm2pnm"):
+    pytest.skip("needs dcmtk (apt-get install dcmtk): dcm2pnm is not on PATH", allow_module_level=True)
 
 
 def source(name, request):

@@ -16,9 +16,12 @@ from cleft_bundle.apps.monai_label.lib.model import ServedModel
 from cleft_bundle.checkpoints import save, sha256
 from cleft_bundle.data.phantoms.dicom import Header, write
 from cleft_bundle.data.radiograph_reader import RadiographReader
+from tests.apps.monai_label.conftest import require_label_venv
 from tests.configs.conftest import TINY
 from tests.conftest import ROOT
 from tests.data.radiographs import make_dicom, save_nifti, scene
+
+require_label_venv()
 
 pytestmark = pytest.mark.slow
 

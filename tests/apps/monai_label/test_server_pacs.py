@@ -8,7 +8,10 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 
 from cleft_bundle.apps.monai_label.lib.model import ServedModel
+from tests.apps.monai_label.conftest import require_label_venv
 from tests.data.radiographs import make_dicom
+
+require_label_venv()
 
 pytestmark = pytest.mark.slow
 

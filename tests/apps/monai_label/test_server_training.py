@@ -16,7 +16,10 @@ from sklearn.metrics import roc_auc_score
 from cleft_bundle.apps.monai_label.lib.model import ServedModel
 from cleft_bundle.checkpoints import save, sha256
 from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
+from tests.apps.monai_label.conftest import require_label_venv
 from tests.conftest import ROOT, TINY_VIT
+
+require_label_venv()
 
 pytestmark = [pytest.mark.slow, pytest.mark.shared_data]
 
