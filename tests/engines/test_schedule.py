@@ -48,14 +48,6 @@ def test_a_shorter_warm_up_is_left_alone(caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((-1, 5, 0.0), "warmup_steps: expected 0 or more, got -1"),
-        ((1, 0, 0.0), "updates: expected 1 or more, got 0"),
-        ((1, 5, -0.1), "final_learning_rate: expected 0 or more, got -0.1"),
-    ],
-)
 def test_updates_are_planned_and_an_epoch_without_a_step_is_refused():
     images = torch.zeros(10, 1)
     loader = DataLoader(images, batch_size=3, drop_last=True)
@@ -64,6 +56,14 @@ def test_updates_are_planned_and_an_epoch_without_a_step_is_refused():
         planned_updates(DataLoader(images, batch_size=11, drop_last=True), epochs=4)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((-1, 5, 0.0), "warmup_steps: expected 0 or more, got -1"),
+        ((1, 0, 0.0), "updates: expected 1 or more, got 0"),
+        ((1, 5, -0.1), "final_learning_rate: expected 0 or more, got -0.1"),
+    ],
+)
 def test_wrong_numbers_are_refused(arguments, message):
     with pytest.raises(BundleError, match=message):
         warmup_cosine(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))]), *arguments)
