@@ -36,7 +36,7 @@ _TEXTS = (
 METADATA = frozenset(
     {
         *(MetaKeys.AFFINE, MetaKeys.ORIGINAL_AFFINE, MetaKeys.SPATIAL_SHAPE, MetaKeys.ORIGINAL_CHANNEL_DIM),
-        *(MetaKeys.SPACE, "spacing", *_TEXTS),
+        *(MetaKeys.SPACE, "original_spacing", "orientation_applied", *_TEXTS),
     }
 )
 
@@ -68,10 +68,11 @@ class RadiographReader(ImageReader):
 
     The metadata has the same keys for every format, and nothing in it is None, so that mixed batches collate:
     `affine` and `original_affine` (4 x 4, the spacing on the diagonal, 1 where unknown), `spatial_shape`,
-    `original_channel_dim` (nan: no channel), `space`; `spacing` (float64 [2], mm between rows and between columns, nan
-    where unknown); and strings, "" where unknown: `modality`, `view`, `laterality`, `patient_orientation`,
-    `horizontal_flip`, `photometric_interpretation`, `manufacturer`, `presentation_intent`, and the pseudonyms `patient`
-    and `study`. The image is never flipped: `patient_orientation` and `horizontal_flip` say what the header declares.
+    `original_channel_dim` (nan: no channel), `space`; `original_spacing` (float64 [2], mm between the rows and between
+    the columns of the file, nan where unknown; that of a resized image is `geometry.pixel_spacing`); and strings, ""
+    where unknown: `modality`, `view`, `laterality`, `patient_orientation`, `horizontal_flip`,
+    `photometric_interpretation`, `manufacturer`, `presentation_intent`, and the pseudonyms `patient` and `study`. The
+    image is never flipped: `patient_orientation` and `horizontal_flip` say what the header declares.
 
     Args:
         voi: the number of the window to use (of the table, in a file that has tables and no windows); "lut": the first
@@ -282,6 +283,6 @@ def _metadata(image: np.ndarray, details: dict[str, Any]) -> dict[str, Any]:
         MetaKeys.SPATIAL_SHAPE: np.array(image.shape),
         MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
         MetaKeys.SPACE: SpaceKeys.RAS,
-        "spacing": spacing,
+        "original_spacing": spacing,
         **{name: details.get(name, "") for name in _TEXTS},
     }

@@ -16,6 +16,7 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Crop, Flip, InvertibleTransform, RandFlip, SpatialPad
 from monai.utils import TraceKeys, convert_to_tensor
 
+from cleft_bundle.data.geometry import patient_orientation
 from cleft_bundle.errors import RadiographError, require_one_of
 from cleft_bundle.transforms.checks import about, as_image, extremes, require_fraction
 from cleft_bundle.transforms.sides import opposite
@@ -121,6 +122,10 @@ class PadToSquare(SpatialPad):
     def __init__(self, method: str = "symmetric", mode: str = "constant", lazy: bool = False, **kwargs: Any) -> None:
         super().__init__(-1, method=method, mode=mode, lazy=lazy, **kwargs)
 
+    def __call__(self, img: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Pad an image [C, H, W]; further arguments as in MONAI's SpatialPad."""
+        return super().__call__(as_image(img), *args, **kwargs)
+
     def compute_pad_width(self, spatial_shape: Sequence[int]) -> tuple[tuple[int, int]]:
         """Cells to add before and after, for the channels and each axis."""
         return SpatialPad(max(spatial_shape), method=self.method).compute_pad_width(spatial_shape)
@@ -176,15 +181,22 @@ class OrientBreast(InvertibleTransform):
 
 def _wall_by_header(img: torch.Tensor) -> str:
     meta = img.meta if isinstance(img, MetaTensor) else {}
-    along_rows = meta.get("patient_orientation", "").split("\\")[0]
+    wall = _declared_wall(img)
+    if wall:
+        return wall
     side = meta.get("laterality", "")
-    if "A" in along_rows or "P" in along_rows:
-        return "left" if "A" in along_rows else "right"
     if side in ("L", "R"):
         return "left" if side == "L" else "right"
     raise RadiographError(
         'patient_orientation and laterality do not tell the chest wall\'s side; by="pixels" looks for it'
     )
+
+
+def _declared_wall(img: torch.Tensor) -> str:
+    """The chest wall's side as the header's orientation has it, "" where it tells neither left nor right."""
+    along_rows = patient_orientation(img.meta).split("\\")[0] if isinstance(img, MetaTensor) else ""
+    depth = next((letter for letter in along_rows if letter in "AP"), "")
+    return {"A": "left", "P": "right"}.get(depth, "")
 
 
 def _wall_by_pixels(img: torch.Tensor) -> str:
@@ -210,7 +222,7 @@ class RandBreastFlip(RandFlip):
 
     def __call__(self, img: torch.Tensor, randomize: bool = True, lazy: bool | None = None) -> torch.Tensor:
         """Mirror an image [C, H, W], or leave it."""
-        out = super().__call__(img, randomize=randomize, lazy=lazy)
+        out = super().__call__(as_image(img), randomize=randomize, lazy=lazy)
         return mark_mirrored(out) if self._do_transform else out
 
     def inverse(self, data: MetaTensor) -> torch.Tensor:
