@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from cleft_bundle.data.dicom_decoding import check_header, decode, palette_to_rgb
 from cleft_bundle.data.dicom_header import choose_frame, describe, read_header
 from cleft_bundle.data.dicom_pixels import MONOCHROME, luminance, render, stretch, tag
+from cleft_bundle.data.picture_notes import NAME, read_note
 from cleft_bundle.errors import RadiographError
 
 nib, _ = optional_import("nibabel")
@@ -59,7 +60,8 @@ class RadiographReader(ImageReader):
 
     DICOM (CR, DX, MG, SC): decoding, unused bits, modality LUT or rescale, VOI, polarity, scaling to 0..1 over the
     output range of the VOI; pixel padding becomes 0. Without a VOI the range of the image's own values becomes 0..1;
-    the same holds for PNG, JPEG, TIFF and NIfTI, which have none, so that one scene gives one tensor in any format.
+    the same holds for PNG, JPEG, TIFF and NIfTI, which have none, so that one scene gives one tensor in any format. A
+    file of `RadiographWriter` says of itself what its values mean, and they come back as they were.
     Colour becomes luminance (ITU-R BT.601), with one warning.
 
     NIfTI is taken as ITK, MONAI's SaveImage and MONAI Label write it: the first voxel axis runs along a row, the
@@ -202,6 +204,9 @@ class RadiographReader(ImageReader):
         elif upright.mode in ("LA", "La", "1"):
             upright = upright.convert("L")
         pixels = np.asarray(upright)
+        note = read_note(picture.info.get(NAME) or getattr(picture, "tag_v2", {}).get(270), pixels)
+        if note:
+            return note.values(pixels), note.details
         image = _grey(pixels) if pixels.ndim == 3 else _whole_range(pixels)
         return (1.0 - image if white_is_low else image), {}
 
@@ -214,6 +219,10 @@ class RadiographReader(ImageReader):
         pixels = np.asanyarray(volume.dataobj).reshape(shape[:2])
         if pixels.dtype.kind not in "iuf":
             raise RadiographError(f"holds values of type {pixels.dtype}: numbers are expected")
+        for extension in volume.header.extensions:
+            note = read_note(extension.get_content(), pixels.T)
+            if note:
+                return note.values(pixels.T), note.details
         width, height = (float(size) for size in volume.header.get_zooms()[:2])
         return _whole_range(pixels.T), {"spacing": (height, width) if min(width, height) > 0 else None}
 

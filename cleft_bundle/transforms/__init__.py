@@ -64,6 +64,7 @@ from cleft_bundle.transforms.intensity import (
 from cleft_bundle.transforms.orientation import OrientRadiograph
 from cleft_bundle.transforms.original_pixels import OriginalPixels
 from cleft_bundle.transforms.resampling import ResampleToSpacing
+from cleft_bundle.transforms.saving import SaveRadiograph, SaveRadiographD, SaveRadiographd, SaveRadiographDict
 from cleft_bundle.transforms.spatial import CropBreast, CropCollimation, OrientBreast, PadToSquare, RandBreastFlip
 from cleft_bundle.transforms.tissue import Tissue, find_tissue
 
@@ -121,6 +122,10 @@ __all__ = [
     "ResampleToSpacingD",
     "ResampleToSpacingDict",
     "ResampleToSpacingd",
+    "SaveRadiograph",
+    "SaveRadiographD",
+    "SaveRadiographDict",
+    "SaveRadiographd",
     "Tissue",
     "WindowPercentile",
     "WindowPercentileD",
