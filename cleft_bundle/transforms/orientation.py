@@ -63,7 +63,7 @@ def upright_turn(meta: Mapping[str, Any]) -> str:
     A frontal radiograph comes to L\F: rows run to the patient's left, columns to the feet. A mammogram comes to A and
     F: the chest wall is left and the head above; seen from above or below (CC), its columns run to the middle of the
     body (A\R of a left breast, A\L of a right one), which is how the two are customarily hung. Of a direction such as
-    AR the first letter, which dominates, counts.
+    AR the first letter, which dominates, counts. Hands and feet are hung by other customs, and are not meant here.
 
     Args:
         meta: metadata of an image of `RadiographReader`.

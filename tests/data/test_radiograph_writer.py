@@ -94,7 +94,7 @@ def test_levels_are_counted():
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
 def test_a_flat_image_stays_what_it_is(suffix, value, tmp_path):
     image = MetaTensor(torch.full((1, 5, 7), value))
-    back, meta = load(write(image, tmp_path / f"x{suffix}"))
+    back, _ = load(write(image, tmp_path / f"x{suffix}"))
     np.testing.assert_allclose(back, value, atol=HALF_A_STEP)
     assert back.shape == (5, 7)
 
