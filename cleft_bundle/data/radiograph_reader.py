@@ -37,7 +37,7 @@ _TEXTS = (
 METADATA = frozenset(
     {
         *(MetaKeys.AFFINE, MetaKeys.ORIGINAL_AFFINE, MetaKeys.SPATIAL_SHAPE, MetaKeys.ORIGINAL_CHANNEL_DIM),
-        *(MetaKeys.SPACE, "original_spacing", "orientation_applied", *_TEXTS),
+        *(MetaKeys.SPACE, "original_spacing", "orientation_applied", "orientation_seen", *_TEXTS),
     }
 )
 

@@ -62,6 +62,7 @@ from cleft_bundle.transforms.intensity import (
     WindowPercentile,
 )
 from cleft_bundle.transforms.orientation import OrientRadiograph
+from cleft_bundle.transforms.orientation_check import seen_turn
 from cleft_bundle.transforms.original_pixels import OriginalPixels
 from cleft_bundle.transforms.resampling import ResampleToSpacing
 from cleft_bundle.transforms.saving import SaveRadiograph, SaveRadiographD, SaveRadiographd, SaveRadiographDict
@@ -134,4 +135,5 @@ __all__ = [
     "backbone_statistics",
     "build_transforms",
     "find_tissue",
+    "seen_turn",
 ]

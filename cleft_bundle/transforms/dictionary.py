@@ -200,9 +200,13 @@ class OrientRadiographd(_Decidedd):
     """Dictionary version of `OrientRadiograph`: all images of an item are turned as the header of one says."""
 
     def __init__(
-        self, keys: KeysCollection, source_key: Hashable | None = None, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        source_key: Hashable | None = None,
+        breast: bool = False,
+        allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, OrientRadiograph(), source_key, allow_missing_keys)
+        super().__init__(keys, OrientRadiograph(breast), source_key, allow_missing_keys)
 
     def _decide(self, img: torch.Tensor) -> dict[str, Any]:
         return {"turn": self.transform.decide(img)}

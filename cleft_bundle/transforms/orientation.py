@@ -8,48 +8,26 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Flip, InvertibleTransform, Rotate90
 from monai.utils import TraceKeys, convert_to_tensor
 
-from cleft_bundle.data.geometry import opposite_sides, patient_orientation
+from cleft_bundle.data.geometry import patient_orientation
+from cleft_bundle.errors import RadiographError
 from cleft_bundle.transforms.checks import as_image
+from cleft_bundle.transforms.orientation_check import seen_turn
+from cleft_bundle.transforms.turns import TURNS
 
 logger = logging.getLogger(__name__)
 
 NOT_GIVEN, UNKNOWN = "not given", "unknown"
 _MAMMOGRAMS = frozenset({"CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM", "SIO", "FB"})
+_FROM_THE_SIDE = frozenset({"MLO", "ML", "LM", "LMO"})  # of mammograms: the head is above
 _AXES = {letter: axis for axis in ("LR", "AP", "HF") for letter in axis}
 _MEDIAL = {"L": "R", "R": "L"}  # of a left breast, the middle of the body lies towards the patient's right
-
-
-class Turn(NamedTuple):
-    """One of the eight ways in which an image can lie: turn it counterclockwise, then mirror it or not.
-
-    Attributes:
-        quarters: turns by 90 degrees counterclockwise, 0..3.
-        mirror: whether the order of the columns is reversed after that.
-    """
-
-    quarters: int
-    mirror: bool
-
-    def directions(self, downwards: str, rightwards: str) -> tuple[str, str]:
-        """Where columns and rows run after it, if they ran `downwards` and `rightwards` before."""
-        for _ in range(self.quarters):  # what was at the right border comes to the top
-            downwards, rightwards = opposite_sides(rightwards), downwards
-        return downwards, opposite_sides(rightwards) if self.mirror else rightwards
-
-
-#: The eight by the names that `orientation_applied` gives them; angles are counterclockwise.
-TURNS = {
-    **{"none": Turn(0, False), "rotate 90": Turn(1, False), "rotate 180": Turn(2, False)},
-    **{"rotate 270": Turn(3, False), "flip columns": Turn(0, True), "flip rows": Turn(2, True)},
-    **{"transpose": Turn(3, True), "anti-transpose": Turn(1, True)},
-}
 
 
 def is_mammogram(meta: Mapping[str, Any]) -> bool:
@@ -102,9 +80,16 @@ class OrientRadiograph(InvertibleTransform):
     "rotate 180", "rotate 270" (counterclockwise), "transpose", "anti-transpose", or "not given" or "unknown" where the
     image is left as it is; each unknown value is logged once. `patient_orientation` stays that of the file; that of the
     pixels follows from the affine, see `cleft_bundle.data.geometry`.
+
+    Where the header is silent, `orientation_seen` gets what `seen_turn` sees in the pixels, by the same names; "" where
+    it was not asked, or sees nothing. That is a guess: nothing is turned by it.
+
+    Args:
+        breast: whether images are mammograms, for those whose metadata tell neither modality nor view.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, breast: bool = False) -> None:
+        self.breast = breast
         self.flipper = Flip(spatial_axis=1)
         self.turners = [Rotate90(k=quarters) for quarters in range(4)]
 
@@ -127,7 +112,8 @@ class OrientRadiograph(InvertibleTransform):
             out = self.turners[quarters](out) if quarters else out
             out = self.flipper(out) if mirror else out
         if isinstance(out, MetaTensor):
-            out.meta = {**out.meta, "orientation_applied": name}
+            seen = self._seen(img) if name == NOT_GIVEN else ""
+            out.meta = {**out.meta, "orientation_applied": name, "orientation_seen": seen}
         self.push_transform(out, extra_info={"quarters": quarters, "mirror": mirror})
         return out
 
@@ -139,8 +125,17 @@ class OrientRadiograph(InvertibleTransform):
             data = self.flipper(data) if done["mirror"] else data
             data = back(data) if done["quarters"] else data
         if isinstance(data, MetaTensor):
-            data.meta = {key: value for key, value in data.meta.items() if key != "orientation_applied"}
+            written = ("orientation_applied", "orientation_seen")
+            data.meta = {key: value for key, value in data.meta.items() if key not in written}
         return data
+
+    def _seen(self, img: MetaTensor) -> str:
+        view, modality = str(img.meta.get("view", "")), img.meta.get("modality", "")
+        breast = is_mammogram(img.meta) or (self.breast and not (view or modality))
+        try:
+            return seen_turn(img, breast, from_above=view not in _FROM_THE_SIDE)
+        except RadiographError:  # a blank image is for others to refuse
+            return ""
 
 
 @cache

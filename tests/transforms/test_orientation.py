@@ -123,7 +123,7 @@ def _wall_is_left(pixels):
 @pytest.mark.parametrize("spacing", [[0.3, 0.2], [0.2, 0.2]])
 def test_what_was_turned_comes_back_with_its_affine(how, spacing, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 60000, (30, 20)).astype(np.uint16)
-    path = by_header(tmp_path, pixels, EIGHT[how], "L", "F", PixelSpacing=spacing)
+    path = by_header(tmp_path, pixels, EIGHT[how], "L", "F", PixelSpacing=list(spacing))
     image = READ(path)
     orient = OrientRadiograph()
     out = orient(image)
