@@ -44,15 +44,15 @@ def test_a_drawn_chest_is_seen_in_all_its_turns(name):
 @pytest.mark.parametrize("name", TURNS)
 def test_a_drawn_breast_is_seen_in_all_its_turns(name, draw_mammogram):
     image = draw_mammogram((200, 150)).tensor
-    rows = torch.linspace(0.3, 1, 200)[None, :, None]
-    hanging = torch.where(image > 0.1, image, 0) * (rows > 0.35)  # less of it above
+    above, outer = torch.arange(200)[None, :, None] < 80, torch.arange(150)[None, None] > 45
+    hanging = image.masked_fill(above & outer, 0)
     assert seen_turn(moved(hanging, name), breast=True) == INVERSE[name]
     walls = {TURNS[seen_turn(moved(hanging, name), True, True)].directions("F", "L")[1]}
     assert walls == {TURNS[INVERSE[name]].directions("F", "L")[1]}
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize(("folder", "turn", "both"), [("nih448", 0.97, 0.75), ("cxr_text", 0.95, 0.75)])
+@pytest.mark.parametrize(("folder", "turn", "both"), [("nih448", 0.97, 0.75), ("cxr_text", 0.95, 0.78)])
 def test_real_chests_are_told_as_often_as_the_page_says(folder, turn, both, shared_data):
     """Of NIH's sample the patients that the tables were not made of; no image of the other set was."""
     root = shared_data / "data" / folder
@@ -61,7 +61,7 @@ def test_real_chests_are_told_as_often_as_the_page_says(folder, turn, both, shar
         fitted = set(sorted({row["patient_id"] for row in table})[::2])
         table = [row for row in table if row["patient_id"] not in fitted]
     told = []
-    for row in table[::4]:
+    for row in table[:: 2 - (folder == "cxr_text")]:
         with Image.open(root / row["image"]) as picture:
             grey = np.asarray(picture.convert("L").resize((128, 128), Image.Resampling.BOX), np.float32)
         told.append(seen_turn(torch.from_numpy(grey.copy())[None]))
@@ -93,7 +93,7 @@ def test_cells_turn_with_the_image():
     image = torch.rand(1, 70, 90, generator=torch.Generator().manual_seed(0))
     for name in ("rotate 90", "flip columns"):
         turned = moved(torch.from_numpy(chest_cells(image).copy())[None], name)[0]
-        np.testing.assert_allclose(chest_cells(moved(image, name)), turned, atol=1e-12)
+        np.testing.assert_allclose(chest_cells(moved(image, name)), turned, atol=1e-3)
     assert chest_cells(image).mean() == pytest.approx(0)
 
 
