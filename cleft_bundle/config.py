@@ -134,6 +134,8 @@ def executed_config() -> dict[str, Any]:
 def resolved(name: str) -> Any:
     """A part of the running config as JSON: its components are not built, its references and expressions are resolved.
 
+    Of a list, components that are switched off by ``_disabled_`` are left out, as they are where it is built.
+
     Args:
         name: an id of the config, such as ``network_transforms``.
 
@@ -151,12 +153,18 @@ def _resolve(path: str, parser: ConfigParser) -> Any:
     if isinstance(raw, Mapping):
         return {key: _resolve(f"{path}#{key}", parser) for key in raw}
     if isinstance(raw, list):
-        return [_resolve(f"{path}#{number}", parser) for number in range(len(raw))]
+        parts = [_resolve(f"{path}#{number}", parser) for number in range(len(raw))]
+        return [_enabled(part) for part in parts if not (isinstance(part, dict) and part.get("_disabled_"))]
     value = parser.get_parsed_content(path) if isinstance(raw, str) and raw.startswith(("@", "$")) else raw
     try:
         return json.loads(json.dumps(value))
     except TypeError as error:
         raise BundleError(f"{path}: {raw!r} is a {type(value).__name__}, which cannot be written down") from error
+
+
+def _enabled(part: Any) -> Any:
+    """A component without the switch that is not off."""
+    return {key: value for key, value in part.items() if key != "_disabled_"} if isinstance(part, dict) else part
 
 
 def top_level_scalars() -> dict[str, str | int | float | bool]:

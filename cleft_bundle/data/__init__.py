@@ -16,6 +16,7 @@ from cleft_bundle.data.inference_dataset import (
 from cleft_bundle.data.item_checks import check_items, is_multi_label
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.data.radiograph_reader import RadiographReader
+from cleft_bundle.data.radiograph_writer import RadiographWriter
 from cleft_bundle.data.splits import make_splits, select_split
 from cleft_bundle.data.subsets import balanced_set, patient_fraction
 from cleft_bundle.data.usable_labels import label_summary, usable_items
@@ -28,6 +29,7 @@ __all__ = [
     "PromptSet",
     "RadiographCache",
     "RadiographReader",
+    "RadiographWriter",
     "TolerantDataset",
     "balanced_set",
     "begin_reading",

@@ -41,7 +41,7 @@ _REQUIRED = (
 _OPTIONAL = ("IssuerOfPatientID", "StudyDescription", "PatientIdentityRemoved")
 _OF_THE_IMAGE = ("Modality", "PatientOrientation", "ImageLaterality", "Laterality", "BurnedInAnnotation")
 # Series of results stand behind those of a study's images
-_REPORT_SERIES, _PICTURE_SERIES = 9901, 9902
+_REPORT_SERIES, _PICTURE_SERIES, _IMAGE_SERIES = 9901, 9902, 9903
 _MAMMOGRAPHY = ("71651007", "SCT", "Mammography")
 _RADIOGRAPHY = ("363680008", "SCT", "Radiographic imaging procedure")
 
@@ -190,15 +190,92 @@ def secondary_capture(source: Dataset, picture: np.ndarray, description: str, mo
         side = "ImageLaterality" if source.get("ImageLaterality") else "Laterality"
         setattr(capture, side, None)  # one of the two is there, empty where no side is known
         _copy(source, capture, side)
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = source.SOPClassUID
-        reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
-        reference.PurposeOfReferenceCodeSequence = [
-            hd.sr.CodedConcept("121322", "DCM", "Source image for image processing operation")
-        ]
-        capture.SourceImageSequence = [reference]
+        capture.SourceImageSequence = [_source_image(source)]
         _copy(source, capture, *_REQUIRED, *_OPTIONAL)
     return capture
+
+
+def derived_image(
+    pixels: np.ndarray,
+    levels: int,
+    spacing: tuple[float, float] | None = None,
+    texts: Mapping[str, str] | None = None,
+    *,
+    source: Dataset | None = None,
+    patient: str = "",
+    study: str = "",
+) -> Dataset:
+    """Store a grey image as a Secondary Capture, to be shown over the whole range of its values.
+
+    Its UIDs are new. Patient and study are those of `source`, else the pseudonyms, else empty.
+
+    Args:
+        pixels: uint16 [H, W], 0..levels; bright = dense.
+        levels: the value that is shown white.
+        spacing: mm between rows and between columns, where known.
+        texts: `modality`, `view`, `laterality` and `patient_orientation` as in the reader's metadata, where known.
+        source: of :func:`read_source`: the image that it was made of, into whose study it goes.
+        patient: pseudonym of the patient.
+        study: pseudonym of the study, which all its images get one study of.
+
+    Returns:
+        the image, ready to be saved.
+
+    Raises:
+        BundleError: where highdicom is not installed.
+
+    Source: DICOM PS3.3 A.8.1 (Secondary Capture Image IOD); C.11.2.1.2.1 for the window.
+    """
+    hd = require("highdicom", "sr")
+    texts = texts or {}
+    study_uid = generate_uid(entropy_srcs=[_MAKER, "study", study] if study else None)
+    with _quiet():
+        capture = hd.sc.SCImage(
+            pixels,
+            photometric_interpretation="MONOCHROME2",
+            bits_allocated=16,
+            coordinate_system="PATIENT",
+            study_instance_uid=source.StudyInstanceUID if source else study_uid,
+            series_instance_uid=generate_uid(),
+            series_number=_IMAGE_SERIES,
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer=_MAKER,
+            patient_id=patient or None,
+            pixel_spacing=spacing,
+            patient_orientation=("L", "F"),  # highdicom wants one; what is known follows
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            specific_character_set="ISO_IR 192",
+        )
+        capture.ConversionType = "WSD"
+        capture.Modality = texts.get("modality") or "OT"
+        capture.BitsStored = max(8, levels.bit_length())
+        capture.HighBit = capture.BitsStored - 1
+        capture.WindowCenter, capture.WindowWidth = (levels + 1) / 2, levels + 1
+        capture.PatientOrientation = (
+            texts["patient_orientation"].split("\\") if "patient_orientation" in texts else None
+        )
+        if "view" in texts:
+            capture.ViewPosition = texts["view"]
+        setattr(capture, "ImageLaterality" if "laterality" in texts else "Laterality", texts.get("laterality"))
+        if source:
+            capture.SourceImageSequence = [_source_image(source)]
+            _copy(source, capture, *_REQUIRED, *_OPTIONAL, "BurnedInAnnotation")
+        else:
+            capture.PatientIdentityRemoved = "YES"
+            capture.DeidentificationMethod = "written without a header; what is burnt in stays"
+    return capture
+
+
+def _source_image(source: Dataset) -> Dataset:
+    """The reference of a derived image to the one that it was made of (PS3.3 C.7.6.1.1.4)."""
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = source.SOPClassUID
+    reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    reference.PurposeOfReferenceCodeSequence = [
+        require("highdicom", "sr").sr.CodedConcept("121322", "DCM", "Source image for image processing operation")
+    ]
+    return reference
 
 
 def save_result(result: Dataset, path: Path) -> None:

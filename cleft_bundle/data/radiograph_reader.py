@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from cleft_bundle.data.dicom_decoding import check_header, decode, palette_to_rgb
 from cleft_bundle.data.dicom_header import choose_frame, describe, read_header
 from cleft_bundle.data.dicom_pixels import MONOCHROME, luminance, render, stretch, tag
+from cleft_bundle.data.picture_notes import NAME, read_note
 from cleft_bundle.errors import RadiographError
 
 nib, _ = optional_import("nibabel")
@@ -36,7 +37,7 @@ _TEXTS = (
 METADATA = frozenset(
     {
         *(MetaKeys.AFFINE, MetaKeys.ORIGINAL_AFFINE, MetaKeys.SPATIAL_SHAPE, MetaKeys.ORIGINAL_CHANNEL_DIM),
-        *(MetaKeys.SPACE, "spacing", *_TEXTS),
+        *(MetaKeys.SPACE, "original_spacing", "orientation_applied", "orientation_seen", *_TEXTS),
     }
 )
 
@@ -59,7 +60,8 @@ class RadiographReader(ImageReader):
 
     DICOM (CR, DX, MG, SC): decoding, unused bits, modality LUT or rescale, VOI, polarity, scaling to 0..1 over the
     output range of the VOI; pixel padding becomes 0. Without a VOI the range of the image's own values becomes 0..1;
-    the same holds for PNG, JPEG, TIFF and NIfTI, which have none, so that one scene gives one tensor in any format.
+    the same holds for PNG, JPEG, TIFF and NIfTI, which have none, so that one scene gives one tensor in any format. A
+    file of `RadiographWriter` says of itself what its values mean, and they come back as they were.
     Colour becomes luminance (ITU-R BT.601), with one warning.
 
     NIfTI is taken as ITK, MONAI's SaveImage and MONAI Label write it: the first voxel axis runs along a row, the
@@ -68,10 +70,11 @@ class RadiographReader(ImageReader):
 
     The metadata has the same keys for every format, and nothing in it is None, so that mixed batches collate:
     `affine` and `original_affine` (4 x 4, the spacing on the diagonal, 1 where unknown), `spatial_shape`,
-    `original_channel_dim` (nan: no channel), `space`; `spacing` (float64 [2], mm between rows and between columns, nan
-    where unknown); and strings, "" where unknown: `modality`, `view`, `laterality`, `patient_orientation`,
-    `horizontal_flip`, `photometric_interpretation`, `manufacturer`, `presentation_intent`, and the pseudonyms `patient`
-    and `study`. The image is never flipped: `patient_orientation` and `horizontal_flip` say what the header declares.
+    `original_channel_dim` (nan: no channel), `space`; `original_spacing` (float64 [2], mm between the rows and between
+    the columns of the file, nan where unknown; that of a resized image is `geometry.pixel_spacing`); and strings, ""
+    where unknown: `modality`, `view`, `laterality`, `patient_orientation`, `horizontal_flip`,
+    `photometric_interpretation`, `manufacturer`, `presentation_intent`, and the pseudonyms `patient` and `study`. The
+    image is never flipped: `patient_orientation` and `horizontal_flip` say what the header declares.
 
     Args:
         voi: the number of the window to use (of the table, in a file that has tables and no windows); "lut": the first
@@ -201,6 +204,9 @@ class RadiographReader(ImageReader):
         elif upright.mode in ("LA", "La", "1"):
             upright = upright.convert("L")
         pixels = np.asarray(upright)
+        note = read_note(picture.info.get(NAME) or getattr(picture, "tag_v2", {}).get(270), pixels)
+        if note:
+            return note.values(pixels), note.details
         image = _grey(pixels) if pixels.ndim == 3 else _whole_range(pixels)
         return (1.0 - image if white_is_low else image), {}
 
@@ -213,6 +219,10 @@ class RadiographReader(ImageReader):
         pixels = np.asanyarray(volume.dataobj).reshape(shape[:2])
         if pixels.dtype.kind not in "iuf":
             raise RadiographError(f"holds values of type {pixels.dtype}: numbers are expected")
+        for extension in volume.header.extensions:
+            note = read_note(extension.get_content(), pixels.T)
+            if note:
+                return note.values(pixels.T), note.details
         width, height = (float(size) for size in volume.header.get_zooms()[:2])
         return _whole_range(pixels.T), {"spacing": (height, width) if min(width, height) > 0 else None}
 
@@ -282,6 +292,6 @@ def _metadata(image: np.ndarray, details: dict[str, Any]) -> dict[str, Any]:
         MetaKeys.SPATIAL_SHAPE: np.array(image.shape),
         MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
         MetaKeys.SPACE: SpaceKeys.RAS,
-        "spacing": spacing,
+        "original_spacing": spacing,
         **{name: details.get(name, "") for name in _TEXTS},
     }

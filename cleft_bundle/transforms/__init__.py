@@ -32,6 +32,9 @@ from cleft_bundle.transforms.dictionary import (
     OrientBreastD,
     OrientBreastd,
     OrientBreastDict,
+    OrientRadiographD,
+    OrientRadiographd,
+    OrientRadiographDict,
     PadToSquareD,
     PadToSquared,
     PadToSquareDict,
@@ -44,6 +47,9 @@ from cleft_bundle.transforms.dictionary import (
     RemoveMarkersD,
     RemoveMarkersd,
     RemoveMarkersDict,
+    ResampleToSpacingD,
+    ResampleToSpacingd,
+    ResampleToSpacingDict,
     WindowPercentileD,
     WindowPercentiled,
     WindowPercentileDict,
@@ -55,7 +61,11 @@ from cleft_bundle.transforms.intensity import (
     RemoveMarkers,
     WindowPercentile,
 )
+from cleft_bundle.transforms.orientation import OrientRadiograph
+from cleft_bundle.transforms.orientation_check import seen_turn
 from cleft_bundle.transforms.original_pixels import OriginalPixels
+from cleft_bundle.transforms.resampling import ResampleToSpacing
+from cleft_bundle.transforms.saving import SaveRadiograph, SaveRadiographD, SaveRadiographd, SaveRadiographDict
 from cleft_bundle.transforms.spatial import CropBreast, CropCollimation, OrientBreast, PadToSquare, RandBreastFlip
 from cleft_bundle.transforms.tissue import Tissue, find_tissue
 
@@ -80,6 +90,10 @@ __all__ = [
     "OrientBreastD",
     "OrientBreastDict",
     "OrientBreastd",
+    "OrientRadiograph",
+    "OrientRadiographD",
+    "OrientRadiographDict",
+    "OrientRadiographd",
     "OriginalPixels",
     "PadToSquare",
     "PadToSquareD",
@@ -105,6 +119,14 @@ __all__ = [
     "RemoveMarkersD",
     "RemoveMarkersDict",
     "RemoveMarkersd",
+    "ResampleToSpacing",
+    "ResampleToSpacingD",
+    "ResampleToSpacingDict",
+    "ResampleToSpacingd",
+    "SaveRadiograph",
+    "SaveRadiographD",
+    "SaveRadiographDict",
+    "SaveRadiographd",
     "Tissue",
     "WindowPercentile",
     "WindowPercentileD",
@@ -113,4 +135,5 @@ __all__ = [
     "backbone_statistics",
     "build_transforms",
     "find_tissue",
+    "seen_turn",
 ]

@@ -54,15 +54,17 @@ def as_image(img: Any) -> torch.Tensor:
     return image
 
 
-def extremes(values: np.ndarray) -> tuple[float, float]:
+def extremes(values: np.ndarray | torch.Tensor) -> tuple[float, float]:
     """The lowest and the highest of some values, any shape.
 
     Raises:
         RadiographError: if there are none, or one that is not finite.
     """
-    if not values.size:
+    values = torch.as_tensor(values)
+    if not values.numel():
         raise RadiographError("holds no pixel")
-    low, high = float(values.min()), float(values.max())
+    values = values.detach() if values.is_floating_point() else values.to(torch.float64)  # not all integers are known
+    low, high = (float(end) for end in torch.aminmax(values))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise RadiographError("holds values that are not finite")
     return low, high

@@ -73,11 +73,14 @@ class WindowPercentile(Transform):
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
         """Window an image [C, H, W] of any units to float32 in 0..1."""
         img = as_image(img)
-        sample = img[..., :: 1 + img.numel() // _MAX_SAMPLES].to(torch.float32).numpy(force=True)
         with about(img):
-            lowest, highest = extremes(sample)
+            lowest, highest = extremes(img)
         if lowest == highest:
             return torch.zeros_like(img, dtype=torch.float32)
+        sample = img[..., :: 1 + img.numel() // _MAX_SAMPLES].to(torch.float32).numpy(force=True)
+        if sample.min() == sample.max():  # what differs lies between the columns that are looked at
+            sample = img.to(torch.float32).numpy(force=True)
+        lowest = float(sample.min())
         above = sample[sample > lowest]
         low, high = (float(level) for level in np.percentile(above, self.percentages))
         if low == high:  # two values only: the lower one is 0
@@ -131,7 +134,9 @@ class RandWindow(RandomizableTransform):
         if not self._do_transform:
             return img
         low, high = self._ends
-        shown = self._curve(np.append(img.numpy(force=True).ravel(), 0.0), (low + high) / 2, high - low)
+        shown = self._curve(
+            np.append(img.to(torch.float32).numpy(force=True).ravel(), 0.0), (low + high) / 2, high - low
+        )
         black = shown[-1]
         shown = ((shown[:-1] - black) / (1 - black)).reshape(img.shape).clip(0.0, 1.0)
         return convert_to_dst_type(shown, img, dtype=torch.float32)[0]

@@ -6,8 +6,10 @@ EnsureChannelFirst give it; of NumPy arrays and tensors they make MetaTensors wh
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,17 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Crop, Flip, InvertibleTransform, RandFlip, SpatialPad
 from monai.utils import TraceKeys, convert_to_tensor
 
+from cleft_bundle.data.geometry import patient_orientation
 from cleft_bundle.errors import RadiographError, require_one_of
 from cleft_bundle.transforms.checks import about, as_image, extremes, require_fraction
 from cleft_bundle.transforms.sides import opposite
 from cleft_bundle.transforms.tissue import find_tissue
 
+logger = logging.getLogger(__name__)
+
 _SAMPLES = 128  # pixels of a row or column that are looked at
 _SIDES = ("left", "right")
+_BY_WALL = "then flip columns by the chest wall"
 
 
 class ContentCrop(Crop):
@@ -121,6 +127,10 @@ class PadToSquare(SpatialPad):
     def __init__(self, method: str = "symmetric", mode: str = "constant", lazy: bool = False, **kwargs: Any) -> None:
         super().__init__(-1, method=method, mode=mode, lazy=lazy, **kwargs)
 
+    def __call__(self, img: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Pad an image [C, H, W]; further arguments as in MONAI's SpatialPad."""
+        return super().__call__(as_image(img), *args, **kwargs)
+
     def compute_pad_width(self, spatial_shape: Sequence[int]) -> tuple[tuple[int, int]]:
         """Cells to add before and after, for the channels and each axis."""
         return SpatialPad(max(spatial_shape), method=self.method).compute_pad_width(spatial_shape)
@@ -130,7 +140,8 @@ class OrientBreast(InvertibleTransform):
     """Mirror mammograms whose chest wall is on the other side.
 
     A mirrored image looks like one of the other breast: after this transform the picture no longer tells left from
-    right; `laterality`, in the metadata and in the item, still does.
+    right; `laterality`, in the metadata and in the item, still does. What is mirrored after `OrientRadiograph` stands
+    in `orientation_applied`, too: where header and picture differ the picture decides, which is logged once.
 
     Args:
         chest_wall: where the chest wall is to be, "left" or "right".
@@ -156,7 +167,12 @@ class OrientBreast(InvertibleTransform):
     def is_mirrored(self, img: torch.Tensor) -> bool:
         """Whether the chest wall of an image [C, H, W] is not where it is to be."""
         with about(img):
-            return (_wall_by_header if self.by == "header" else _wall_by_pixels)(img) != self.chest_wall
+            if self.by == "header":
+                return _wall_by_header(img) != self.chest_wall
+            seen, declared = _wall_by_pixels(img), _declared_wall(img)
+        if declared and declared != seen:
+            _log_contradiction(declared, seen)
+        return seen != self.chest_wall
 
     def __call__(self, img: torch.Tensor, mirror: bool | None = None) -> torch.Tensor:
         """Mirror an image [C, H, W] left to right if `mirror`, or where that is not given if `is_mirrored`."""
@@ -164,27 +180,40 @@ class OrientBreast(InvertibleTransform):
         mirror = self.is_mirrored(img) if mirror is None else mirror
         with self.flipper.trace_transform(False):
             out = self.flipper(img) if mirror else convert_to_tensor(img, track_meta=get_track_meta())
+        before = out.meta.get("orientation_applied") if isinstance(out, MetaTensor) else None
+        if mirror and before is not None:
+            out.meta = {**out.meta, "orientation_applied": f"{before}, {_BY_WALL}"}
         self.push_transform(out, extra_info={"mirrored": mirror})
         return out
 
     def inverse(self, data: torch.Tensor) -> torch.Tensor:
         """Mirror back what was mirrored."""
         mirrored = self.pop_transform(data)[TraceKeys.EXTRA_INFO]["mirrored"]
+        if isinstance(data, MetaTensor) and "orientation_applied" in data.meta:
+            before = data.meta["orientation_applied"].removesuffix(f", {_BY_WALL}")
+            data.meta = {**data.meta, "orientation_applied": before}
         with self.flipper.trace_transform(False):
             return self.flipper(data) if mirrored else data
 
 
 def _wall_by_header(img: torch.Tensor) -> str:
     meta = img.meta if isinstance(img, MetaTensor) else {}
-    along_rows = meta.get("patient_orientation", "").split("\\")[0]
+    wall = _declared_wall(img)
+    if wall:
+        return wall
     side = meta.get("laterality", "")
-    if "A" in along_rows or "P" in along_rows:
-        return "left" if "A" in along_rows else "right"
     if side in ("L", "R"):
         return "left" if side == "L" else "right"
     raise RadiographError(
         'patient_orientation and laterality do not tell the chest wall\'s side; by="pixels" looks for it'
     )
+
+
+def _declared_wall(img: torch.Tensor) -> str:
+    """The chest wall's side as the header's orientation has it, "" where it tells neither left nor right."""
+    along_rows = patient_orientation(img.meta).split("\\")[0] if isinstance(img, MetaTensor) else ""
+    depth = next((letter for letter in along_rows if letter in "AP"), "")
+    return {"A": "left", "P": "right"}.get(depth, "")
 
 
 def _wall_by_pixels(img: torch.Tensor) -> str:
@@ -193,6 +222,16 @@ def _wall_by_pixels(img: torch.Tensor) -> str:
     heights = tissue[:, columns[0] : columns[-1] + 1].sum(0)
     edge = max(1, len(heights) // 10)
     return "left" if heights[:edge].sum() >= heights[-edge:].sum() else "right"
+
+
+@cache
+def _log_contradiction(declared: str, seen: str) -> None:
+    """Log that header and picture differ, once a process; `orientation_applied` tells it of each image."""
+    logger.warning(
+        "a mammogram's chest wall is on the %s by its header and on the %s by its pixels: the pixels decide",
+        declared,
+        seen,
+    )
 
 
 class RandBreastFlip(RandFlip):
@@ -210,7 +249,7 @@ class RandBreastFlip(RandFlip):
 
     def __call__(self, img: torch.Tensor, randomize: bool = True, lazy: bool | None = None) -> torch.Tensor:
         """Mirror an image [C, H, W], or leave it."""
-        out = super().__call__(img, randomize=randomize, lazy=lazy)
+        out = super().__call__(as_image(img), randomize=randomize, lazy=lazy)
         return mark_mirrored(out) if self._do_transform else out
 
     def inverse(self, data: MetaTensor) -> torch.Tensor:
@@ -221,7 +260,13 @@ class RandBreastFlip(RandFlip):
 
 
 def mark_mirrored(img: torch.Tensor) -> torch.Tensor:
-    """Exchange L and R in the laterality of an image's metadata, where it has one."""
-    if isinstance(img, MetaTensor) and "laterality" in img.meta:
-        img.meta = {**img.meta, "laterality": opposite(img.meta["laterality"])}
+    """Exchange the patient's left and right in the metadata of an image, where it names them."""
+    if isinstance(img, MetaTensor):
+        exchanged = {"laterality": opposite, "patient_orientation": _exchange_sides}
+        changed = {name: change(img.meta[name]) for name, change in exchanged.items() if name in img.meta}
+        img.meta = {**img.meta, **changed}
     return img
+
+
+def _exchange_sides(orientation: str) -> str:
+    return orientation.translate(str.maketrans("LR", "RL"))

@@ -73,7 +73,7 @@ def find_tissue(image: torch.Tensor) -> Tissue:
     stride = max(1, math.ceil(max(shape) / _SAMPLES))
     pool = max(1, math.ceil(max(shape) / stride / _SIDE))
     sample = image[:, ::stride, ::stride].to(torch.float32).mean(0, keepdim=True)[None]
-    extremes(sample.numpy(force=True))
+    extremes(image)
     small = F.avg_pool2d(sample, pool, ceil_mode=True, count_include_pad=False)[0, 0].numpy(force=True)
     low, high = extremes(small)
     if low == high:

@@ -99,7 +99,7 @@ def test_the_reader_decodes_no_more_than_the_target_needs(tmp_path, target, shap
     )
     image, meta = load(path, target_size=target)
     assert image.shape == shape
-    np.testing.assert_allclose(meta["spacing"], [30 / shape[0], 20.2 / shape[1]])
+    np.testing.assert_allclose(meta["original_spacing"], [30 / shape[0], 20.2 / shape[1]])
     np.testing.assert_array_equal(meta["spatial_shape"], shape)
     assert abs(image.mean() - load(path)[0].mean()) < 0.005
 

@@ -61,7 +61,7 @@ def test_a_scene_is_the_same_in_every_other_format(tmp_path, dicom, name):
         Image.fromarray(scene()).save(path)
     image, meta = load(path)
     np.testing.assert_array_equal(image, load(dicom)[0])
-    np.testing.assert_allclose(meta["spacing"], [0.1, 0.2] if "nii" in name else [np.nan, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(meta["original_spacing"], [0.1, 0.2] if "nii" in name else [np.nan, np.nan], rtol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
@@ -152,7 +152,7 @@ def test_metadata_and_affine(tmp_path):
     ],
 )
 def test_spacing(tmp_path, elements, expected):
-    np.testing.assert_array_equal(load(make_dicom(tmp_path / "x", **elements))[1]["spacing"], expected)
+    np.testing.assert_array_equal(load(make_dicom(tmp_path / "x", **elements))[1]["original_spacing"], expected)
 
 
 def test_view_from_its_code(tmp_path):
@@ -229,7 +229,7 @@ def test_a_tomosynthesis_frame_has_the_values_of_its_functional_groups(tmp_path)
     expected = np.clip((2.0 * frames(3)[1] - 4095.5) / 1999 + 0.5, 0, 1)
     np.testing.assert_allclose(image, expected, atol=1e-6)
     assert meta["laterality"] == "L"
-    assert meta["spacing"].tolist() == [0.1, 0.2]
+    assert meta["original_spacing"].tolist() == [0.1, 0.2]
 
 
 def test_formats_collate_together(tmp_path):
@@ -346,7 +346,7 @@ def test_shared_mammogram_offers_three_sigmoids_and_three_tables(shared_data):
     np.testing.assert_allclose(load(path, voi="lut")[0], np.where(padding, 0, table), atol=1e-6)
     meta = load(path)[1]
     assert (meta["view"], meta["laterality"], meta["modality"]) == ("MLO", "R", "MG")
-    np.testing.assert_allclose(meta["spacing"], 0.0940909, atol=1e-6)
+    np.testing.assert_allclose(meta["original_spacing"], 0.0940909, atol=1e-6)
 
 
 @pytest.mark.shared_data

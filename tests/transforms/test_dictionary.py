@@ -5,6 +5,7 @@ from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from monai.transforms import Compose, Resized
 
 from cleft_bundle import transforms
+from cleft_bundle.errors import BundleError, RadiographError
 from cleft_bundle.transforms import (
     CropBreast,
     CropBreastd,
@@ -12,10 +13,12 @@ from cleft_bundle.transforms import (
     GreyToRGBd,
     NormalizeForBackboned,
     OrientBreastd,
+    OrientRadiographd,
     PadToSquared,
     RandBreastFlipd,
     RandWindowd,
     RemoveMarkersd,
+    ResampleToSpacingd,
     WindowPercentiled,
 )
 
@@ -26,10 +29,12 @@ PAIRS = {
     GreyToRGBd: {},
     NormalizeForBackboned: {"backbone": VIT},
     OrientBreastd: {},
+    OrientRadiographd: {},
     PadToSquared: {},
     RandBreastFlipd: {"prob": 1.0},
     RandWindowd: {"prob": 1.0},
     RemoveMarkersd: {},
+    ResampleToSpacingd: {"pixel_spacing": 2.5},
     WindowPercentiled: {},
 }
 
@@ -142,3 +147,39 @@ def test_lazy_pipelines_give_what_others_give(draw_mammogram):
     steps = [CropBreastd("image"), OrientBreastd("image"), Resized("image", (64, 64), mode="nearest")]
     plain, lazy = Compose(steps)(item)["image"], Compose(steps[:2], lazy=True)(item)["image"]
     np.testing.assert_array_equal(Compose(steps[2:])({"image": lazy})["image"], plain)
+
+
+@pytest.mark.parametrize("build", [CropBreastd, CropCollimationd, OrientBreastd, OrientRadiographd, ResampleToSpacingd])
+def test_an_item_without_the_source_is_left_or_refused(build, draw_mammogram):
+    arguments = {"source_key": "image"} | ({"pixel_spacing": 2.0} if build is ResampleToSpacingd else {})
+    item = {"mask": draw_mammogram().tensor}
+    lenient = build(("image", "mask"), allow_missing_keys=True, **arguments)
+    assert lenient(item)["mask"] is item["mask"]
+    assert lenient.inverse(lenient(item))["mask"] is item["mask"]
+    with pytest.raises(KeyError, match=r"source_key `image` of transform `.*d` was missing in the data"):
+        build("mask", **arguments)(item)
+
+
+def test_a_flip_of_an_item_without_images(draw_mammogram):
+    flip = RandBreastFlipd("image", prob=1.0, allow_missing_keys=True)
+    assert flip.inverse({"other": 5}) == {"other": 5}
+    with pytest.raises(RadiographError, match="channels, rows, columns"):
+        RandBreastFlipd("image", prob=1.0)({"image": draw_mammogram().tensor[0]})
+
+
+def test_a_mask_is_resampled_with_its_image_and_back():
+    image = MetaTensor(torch.rand(1, 40, 30), affine=np.diag([0.5, 1.0, 1.0, 1.0]))
+    mask = (torch.rand(1, 40, 30) > 0.5).float()
+    resample = ResampleToSpacingd(("image", "mask"), 2.0, source_key="image", mode=("area", "nearest-exact"))
+    out = resample({"image": image, "mask": mask})
+    assert out["image"].shape == out["mask"].shape == (1, 10, 15)
+    torch.testing.assert_close(out["image"].as_tensor(), torch.nn.functional.avg_pool2d(image.as_tensor(), (4, 2)))
+    assert set(out["mask"].unique().tolist()) <= {0.0, 1.0}
+    back = resample.inverse(out)
+    assert back["image"].shape == (1, 40, 30)
+    np.testing.assert_allclose(back["image"].affine, image.affine)
+    with pytest.raises(RadiographError, match=r"'mask' is \[5, 5\], but 'image' is \[40, 30\]"):
+        resample({"image": image, "mask": torch.rand(1, 5, 5)})
+    for wrong in (0, -1.0, "2", True):
+        with pytest.raises(BundleError, match="pixel_spacing: expected a positive number, got"):
+            ResampleToSpacingd("image", wrong)

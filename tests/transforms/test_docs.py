@@ -33,7 +33,7 @@ def test_every_block_runs_as_it_stands(block, images, monkeypatch):
 
 
 def test_blocks_are_short_and_pictures_exist():
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 9
     for block in BLOCKS:
         assert len(block.splitlines()) <= 25
     pictures = re.findall(r"\]\((images/.*?)\)", TEXT)

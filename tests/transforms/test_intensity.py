@@ -166,3 +166,30 @@ def test_values_that_are_not_finite_are_an_error_with_the_image_s_name():
     for transform in (WindowPercentile(), RemoveMarkers()):
         with pytest.raises(RadiographError, match=r"^scan.nii: holds values that are not finite"):
             transform(image)
+
+
+@pytest.mark.parametrize("transform", [WindowPercentile(), RemoveMarkers()])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_one_value_that_is_not_finite_is_found_wherever_it_lies(transform, value):
+    image = torch.rand(1, 2100, 2100, generator=torch.Generator().manual_seed(0))
+    image[0, 1001, 1003] = value
+    with pytest.raises(RadiographError, match="holds values that are not finite"):
+        transform(image)
+
+
+def test_what_differs_between_the_columns_that_are_looked_at_is_seen():
+    image = torch.zeros(1, 1500, 1500)
+    image[0, :, 1::3] = 0.5
+    out = WindowPercentile()(image)
+    assert (float(out.min()), float(out.max())) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_windows_take_floats_of_every_size(dtype):
+    image = torch.linspace(0, 1, 30).reshape(1, 5, 6)
+    window = RandWindow(prob=1.0).set_random_state(0)
+    out = window(image.to(dtype))
+    window.set_random_state(0)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, window(image), atol=0.01, rtol=0)
+    assert WindowPercentile()(image.to(dtype)).dtype == torch.float32

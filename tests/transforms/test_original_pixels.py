@@ -6,9 +6,11 @@ import torch
 from monai.transforms import CastToTyped, Compose, EnsureTyped, Resized
 from PIL import Image
 
+from cleft_bundle.data.geometry import pixel_spacing
 from cleft_bundle.errors import BundleError
 from cleft_bundle.transforms import OriginalPixels, build_transforms
 from tests.conftest import ROOT
+from tests.data.radiographs import make_dicom
 
 SIZE, SQUARE = 224, 24
 
@@ -22,16 +24,18 @@ def plain(value, settings):
     return settings.get(value, value) if isinstance(value, str) else value
 
 
-def preset_declared(name, size=SIZE):
+def preset_declared(name, size=SIZE, pixel_spacing=None):
     """The deterministic transforms of a preset, as model.pt declares them."""
     train = json.loads((ROOT / "configs" / "train.json").read_text())
     content = train | json.loads((ROOT / "configs" / name).read_text())
-    settings = {"@image_size": size, "@image_mean": 0.5, "@image_std": 0.25}
+    settings = {"@image_size": size, "@image_mean": 0.5, "@image_std": 0.25, "@spacing_fallback": None}
+    settings |= {"@pixel_spacing": pixel_spacing, "$@pixel_spacing is None": pixel_spacing is None}
+    settings["$@pixel_spacing is not None"] = pixel_spacing is not None
     return plain(content["deterministic_transforms"] + content["network_transforms"], settings)
 
 
-def preset(name):
-    return OriginalPixels(build_transforms(preset_declared(name)))
+def preset(name, **settings):
+    return OriginalPixels(build_transforms(preset_declared(name, **settings)))
 
 
 def blocks(image, side=14):
@@ -77,6 +81,40 @@ def test_a_square_of_a_mammogram_is_found_where_it_was(shape, chest_wall, where,
         corner = corner[0], shape[1] - corner[1] - SQUARE
     image[corner[0] : corner[0] + SQUARE, corner[1] : corner[1] + SQUARE] = 1
     check_square(preset("transforms_mammography.json"), write(tmp_path / "x.png", image), shape, corner)
+
+
+@pytest.mark.parametrize("stored", ["L\\F", "R\\F", "F\\L", "R\\H", "H\\R"])
+@pytest.mark.parametrize("millimetres", [None, 1.0])
+def test_a_square_of_a_turned_chest_in_millimetres_is_found_where_it_was(stored, millimetres, tmp_path):
+    shape, corner = (300, 220), (180, 40)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    image = 0.3 + 0.15 * np.sin(rows / 9 + columns / 13) * np.cos(columns / 7 - rows / 31)
+    image[corner[0] : corner[0] + SQUARE, corner[1] : corner[1] + SQUARE] = 1
+    pixels = np.rint(image * 4095).astype(np.uint16)
+    path = make_dicom(tmp_path / "x", pixels, PatientOrientation=stored.split("\\"), PixelSpacing=[0.7, 0.7])
+    chain = preset("transforms_chest.json", pixel_spacing=millimetres)
+    out, trace = chain.prepare({"image": path})
+    assert (trace.meta["orientation_applied"] == "none") == (stored == "L\\F")
+    check_square(chain, {"image": path}, shape, corner)
+    if millimetres:
+        assert pixel_spacing(trace.meta) == pytest.approx((1.0, 1.0), rel=0.01)
+        assert out["image"].shape[1:] == (SIZE, SIZE)
+
+
+@pytest.mark.parametrize("stored", ["A\\R", "P\\R", "L\\P", "R\\A"])
+@pytest.mark.parametrize("millimetres", [None, 0.5])
+def test_a_square_of_a_turned_mammogram_is_found_where_it_was(stored, millimetres, tmp_path, draw_mammogram):
+    image = draw_mammogram((400, 300), noise=0.005).image * 0.7
+    image[130 : 130 + SQUARE, 40 : 40 + SQUARE] = 1
+    turns = {"A\\R": lambda x: x, "P\\R": np.fliplr, "L\\P": np.rot90, "R\\A": np.transpose}
+    place = turns[stored](np.arange(image.size).reshape(image.shape) == 130 * 300 + 40)
+    far = turns[stored](np.arange(image.size).reshape(image.shape) == (130 + SQUARE - 1) * 300 + 40 + SQUARE - 1)
+    corner = np.minimum(np.argwhere(place)[0], np.argwhere(far)[0])
+    pixels = np.ascontiguousarray(turns[stored](np.rint(image * 4095).astype(np.uint16)))
+    tags = {"Modality": "MG", "ViewPosition": "CC", "ImageLaterality": "L", "PixelSpacing": [0.25, 0.25]}
+    path = make_dicom(tmp_path / "x", pixels, PatientOrientation=stored.split("\\"), **tags)
+    chain = preset("transforms_mammography.json", pixel_spacing=millimetres)
+    check_square(chain, {"image": path}, pixels.shape, corner)
 
 
 def test_what_was_cropped_away_gets_the_lowest_value(tmp_path, draw_mammogram):

@@ -11,16 +11,19 @@ from monai.transforms import Compose, RandomizableTransform
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from cleft_bundle.transforms import find_tissue
+from cleft_bundle.data.geometry import pixel_spacing
+from cleft_bundle.transforms import find_tissue, resampling
 from tests.configs.conftest import TINY, chest_phantoms, run_config  # noqa: F401 - fixtures
 from tests.conftest import ROOT
+from tests.data.radiographs import make_dicom
 
 SIZE = 128
 PRESETS = ("transforms_chest.json", "transforms_mammography.json")
 
 
-def parse(name, size=SIZE):
-    config = ConfigParser(ConfigParser.load_config_file(ROOT / "configs" / name) | {"image_size": size})
+def parse(name, size=SIZE, **settings):
+    content = ConfigParser.load_config_file(ROOT / "configs" / name) | {"image_size": size} | settings
+    config = ConfigParser(content)
     return [config.get_parsed_content(f"{part}_transforms") for part in ("deterministic", "random")]
 
 
@@ -42,7 +45,9 @@ def as_written(path, image):
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_has_the_keys_of_train_json_and_its_parts_are_apart(name, train_config):
     content = json.loads((ROOT / "configs" / name).read_text())
-    assert set(content) == {"deterministic_transforms", "random_transforms"} <= set(train_config)
+    parts = {"deterministic_transforms", "random_transforms"}
+    assert set(content) == {"pixel_spacing", "spacing_fallback"} | parts
+    assert parts <= set(train_config)
     deterministic, random = parse(name)
     assert not any(isinstance(step, RandomizableTransform) for step in deterministic)
     assert isinstance(random[1], RandomizableTransform)
@@ -138,6 +143,44 @@ def check_upright(image):
     assert image[-SIZE // 6 :, 30:98].mean() > image[SIZE // 4 : SIZE // 2, 30:98].mean()
     lower = image[SIZE // 2 : 3 * SIZE // 4]
     assert lower[:, 66:86].mean() > lower[:, 42:62].mean()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("spacing", [(0.4, 0.2), (1.0, 1.0)])
+def test_a_preset_in_millimetres(name, spacing, tmp_path, draw_mammogram, chest):
+    """The scale of the picture is that of the body, whatever the size of the crop."""
+    scene = draw_mammogram().image if "mammo" in name else chest
+    shape = round(len(scene) * 0.5 / spacing[0]), round(scene.shape[1] * 0.5 / spacing[1])  # scene: 0.5 mm a pixel
+    stored = np.asarray(Image.fromarray(scene.astype(np.float32)).resize(shape[::-1], Image.Resampling.BILINEAR))
+    pixels = np.rint(np.clip(stored, 0, 1) * 4095).astype(np.uint16)
+    path = make_dicom(tmp_path / "x", pixels, PixelSpacing=list(spacing))
+    out = Compose(parse(name, pixel_spacing=2.0)[0])({"image": path})["image"]
+    assert out.shape == (1, SIZE, SIZE)
+    assert pixel_spacing(out.meta) == pytest.approx((2.0, 2.0), rel=0.05)
+    content = np.argwhere(out[0].numpy() > 0.02)
+    height = np.ptp(content[:, 0]) + 1
+    expected = 0.5 * len(scene) / 2 if "chest" in name else 0.5 * 0.76 * len(scene) / 2
+    assert height == pytest.approx(expected, abs=4)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_millimetres_need_a_spacing_or_a_fallback_and_room(name, tmp_path, draw_mammogram, caplog):
+    resampling._log_assumed.cache_clear()
+    path = str(as_written(tmp_path / "x.png", draw_mammogram(noise=0.02).image))
+    with pytest.raises(RuntimeError) as caught:
+        Compose(parse(name, pixel_spacing=0.5)[0])({"image": path})
+    assert str(caught.value.__cause__).endswith(
+        "x.png: does not tell the size of its pixels, which pixel_spacing needs; spacing_fallback can stand in"
+    )
+    prepare = Compose(parse(name, pixel_spacing=2.0, spacing_fallback=0.5)[0])
+    outs = [prepare({"image": path})["image"] for _ in range(2)]
+    assert outs[0].shape == (1, SIZE, SIZE)
+    assert [r.getMessage() for r in caplog.records if "fallback" in r.getMessage()] == [
+        "spacing_fallback: images that do not tell the size of their pixels are taken for 0.5 mm"
+    ]
+    with pytest.raises(RuntimeError) as caught:
+        Compose(parse(name, pixel_spacing=0.5, spacing_fallback=0.5)[0])({"image": path})
+    assert "and there is room for 128: a larger pixel_spacing or image_size is needed" in str(caught.value.__cause__)
 
 
 @pytest.mark.slow

@@ -221,3 +221,10 @@ def test_other_bad_images_are_errors_with_their_name(draw_mammogram):
         OrientBreast(by="header")(named(draw_mammogram().image, laterality="B"))
     with pytest.raises(RadiographError, match=r"has the shape \[40, 30\]"):
         CropBreast()(np.zeros((40, 30)))
+
+
+def test_an_image_without_channels_is_an_error(draw_mammogram):
+    flat = named(draw_mammogram().image)[0]
+    for transform in (RandBreastFlip(1.0), PadToSquare(), CropBreast(), OrientBreast()):
+        with pytest.raises(RadiographError, match=r"has the shape \[400, 300\]: \[channels, rows, columns\]"):
+            transform(flat)

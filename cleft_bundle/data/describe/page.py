@@ -193,7 +193,13 @@ def _samples(
             "error": result.get("error", ""),
             "captions": captions_of(item),
             "split": item["split"],
-            "tags": [str(item[key]) for key in ("view", "laterality", "sex") if item.get(key)],
+            "tags": [str(item[key]) for key in ("view", "laterality", "sex") if item.get(key)] + _orientation(result),
         }
         for item, result in zip(chosen, pictured, strict=True)
     ]
+
+
+def _orientation(result: Item) -> list[str]:
+    """What a transformed image's header led to, where it was not upright or not understood."""
+    done = getattr(result.get("image"), "meta", {}).get("orientation_applied", "none")
+    return [] if done in ("none", "not given") else [f"orientation: {done}"]

@@ -222,7 +222,7 @@ def test_a_heat_map_is_a_label_image_over_the_pixels_of_the_file(server, studies
     if image == "scene_nifti":
         np.testing.assert_allclose(volume.affine, nib.load(source).affine, atol=1e-6)
     else:
-        np.testing.assert_allclose(np.diag(volume.affine)[:2], -np.nan_to_num(meta["spacing"][::-1], nan=1))
+        np.testing.assert_allclose(np.diag(volume.affine)[:2], -np.nan_to_num(meta["original_spacing"][::-1], nan=1))
 
 
 def test_an_answer_of_parts_names_the_levels_of_the_map(server):

@@ -145,7 +145,7 @@ def _write(
 ) -> tuple[str, dict[str, Any]]:
     """Write the file of an answer, and say what goes with it into the JSON."""
     image = original["image"]
-    affine = patient_affine(path, np.asarray(image.meta["spacing"]))
+    affine = patient_affine(path, np.asarray(image.meta["original_spacing"]))
     if finding is None:
         file = _temporary(".json")
         write_markups(file, scores, tuple(image.shape[-2:]), affine)
