@@ -30,6 +30,7 @@ _PICTURE_FORMATS = ("PNG", "JPEG", "TIFF")
 _SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz")
 _TEXTS = (
     *("modality", "view", "laterality", "patient_orientation", "horizontal_flip", "photometric_interpretation"),
+    *("view_source", "laterality_source", "traits"),
     *("manufacturer", "presentation_intent", "patient", "study"),
 )
 #: All that the metadata of an image may hold: nothing in it identifies a patient.
@@ -71,7 +72,9 @@ class RadiographReader(ImageReader):
     `original_channel_dim` (nan: no channel), `space`; `spacing` (float64 [2], mm between rows and between columns, nan
     where unknown); and strings, "" where unknown: `modality`, `view`, `laterality`, `patient_orientation`,
     `horizontal_flip`, `photometric_interpretation`, `manufacturer`, `presentation_intent`, and the pseudonyms `patient`
-    and `study`. The image is never flipped: `patient_orientation` and `horizontal_flip` say what the header declares.
+    and `study`. `view_source` and `laterality_source` say where view and side come from ("description" is a guess from
+    free text), and `traits` what sets the image apart: see `cleft_bundle.data.dicom_views`. The image is never flipped:
+    `patient_orientation` and `horizontal_flip` say what the header declares.
 
     Args:
         voi: the number of the window to use (of the table, in a file that has tables and no windows); "lut": the first
