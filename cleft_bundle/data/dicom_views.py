@@ -17,7 +17,7 @@ from typing import Any
 
 TAG, CODE, ORIENTATION, DESCRIPTION = SOURCES = ("tag", "code", "orientation", "description")
 #: What sets an image apart from a view of the whole organ as it was taken; values of ``traits``, in this order.
-TRAITS = ("specimen", "implant", "partial", "magnification", "spot", "synthesised")
+TRAITS = ("specimen", "implant", "partial", "magnification", "spot", "synthesised", "contradiction")
 
 _BREAST = ("CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM", "SIO", "ISO", "FB")
 _OTHERS = {"PA": "PA", "AP": "AP", "LL": "LATERAL", "RL": "LATERAL", "LAT": "LATERAL", "LATERAL": "LATERAL"}
@@ -173,7 +173,8 @@ def traits_of(ds: Any) -> list[str]:
         Some of :data:`TRAITS`: ``specimen`` (SpecimenDescriptionSequence, the view's code or name, or the word in
         SeriesDescription), ``implant`` (BreastImplantPresent, or the modifier Implant Displaced), ``partial``
         (PartialView), ``magnification`` and ``spot`` (ViewModifierCodeSequence, CID 4015), ``synthesised`` (a value of
-        ImageType is GENERATED_2D: a mammogram computed from a tomosynthesis).
+        ImageType is GENERATED_2D: a mammogram computed from a tomosynthesis), ``contradiction`` (the view, which tag or
+        code name, lies in another plane than PatientOrientation; the view counts).
     """
     words = _WORD.findall(f"{_text(ds, 'ViewPosition')} {_text(ds, 'SeriesDescription')}")
     found = {_MODIFIERS.get(value, "") for value in _modifiers(ds, "View")}
@@ -185,6 +186,8 @@ def traits_of(ds: Any) -> list[str]:
         found.add("partial")
     if "GENERATED_2D" in re.split(r"[^A-Z0-9_]+", _text(ds, "ImageType")):
         found.add("synthesised")
+    if contradicts(view_of(ds)[0], orientation_of(ds)):
+        found.add("contradiction")
     return [trait for trait in TRAITS if trait in found]
 
 
