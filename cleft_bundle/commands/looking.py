@@ -166,11 +166,11 @@ def mark_duplicates(looks: Iterable[Look]) -> list[Look]:
 
     Returns:
         The looks; ``duplicate_by`` is "instance", "pixels" or "instance and pixels". Blank images are equal to others
-        by chance and count by their instance alone.
+        by chance and count by their instance alone; files that cannot be read do not count.
     """
     first: dict[str, Look] = {}
     looks = list(looks)
-    for look in looks:
+    for look in [look for look in looks if not look.row["error"]]:
         named = first.setdefault(f"instance {look.instance}", look) if look.instance else look
         alike = first.setdefault(f"pixels {look.digest}", look) if look.digest else look
         if named is not look:
