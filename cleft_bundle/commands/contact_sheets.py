@@ -54,6 +54,7 @@ def _draw(looks: Sequence[Look], font: ImageFont.FreeTypeFont) -> Image.Image:
             pen.multiline_text((left + _GAP, top + _GAP), "\n".join(reason), _ALARM, font, spacing=2)
         else:
             rows, across = look.picture.shape
+            pen.rectangle((left - 1, top - 1, left + SIDE, top + SIDE), outline=_EMPTY)  # white images are seen, too
             sheet.paste(Image.fromarray(look.picture), (left + (SIDE - across) // 2, top + (SIDE - rows) // 2))
         for line, (text, colour) in enumerate(_captions(look)):
             pen.text((left, top + SIDE + 2 + line * _LINE), _fitted(text, font, SIDE), colour, font)

@@ -159,7 +159,7 @@ def _with_source(table: pd.DataFrame, name: str) -> list[str]:
 
 
 def _notes(row: pd.Series) -> str:
-    copy = f"{row['duplicate_by']} of {row['duplicate_of']}" if row["duplicate_of"] else ""
+    copy = f"same {row['duplicate_by']} as {row['duplicate_of']}" if row["duplicate_of"] else ""
     traits = row["traits"].replace("|", ", ")
     return "; ".join(filter(None, (row["error"], row["blank"] and "blank", row["orientation_check"], traits, copy)))
 
