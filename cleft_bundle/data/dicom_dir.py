@@ -99,7 +99,8 @@ def datalist(
             classes: words of :data:`VIEW_WORDS`, or findings of the table, in lower case.
         modalities: what to keep.
         exclude: what to leave out: traits of :func:`cleft_bundle.data.dicom_views.traits_of`, and "duplicate", every
-            file of a SOP instance but the first in the order of their paths. What stays has them in ``traits``.
+            file of a SOP instance of a study but the first in the order of their paths. What stays has them in
+            ``traits``.
         table: file name of the table of labels; it need not be there.
 
     Returns:
@@ -128,7 +129,7 @@ def datalist(
     skipped: Counter[str] = Counter()
     items: dict[str, dict[str, Any]] = {}
     used: set[str] = set()
-    copies: Counter[str] = Counter()
+    copies: Counter[tuple[str, str, str]] = Counter()
     files = list_images(str(root))
     interval = 0.2 if sys.stderr.isatty() else 30.0
     hidden = len(files) < parts.LONG
@@ -137,20 +138,29 @@ def datalist(
         if isinstance(details, str):
             skipped[details] += 1
             continue
-        instance = details["instance"] or pseudonym(file["path"])
-        copies[instance] += 1
-        traits = [*filter(None, details["traits"].split("|")), *(["duplicate"] if copies[instance] > 1 else [])]
+        names = _names(file["path"], details)
+        copies[names] += 1
+        traits = [*filter(None, details["traits"].split("|")), *(["duplicate"] if copies[names] > 1 else [])]
         keys = [key for key in (details["instance"], file["path"], Path(file["path"]).name) if key in sidecar]
         used.update(keys[:1])
         refused = next((_LEFT_OUT[trait] for trait in traits if trait in exclude), None)
-        details |= {"traits": "|".join(traits), "instance": f"{instance}-{copies[instance]}".removesuffix("-1")}
-        item = _item(details, sidecar[keys[0]] if keys else None, prompts)
+        details["traits"] = "|".join(traits)
+        item = _item(
+            (*names[:2], f"{names[2]}-{copies[names]}".removesuffix("-1")),
+            details,
+            sidecar[keys[0]] if keys else None,
+            prompts,
+        )
         texts = write(item.pop("words"))
         if refused or not texts:
             skipped[refused or "that nothing captions"] += 1
             continue
         items[item["name"]] = {"image": file["image"], **texts, **item}
+    shared = Counter(instance for *_, instance in copies)
     _report(root, len(files), list(items.values()), skipped, sorted(set(sidecar) - used))
+    if several := [instance for instance, count in shared.items() if count > 1]:
+        logger.warning("DICOM folder: SOP instances in several studies or patients, which count as different: %d",
+                       len(several))  # fmt: skip
     return [items[name] for name in sorted(items)]
 
 
@@ -175,11 +185,18 @@ def _read(path: str, modalities: Collection[str]) -> dict[str, Any] | str:
     return next((reason for reason, holds in refused.items() if holds), details)
 
 
-def _item(details: dict[str, Any], names: list[str] | None, prompts: PromptSet) -> dict[str, Any]:
-    """An item without its image and caption, and the words for the caption."""
-    instance = details["instance"]
+def _names(path: str, details: dict[str, Any]) -> tuple[str, str, str]:
+    """Pseudonyms of patient, study and instance; what a header does not name is called after what it does."""
+    instance = details["instance"] or pseudonym(path)
     study = details["study"] or details["patient"] or instance
-    patient = details["patient"] or study
+    return details["patient"] or study, study, instance
+
+
+def _item(
+    place: tuple[str, str, str], details: dict[str, Any], names: list[str] | None, prompts: PromptSet
+) -> dict[str, Any]:
+    """An item without its image and caption, and the words for the caption."""
+    patient, study, instance = place
     certain = details | {key: "" for key in ("view", "laterality") if details[f"{key}_source"] == DESCRIPTION}
     view = VIEW_WORDS.get(certain["view"])
     findings = {}
