@@ -11,6 +11,7 @@ import fire
 from benchmarks.exports import exports
 from benchmarks.full_size import full_size
 from benchmarks.inference import inference
+from benchmarks.inspecting import inspecting
 from benchmarks.reading import reading
 from benchmarks.statistics import bootstrap
 from benchmarks.training import training
@@ -21,6 +22,7 @@ COMPARISONS = {
     "training": training,
     "full_size": full_size,
     "reading": reading,
+    "inspecting": inspecting,
     "bootstrap": bootstrap,
     "exports": exports,
     "inference": inference,

@@ -62,6 +62,15 @@ def test_the_reading_benchmark_runs(root, tmp_path):
 
 
 @pytest.mark.slow
+def test_the_inspecting_benchmark_runs(root, tmp_path):
+    done = run(root, tmp_path, "benchmark.py", "inspecting", "--files", "12", "--workers", "0,1", "--out", "table.md")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "table.md").read_text() == done.stdout
+    assert [row[:2] for row in cells(done.stdout)[2:]] == [["0", "12"], ["1", "12"]]
+    assert all(float(row[2]) > 0 for row in cells(done.stdout)[2:])
+
+
+@pytest.mark.slow
 def test_damaged_files_become_an_image_or_a_radiograph_error(root, tmp_path):
     done = run(root, tmp_path, "fuzz_reader.py", "--mutations", "150", "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -157,6 +157,7 @@ def decode(ds: Any, frame: int = 0, target_size: int | None = None) -> np.ndarra
         halvings = min(levels, _halvings(max(shape), target_size))
         if halvings and str(syntax) in _LEVELLED:
             try:
+                ds.decoder = f"openjpeg, level {halvings}"
                 return decode_reduced(data, halvings)
             except Exception as e:  # a decoder may raise anything; the full image is still to be had
                 said.append(f"level {halvings}: {_one_line(e)}")
@@ -171,6 +172,7 @@ def decode(ds: Any, frame: int = 0, target_size: int | None = None) -> np.ndarra
             said.append(f"{name}: {_one_line(e)}")
             continue
         if pixels.shape[:2] == shape and pixels.ndim == (2 if int(ds.get("SamplesPerPixel") or 1) == 1 else 3):
+            ds.decoder = name
             return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)  # big-endian files come as they are
         said.append(f"{name}: gave an image of {' x '.join(map(str, pixels.shape))}")
     raise RadiographError(f"{tag('PixelData')}, {syntax.name}, cannot be decoded ({'; '.join(said)})")

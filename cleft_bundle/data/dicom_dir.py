@@ -20,9 +20,10 @@ from tqdm import tqdm
 from cleft_bundle.data import dicom_header, tables
 from cleft_bundle.data import items as parts
 from cleft_bundle.data.captions import PromptSet, describe_findings
+from cleft_bundle.data.dicom_views import DESCRIPTION
 from cleft_bundle.data.image_lists import list_images
 from cleft_bundle.data.pseudonyms import pseudonym
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_one_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,13 +42,31 @@ VIEW_WORDS = {
     "XCCL": "laterally exaggerated craniocaudal",
     "XCCM": "medially exaggerated craniocaudal",
     "SIO": "superolateral to inferomedial oblique",
+    "ISO": "inferomedial to superolateral oblique",
     "FB": "from below",
 }
 #: What the caption template may name; ``findings`` come from the table of labels.
 SLOTS = ("modality", "view", "side", "sex", "age", "findings")
 
+#: What is left out unless told otherwise: images that are no plain view of the whole organ, and copies of one image.
+EXCLUDED = ("specimen", "implant", "partial", "magnification", "spot", "synthesised", "duplicate")
+
+# What ``exclude`` may name, in the words of the log
+_LEFT_OUT = {
+    "specimen": "of specimens",
+    "implant": "with a breast implant",
+    "partial": "of a part of the organ",
+    "magnification": "magnified views",
+    "spot": "spot compression views",
+    "synthesised": "synthesised from a tomosynthesis",
+    "contradiction": "whose view contradicts PatientOrientation",
+    "duplicate": "second copies",
+}
 _MODALITY_WORDS = {"MG": "mammogram"}
 _UID = "sop_instance_uid"
+_SHOWN = (
+    *("modality", "view", "view_source", "laterality", "laterality_source", "traits", "sex", "age", "manufacturer"),
+)
 
 
 def datalist(
@@ -56,13 +75,18 @@ def datalist(
     *,
     prompts: PromptSet,
     modalities: Collection[str] = MODALITIES,
+    exclude: Collection[str] = EXCLUDED,
     table: str = "labels.csv",
 ) -> list[dict[str, Any]]:
     """List the radiographs below a folder with what their headers say.
 
     Left out, and counted in the log: files without DICOM's preamble, files that cannot be read, objects without an
     image (reports, presentation states), images of other modalities, of several frames or FOR PROCESSING (the reader
-    refuses both unless told otherwise), second copies of one SOP instance, and what no template captions.
+    refuses both unless told otherwise), what ``exclude`` names, and what no template captions. Links are followed, and
+    a file counts once.
+
+    A view or side that is guessed from a description (:mod:`cleft_bundle.data.dicom_views`) stands in the item with
+    its source, and in no caption, finding or label.
 
     A table of labels may lie in the folder: the column ``sop_instance_uid``, or ``image`` with the path below the
     folder or the bare file name, and ``finding`` with one name or several joined by ``|``. An image with a row has
@@ -74,6 +98,9 @@ def datalist(
         prompts: caption template (slots: ``modality``, ``view``, ``side``, ``sex``, ``age``, ``findings``) and
             classes: words of :data:`VIEW_WORDS`, or findings of the table, in lower case.
         modalities: what to keep.
+        exclude: what to leave out: traits of :func:`cleft_bundle.data.dicom_views.traits_of`, and "duplicate", every
+            file of a SOP instance of a study but the first in the order of their paths. What stays has them in
+            ``traits``.
         table: file name of the table of labels; it need not be there.
 
     Returns:
@@ -81,7 +108,9 @@ def datalist(
         where there are several, ``findings``, ``label`` (order of ``prompts.classes``; the views of an image of
         unknown view are NaN), ``patient_id`` (the study's where there is none), ``study_id``, ``split`` (None),
         ``modality``, and ``view``, ``laterality`` ("L", "R"), ``sex`` ("F", "M"), ``age`` (years; 90 for everybody
-        older) and ``manufacturer`` where known. Sorted by name.
+        older) and ``manufacturer`` where known; ``view_source`` and ``laterality_source`` ("tag", "code",
+        "orientation", "description") with view and laterality; ``traits``, joined by "|", where there are any. Sorted
+        by name.
 
     Raises:
         BundleError: there is no such folder, nothing in it is a radiograph, or an argument or the table is not as
@@ -89,6 +118,8 @@ def datalist(
     """
     if split is not None:
         raise BundleError(f"split='{split}': headers name no split; expected None")
+    for trait in exclude:
+        require_one_of("exclude", trait, _LEFT_OUT)
     prompts.check_slots(SLOTS)
     root = Path(root)
     sidecar = _read_labels(root / table)
@@ -98,6 +129,7 @@ def datalist(
     skipped: Counter[str] = Counter()
     items: dict[str, dict[str, Any]] = {}
     used: set[str] = set()
+    copies: Counter[tuple[str, str, str]] = Counter()
     files = list_images(str(root))
     interval = 0.2 if sys.stderr.isatty() else 30.0
     hidden = len(files) < parts.LONG
@@ -106,15 +138,29 @@ def datalist(
         if isinstance(details, str):
             skipped[details] += 1
             continue
+        names = _names(file["path"], details)
+        copies[names] += 1
+        traits = [*filter(None, details["traits"].split("|")), *(["duplicate"] if copies[names] > 1 else [])]
         keys = [key for key in (details["instance"], file["path"], Path(file["path"]).name) if key in sidecar]
-        item = _item(file, details, sidecar[keys[0]] if keys else None, prompts)
-        texts = write(item.pop("words"))
-        if item["name"] in items or not texts:
-            skipped["second copies" if item["name"] in items else "that nothing captions"] += 1
-            continue
         used.update(keys[:1])
+        refused = next((_LEFT_OUT[trait] for trait in traits if trait in exclude), None)
+        details["traits"] = "|".join(traits)
+        item = _item(
+            (*names[:2], f"{names[2]}-{copies[names]}".removesuffix("-1")),
+            details,
+            sidecar[keys[0]] if keys else None,
+            prompts,
+        )
+        texts = write(item.pop("words"))
+        if refused or not texts:
+            skipped[refused or "that nothing captions"] += 1
+            continue
         items[item["name"]] = {"image": file["image"], **texts, **item}
-    _report(root, len(files), len(items), skipped, sorted(set(sidecar) - used))
+    shared = Counter(instance for *_, instance in copies)
+    _report(root, len(files), list(items.values()), skipped, sorted(set(sidecar) - used))
+    if several := [instance for instance, count in shared.items() if count > 1]:
+        logger.warning("DICOM folder: SOP instances in several studies or patients, which count as different: %d",
+                       len(several))  # fmt: skip
     return [items[name] for name in sorted(items)]
 
 
@@ -126,7 +172,7 @@ def _read(path: str, modalities: Collection[str]) -> dict[str, Any] | str:
     try:
         ds = dicom_header.read_header(path, pixels=False)
         details = {**dicom_header.describe(ds), **dicom_header.describe_person(ds)}
-        details["instance"] = dicom_header.hashed(ds.file_meta, "MediaStorageSOPInstanceUID")
+        details["instance"] = dicom_header.instance(ds)
         size, frames = (ds.get("Rows"), ds.get("Columns")), int(ds.get("NumberOfFrames") or 1)
     except Exception:  # pydicom raises many kinds on broken files, and quotes their values
         return "that cannot be read"
@@ -139,12 +185,20 @@ def _read(path: str, modalities: Collection[str]) -> dict[str, Any] | str:
     return next((reason for reason, holds in refused.items() if holds), details)
 
 
-def _item(file: dict[str, str], details: dict[str, Any], names: list[str] | None, prompts: PromptSet) -> dict[str, Any]:
-    """An item without its image and caption, and the words for the caption."""
-    instance = details["instance"] or pseudonym(file["path"])
+def _names(path: str, details: dict[str, Any]) -> tuple[str, str, str]:
+    """Pseudonyms of patient, study and instance; what a header does not name is called after what it does."""
+    instance = details["instance"] or pseudonym(path)
     study = details["study"] or details["patient"] or instance
-    patient = details["patient"] or study
-    view = VIEW_WORDS.get(details["view"])
+    return details["patient"] or study, study, instance
+
+
+def _item(
+    place: tuple[str, str, str], details: dict[str, Any], names: list[str] | None, prompts: PromptSet
+) -> dict[str, Any]:
+    """An item without its image and caption, and the words for the caption."""
+    patient, study, instance = place
+    certain = details | {key: "" for key in ("view", "laterality") if details[f"{key}_source"] == DESCRIPTION}
+    view = VIEW_WORDS.get(certain["view"])
     findings = {}
     for word in prompts.classes:
         if word in VIEW_WORDS.values() and view:
@@ -152,15 +206,14 @@ def _item(file: dict[str, str], details: dict[str, Any], names: list[str] | None
         elif word not in VIEW_WORDS.values() and names is not None:
             findings[word] = float(word in names)
     findings |= dict.fromkeys(names or [], 1.0) | ({view: 1.0} if view else {})
-    keys = ("modality", "view", "laterality", "sex", "age", "manufacturer")
-    shown = parts.known(**{key: details[key] for key in keys})
-    if shown.get("laterality") == "B":
-        del shown["laterality"]
-    words = parts.words_of(shown) | {
+    words = parts.words_of(parts.known(**{key: certain[key] for key in ("laterality", "sex", "age")})) | {
         "modality": _MODALITY_WORDS.get(details["modality"], "radiograph"),
         "view": view,
         "findings": describe_findings(names or []),
     }
+    shown = parts.known(**{key: details[key] for key in _SHOWN})
+    if shown.get("laterality") == "B":
+        del shown["laterality"], shown["laterality_source"]
     return {
         "name": f"{patient}/{study}/{instance}.dcm",
         "findings": findings,
@@ -191,10 +244,20 @@ def _read_labels(path: Path) -> dict[str, list[str]]:
     return dict(zip(named, map(tables.names, frame["finding"]), strict=True))
 
 
-def _report(root: Path, files: int, items: int, skipped: Counter[str], unused: list[str]) -> None:
-    reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.most_common()) or "none"
+def _report(root: Path, files: int, items: list[dict[str, Any]], skipped: Counter[str], unused: list[str]) -> None:
+    reasons = [f"{count} {reason}" for reason, count in skipped.most_common()]
     if not items:
-        raise BundleError(f"{root}: none of {files} files is a radiograph; left out: {reasons}")
-    logger.info("DICOM folder: %d files, %d items; left out: %s", files, items, reasons)
+        raise BundleError(f"{root}: none of {files} files is a radiograph; left out: {', '.join(reasons) or 'none'}")
+    logger.info("DICOM folder: %d files, %d items", files, len(items))
+    for reason in reasons:
+        logger.info("DICOM folder: left out: %s", reason)
+    traits = Counter(trait for item in items for trait in item.get("traits", "").split("|") if trait)
+    for trait, count in traits.most_common():
+        logger.info("DICOM folder: among the items: %d %s", count, _LEFT_OUT[trait])
+    for name in ("view", "laterality"):
+        guessed = sum(item.get(f"{name}_source") == DESCRIPTION for item in items)
+        if guessed:
+            logger.info("DICOM folder: among the items: %d whose %s is a guess from the description, and in no caption",
+                        guessed, name)  # fmt: skip
     if unused:
         logger.warning("%s of the table of labels have no image in the folder", tables.rows(len(unused)))

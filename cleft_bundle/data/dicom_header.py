@@ -1,7 +1,7 @@
 """Reading DICOM files: only the elements that a radiograph needs, and only what is safe of them goes into metadata.
 
 No other element is ever parsed, so no name, date of birth or accession number can reach a tensor's metadata, a
-message or a log. PatientID and StudyInstanceUID are read for their pseudonyms alone.
+message or a log. PatientID, StudyInstanceUID and SOPInstanceUID are read for their pseudonyms alone.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from pydicom.uid import (
 )
 
 from cleft_bundle.data.dicom_pixels import numbers, tag
+from cleft_bundle.data.dicom_views import orientation_of, side_of, traits_of, view_of
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.data.tables import OLDEST, years
 from cleft_bundle.errors import RadiographError
 
 ELEMENTS = (
     # what the image is
-    *("Modality", "Manufacturer", "PresentationIntentType", "PatientID", "StudyInstanceUID"),
+    *("Modality", "Manufacturer", "PresentationIntentType", "PatientID", "StudyInstanceUID", "SOPInstanceUID"),
     *("ViewPosition", "ViewCodeSequence", "SeriesDescription", "ImageLaterality", "FrameLaterality", "Laterality"),
-    *("PatientOrientation", "FieldOfViewHorizontalFlip"),
+    *("PatientOrientation", "FieldOfViewHorizontalFlip", "AnatomicRegionSequence", "AnatomicRegionModifierSequence"),
+    *("ImageType", "BreastImplantPresent", "PartialView", "ViewModifierCodeSequence", "SpecimenDescriptionSequence"),
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "EstimatedRadiographicMagnificationFactor"),
     # how its pixels are stored
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
@@ -53,21 +55,6 @@ _OLDEST = 90  # years, and what every older patient is given: higher ages identi
 _GROUPS = (
     *("PixelMeasuresSequence", "FrameVOILUTSequence", "PixelValueTransformationSequence", "FrameAnatomySequence"),
 )
-_VIEWS = {"LL": "LATERAL", "RL": "LATERAL", "LAT": "LATERAL", "LATERAL": "LATERAL"} | {
-    view: view for view in ("PA", "AP", "CC", "MLO", "ML", "LM", "LMO", "XCCL", "XCCM", "SIO", "FB")
-}
-# Code values of ViewCodeSequence: PS3.16 CID 4014 (mammography) and CID 4010 (DX), SNOMED RT and SNOMED CT
-_VIEW_CODES = {
-    **{"R-10242": "CC", "399162004": "CC", "R-10226": "MLO", "399368009": "MLO"},
-    **{"R-10224": "ML", "399260004": "ML", "R-10228": "LM", "399352003": "LM", "R-10230": "LMO", "399099002": "LMO"},
-    **{"R-1024A": "XCCL", "399192008": "XCCL", "R-1024B": "XCCM", "399101009": "XCCM"},
-    **{"R-10244": "FB", "399196006": "FB", "R-102D0": "SIO", "399188001": "SIO"},
-    **{"R-10206": "AP", "399348003": "AP", "R-10214": "PA", "R-40888": "PA", "272479007": "PA"},
-    **dict.fromkeys(("R-102CD", "399067008", "R-10236", "399173006", "R-10232", "399198007"), "LATERAL"),
-}
-# A view in free text: as a word of its own, or behind its side (RMLO, L-CC)
-_VIEW_WORD = re.compile(rf"(?<![A-Z0-9])(?:[LR][ _-]?)?({'|'.join(_VIEWS)})(?![A-Z0-9])")
-_SIDE_WORD = re.compile(rf"(?<![A-Z0-9])(L|R)(?:(?<=L)EFT|(?<=R)IGHT)?(?:{'|'.join(_VIEWS)})?(?![A-Z0-9])")
 _MAX_BYTES = 800_000_000  # what the reader allows a deflated file unless told otherwise
 _WITHOUT_PIXELS = [name for name in ELEMENTS if name != "PixelData"]
 _INTENTS = ("FOR PRESENTATION", "FOR PROCESSING")
@@ -157,21 +144,26 @@ def describe(ds: Any) -> dict[str, Any]:
     r"""Return the metadata of a data set: known codes, the maker and pseudonyms.
 
     Returns:
-        modality, view ("PA", "AP", "LATERAL", "CC", "MLO", ...), laterality ("L", "R", "B"), patient_orientation (the
-        sides of the patient towards which rows and columns run, e.g. "L\F", PS3.3 C.7.6.1.1.1), horizontal_flip
+        modality, view ("PA", "AP", "LATERAL", "CC", "MLO", ...), laterality ("L", "R", "B"), view_source and
+        laterality_source ("tag", "code", "orientation", or "description" for a guess; see
+        :mod:`cleft_bundle.data.dicom_views`), traits (what sets the image apart, joined by "|"), patient_orientation
+        (the sides of the patient towards which rows and columns run, e.g. "L\F", PS3.3 C.7.6.1.1.1), horizontal_flip
         ("YES", "NO": whether the field of view was flipped before it was stored, PS3.3 C.8.11.7),
         photometric_interpretation, manufacturer, presentation_intent, patient and study, each a string, "" where
         unknown; spacing, (row, column) distance in mm or None.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom quotes a value that breaks the rules of its type
-        description = str(ds.get("SeriesDescription") or "").upper()
+        (view, view_source), (side, side_source) = view_of(ds), side_of(ds)
         intent, flip = code(ds, "PresentationIntentType"), code(ds, "FieldOfViewHorizontalFlip")
         return {
             "modality": code(ds, "Modality"),
-            "view": _view(ds, description),
-            "laterality": _laterality(ds, description),
-            "patient_orientation": _orientation(ds),
+            "view": view,
+            "view_source": view_source,
+            "laterality": side,
+            "laterality_source": side_source,
+            "traits": "|".join(traits_of(ds)),
+            "patient_orientation": orientation_of(ds),
             "horizontal_flip": flip if flip in ("YES", "NO") else "",
             "photometric_interpretation": code(ds, "PhotometricInterpretation"),
             "manufacturer": " ".join(str(ds.get("Manufacturer") or "").split()),
@@ -214,38 +206,15 @@ def hashed(ds: Any, name: str) -> str:
     return pseudonym(text) if text.strip() else ""
 
 
+def instance(ds: Any) -> str:
+    """Return the pseudonym of the SOP instance as the data set names it, or else the file; "" where neither does."""
+    return hashed(ds, "SOPInstanceUID") or hashed(ds.file_meta, "MediaStorageSOPInstanceUID")
+
+
 def code(ds: Any, name: str) -> str:
     """Return a code string in upper case, or "" where it is absent or not a code string (PS3.5 section 6.2, CS)."""
     text = str(ds.get(name) or "").strip(" \0").upper()
     return text if re.fullmatch(r"[A-Z0-9_ ]{0,16}", text) else ""
-
-
-def _view(ds: Any, description: str) -> str:
-    """Projection: ViewPosition, else the first item of ViewCodeSequence, else a word of the series description."""
-    view = _VIEWS.get(code(ds, "ViewPosition"), "")
-    items = ds.get("ViewCodeSequence") or []
-    view = view or (_VIEW_CODES.get(str(items[0].get("CodeValue", "")).strip(), "") if items else "")
-    word = _VIEW_WORD.search(description)
-    return view or (_VIEWS[word[1]] if word else "")
-
-
-def _laterality(ds: Any, description: str) -> str:
-    """Side of a paired organ: the tags, else, of a mammogram, a word of the series description.
-
-    A chest has no side: "L LAT" in its description names the projection.
-    """
-    for name in ("ImageLaterality", "FrameLaterality", "Laterality"):
-        if code(ds, name) in ("L", "R", "B"):
-            return code(ds, name)
-    words = set(_SIDE_WORD.findall(description))
-    return words.pop() if len(words) == 1 and code(ds, "Modality") == "MG" else ""
-
-
-def _orientation(ds: Any) -> str:
-    """PatientOrientation as its two codes with a backslash between, "" where absent or not two codes."""
-    value = ds.get("PatientOrientation") or []
-    codes = [str(part).strip(" \0").upper() for part in value]
-    return "\\".join(codes) if len(codes) == 2 and all(re.fullmatch("[APRLHF]{1,3}", c) for c in codes) else ""
 
 
 def _spacing(ds: Any) -> tuple[float, float] | None:

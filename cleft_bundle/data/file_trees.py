@@ -6,10 +6,99 @@ out others. Listing the folder once answers for all of them.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Walk:
+    """What :func:`walk` found below a folder."""
+
+    #: The real path of the folder.
+    root: str
+    #: From the path of each file below the folder, with forward slashes, to its real path; sorted.
+    files: dict[str, str] = field(default_factory=dict)
+    #: What was left out, and how often.
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def once(self) -> Walk:
+        """The same with one name for each file: that of its own place, where that is among them, or else the first."""
+        chosen: dict[str, str] = {}
+        for path, real in self.files.items():
+            if real not in chosen or real == os.path.join(self.root, *path.split("/")):
+                chosen[real] = path
+        again = Counter({"further links to a file": len(self.files) - len(chosen)})
+        return Walk(self.root, dict(sorted((path, real) for real, path in chosen.items())), self.left_out + again)
+
+    def told(self) -> str:
+        """What was left out in words, such as ``2 hidden, 1 broken links``; "" where nothing was."""
+        return ", ".join(f"{count} {reason}" for reason, count in self.left_out.most_common())
+
+
+def walk(root: str | Path, exclude: Sequence[str] = ()) -> Walk:
+    """List the regular files below a folder, links to files and folders followed.
+
+    A folder is entered once, however many links lead to it: at its own place, where that is below the root, or else at
+    the link that comes first. So a link to a folder above it ends.
+
+    Args:
+        root: the folder; one that does not exist holds no files.
+        exclude: shell patterns of names of files to leave out.
+
+    Returns:
+        The files, and counts of what was left out: hidden files and folders (their names begin with a dot), files
+        that ``exclude`` names, links that lead nowhere, further links to a folder, folders that cannot be read, and
+        what is no regular file.
+    """
+    found = Walk(os.path.realpath(root))
+    seen: set[str] = set()
+    # those that links lead to come last, so that each is met at its own place if it has one
+    own, linked = deque([("", found.root)]), deque[tuple[str, str]]()
+    while own or linked:
+        inner, real = (own or linked).popleft()
+        if real in seen:
+            found.left_out["further links to a folder"] += 1
+            continue
+        seen.add(real)
+        for entry in _entries(os.path.join(root, inner), found.left_out):
+            path = f"{inner}/{entry.name}" if inner else entry.name
+            link = entry.is_symlink()
+            target = os.path.realpath(entry.path) if link else os.path.join(real, entry.name)
+            if entry.name.startswith("."):
+                found.left_out["hidden"] += 1
+            elif os.path.isdir(entry.path) if link else entry.is_dir():  # the former has no error for endless links
+                (linked if link else own).append((path, target))
+            elif reason := _refusal(entry, exclude):
+                found.left_out[reason] += 1
+            else:
+                found.files[path] = target
+    found.files = dict(sorted(found.files.items()))
+    return found
+
+
+def _entries(folder: str, left_out: Counter[str]) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return []
+    except OSError:
+        left_out["folders that cannot be read"] += 1
+        return []
+
+
+def _refusal(entry: os.DirEntry[str], exclude: Sequence[str]) -> str:
+    """Why an entry that is no folder is left out, or ""."""
+    if not os.path.isfile(entry.path):
+        return "links that lead nowhere" if entry.is_symlink() else "of another kind than files"
+    return next((f"named {pattern}" for pattern in exclude if fnmatch(entry.name, pattern)), "")
 
 
 class FileTree:
@@ -21,20 +110,11 @@ class FileTree:
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(Path(root).absolute())
+        found = walk(self.root)
         #: From the path of each file below the root, with forward slashes, to its name.
-        self.files: dict[str, str] = {}
-        seen: set[tuple[int, int]] = set()  # a link to a folder above it would never end
-        for place, folders, names in os.walk(self.root, followlinks=True):
-            status = os.stat(place)
-            if (status.st_dev, status.st_ino) in seen:
-                folders.clear()
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            inner = os.path.relpath(place, self.root).replace(os.sep, "/")
-            for name in names:
-                if not name.startswith("."):
-                    self.files[name if inner == "." else f"{inner}/{name}"] = name
+        self.files: dict[str, str] = {path: path.rpartition("/")[2] for path in found.files}
+        if told := found.told():
+            logger.info("%s: %d files; left out: %s", self.root, len(self.files), told)
 
     def locate(self, paths: Sequence[str]) -> list[str]:
         """Find the files that a table means.

@@ -8,7 +8,6 @@ import os
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pydicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from cleft_bundle.data import tables
+from cleft_bundle.data.file_trees import walk
 from cleft_bundle.errors import BundleError
 from cleft_bundle.names import printable
 
@@ -27,7 +27,8 @@ def list_images(source: str, exclude: Sequence[str] = ("DICOMDIR",)) -> list[dic
 
     ``source`` is one of
 
-    - a folder: every regular file below it, whatever its suffix; hidden files and folders are left out;
+    - a folder: every regular file below it, whatever its suffix, links followed and each file once; hidden files and
+      folders are left out. The log counts what is (:func:`cleft_bundle.data.file_trees.walk`);
     - a ``.txt``, one path a line; blank lines are passed over;
     - a ``.json``, a list of paths;
     - a ``.csv`` with a column ``image``;
@@ -61,15 +62,10 @@ def list_images(source: str, exclude: Sequence[str] = ("DICOMDIR",)) -> list[dic
 
 
 def _of_folder(folder: Path, exclude: Sequence[str]) -> list[dict[str, str]]:
-    items = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            file = Path(place, name)
-            hidden = name.startswith(".") or any(fnmatch(name, pattern) for pattern in exclude)
-            if file.is_file() and not hidden:
-                items.append({"image": str(file), "path": printable(file.relative_to(folder).as_posix())})
-    return sorted(items, key=lambda item: item["path"])
+    found = walk(folder, exclude).once()
+    if told := found.told():
+        logger.info("%s: %d files; left out: %s", folder, len(found.files), told)
+    return [{"image": os.path.join(folder, path), "path": printable(path)} for path in found.files]
 
 
 def _of_paths(source: Path, paths: Sequence[str]) -> list[dict[str, str]]:

@@ -31,6 +31,7 @@ _PICTURE_FORMATS = ("PNG", "JPEG", "TIFF")
 _SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz")
 _TEXTS = (
     *("modality", "view", "laterality", "patient_orientation", "horizontal_flip", "photometric_interpretation"),
+    *("view_source", "laterality_source", "traits", "decoder"),
     *("manufacturer", "presentation_intent", "patient", "study"),
 )
 #: All that the metadata of an image may hold: nothing in it identifies a patient.
@@ -73,8 +74,10 @@ class RadiographReader(ImageReader):
     `original_channel_dim` (nan: no channel), `space`; `original_spacing` (float64 [2], mm between the rows and between
     the columns of the file, nan where unknown; that of a resized image is `geometry.pixel_spacing`); and strings, ""
     where unknown: `modality`, `view`, `laterality`, `patient_orientation`, `horizontal_flip`,
-    `photometric_interpretation`, `manufacturer`, `presentation_intent`, and the pseudonyms `patient` and `study`. The
-    image is never flipped: `patient_orientation` and `horizontal_flip` say what the header declares.
+    `photometric_interpretation`, `manufacturer`, `presentation_intent`, and the pseudonyms `patient` and `study`.
+    `view_source` and `laterality_source` say where view and side come from ("description" is a guess from free text),
+    `traits` what sets the image apart (both: `cleft_bundle.data.dicom_views`), and `decoder` who decoded it. The image
+    is never flipped: `patient_orientation` and `horizontal_flip` say what the header declares.
 
     Args:
         voi: the number of the window to use (of the table, in a file that has tables and no windows); "lut": the first
@@ -180,6 +183,7 @@ class RadiographReader(ImageReader):
             )
         photometric = details["photometric_interpretation"]
         pixels = decode(ds, frame, self.target_size)
+        details["decoder"] = getattr(ds, "decoder", "")
         if details["spacing"]:  # a lower resolution level has larger pixels
             height, width = details["spacing"]
             details["spacing"] = (height * (ds.Rows / pixels.shape[0]), width * (ds.Columns / pixels.shape[1]))

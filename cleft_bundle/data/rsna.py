@@ -18,6 +18,7 @@ from tqdm import tqdm
 from cleft_bundle.data import dicom_header, tables
 from cleft_bundle.data import items as parts
 from cleft_bundle.data.captions import PromptSet
+from cleft_bundle.data.dicom_views import DESCRIPTION
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 
@@ -176,9 +177,11 @@ def _items(
 
 
 def _read_headers(folder: str, patients: list[str]) -> dict[str, dict[str, Any]]:
-    """View, sex and age from the header of each patient's image, without what is unknown."""
+    """View, sex and age from the header of each patient's image, without what is unknown or guessed."""
     details = {}
     for patient in tqdm(patients, desc="reading headers", unit="image", disable=len(patients) < parts.LONG):
         ds = dicom_header.read_header(f"{folder}/{patient}.dcm", pixels=False)
-        details[patient] = parts.known(view=dicom_header.describe(ds)["view"], **dicom_header.describe_person(ds))
+        said = dicom_header.describe(ds)
+        view = "" if said["view_source"] == DESCRIPTION else said["view"]
+        details[patient] = parts.known(view=view, **dicom_header.describe_person(ds))
     return details

@@ -70,6 +70,7 @@ def test_items_of_an_export(root, caplog, recwarn):
         "split": None,
         "modality": "DX",
         "view": "PA",
+        "view_source": "tag",
         "sex": "M",
         "age": 90.0,
         "manufacturer": "Acme",
@@ -173,6 +174,100 @@ def test_wrong_arguments(root, tmp_path):
         dicom_dir.datalist(root, "test", prompts=PROMPTS)
     with pytest.raises(BundleError, match="class 'edema' is no view or finding of this folder"):
         dicom_dir.datalist(root, prompts=PromptSet(("a {view}",), {"edema": ["x"]}))
+
+
+def test_a_guess_is_no_caption_and_no_label(tmp_path, caplog):
+    """Three images of one study, whose description names one view: only two say which they are."""
+    caplog.set_level(logging.INFO)
+    write(tmp_path / "1", "1.1", SeriesDescription="CHEST PA")
+    write(tmp_path / "2", "1.2", SeriesDescription="CHEST PA", ViewPosition="PA")
+    write(tmp_path / "3", "1.3", SeriesDescription="CHEST PA", PatientOrientation=["A", "F"])
+    write(tmp_path / "4", "1.4", SeriesDescription="R MLO", Modality="MG")
+    guessed, tagged, lateral, breast = sorted(
+        dicom_dir.datalist(tmp_path, prompts=PROMPTS), key=lambda item: item["image"]
+    )
+    assert [item["view_source"] for item in (guessed, tagged, lateral)] == ["description", "tag", "orientation"]
+    assert (guessed["view"], guessed["caption"], guessed["findings"]) == ("PA", "this is a radiograph", {})
+    assert np.isnan(guessed["label"]).all()
+    assert tagged["caption"] == "this is a radiograph in the posteroanterior view"
+    assert (lateral["caption"], lateral["label"]) == ("this is a radiograph in the lateral view", [0, 0, 1, 0, 0])
+    assert (breast["laterality"], breast["laterality_source"], breast["caption"]) == (
+        *("R", "description"), "this is a mammogram",
+    )  # fmt: skip
+    assert "2 whose view is a guess" in caplog.text
+    assert "1 whose laterality is a guess" in caplog.text
+
+
+def special(root):
+    """Images that are no plain view of a whole breast, and a copy."""
+    mammogram = {"Modality": "MG", "ViewPosition": "CC", "ImageLaterality": "L"}
+    modifier = pydicom.Dataset()
+    modifier.CodeValue, modifier.CodingSchemeDesignator = "R-102D6", "SRT"
+    write(root / "plain", "1.1", **mammogram)
+    write(root / "copy", "1.1", **mammogram)
+    write(root / "implant", "1.2", BreastImplantPresent="YES", PartialView="YES", **mammogram)
+    write(root / "partial", "1.3", PartialView="YES", **mammogram | {"ViewPosition": "LMLO"})
+    write(root / "magnified", "1.4", ViewModifierCodeSequence=[modifier], **mammogram)
+    write(root / "specimen", "1.5", SeriesDescription="SPECIMEN", **mammogram)
+    write(root / "2d", "1.6", ImageType=["DERIVED", "PRIMARY", "TOMOSYNTHESIS", "GENERATED_2D"], **mammogram)
+
+
+def test_what_is_no_plain_view_is_left_out_and_counted(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    special(tmp_path)
+    (item,) = dicom_dir.datalist(tmp_path, prompts=PROMPTS)
+    assert Path(item["image"]).name == "copy"  # the first of the two by name
+    assert "traits" not in item
+    for reason in (
+        *("1 second copies", "1 with a breast implant", "1 of a part of the organ", "1 magnified views"),
+        *("1 of specimens", "1 synthesised from a tomosynthesis"),
+    ):
+        assert f"left out: {reason}\n" in caplog.text
+    assert "7 files, 1 items" in caplog.text
+
+
+def test_what_is_no_plain_view_can_be_kept_and_is_named(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    special(tmp_path)
+    items = dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude=["specimen"])
+    traits = {Path(item["image"]).name: item.get("traits") for item in items}
+    assert traits == {
+        **{"copy": None, "plain": "duplicate", "implant": "implant|partial", "partial": "partial"},
+        **{"magnified": "magnification", "2d": "synthesised"},
+    }
+    assert len({item["name"] for item in items}) == 6
+    check_items(items, list(PROMPTS.classes))
+    assert "among the items: 2 of a part of the organ" in caplog.text
+    assert len(dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude=[])) == 7
+    with pytest.raises(BundleError, match=r"exclude: expected one of specimen, .*, duplicate, got 'implants'"):
+        dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude=["implants"])
+
+
+def test_an_instance_of_two_patients_is_told(tmp_path, caplog):
+    """A careless export gives one UID to all, and a copy under another pseudonym keeps its own: nobody can tell."""
+    for number in (1, 2):
+        write(tmp_path / f"{number}", "1.1", PatientID=f"P{number}", ViewPosition="AP")
+    assert len(dicom_dir.datalist(tmp_path, prompts=PROMPTS)) == 2
+    assert "SOP instances in several studies or patients, which count as different: 1" in caplog.text
+
+
+def test_the_overlay_states_the_default_filter(root):
+    overlay = json.loads((Path(__file__).parents[2] / "configs" / "data_dicom_dir.json").read_text())
+    assert tuple(overlay["exclude"]) == dicom_dir.EXCLUDED
+    assert overlay["items"]["exclude"] == "@exclude"
+
+
+def test_links_are_followed_and_each_file_counts_once(root, tmp_path_factory, caplog):
+    caplog.set_level(logging.INFO)
+    elsewhere = tmp_path_factory.mktemp("disk")
+    write(elsewhere / "z", "1.9", ViewPosition="AP")
+    (root / "site_b").symlink_to(elsewhere)
+    (root / "site_c").symlink_to(elsewhere)
+    (elsewhere / "up").symlink_to(root)
+    items = dicom_dir.datalist(root, prompts=PROMPTS)
+    assert [item["image"] for item in items if item["view"] == "AP"] == [str(root / "site_b" / "z")]
+    assert len(items) == 4
+    assert "2 further links to a folder" in caplog.text
 
 
 @pytest.mark.shared_data

@@ -38,6 +38,18 @@ def test_a_folder_gives_every_file_sorted_without_hidden_ones(folder):
     assert paths(folder, exclude=["*.png"]) == ["DICOMDIR", "below/notes.dcm"]
 
 
+def test_links_are_followed_each_file_is_listed_once_and_the_rest_is_told(folder, tmp_path, caplog):
+    caplog.set_level("INFO")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "far.png").touch()
+    (folder / "site_b").symlink_to(tmp_path / "elsewhere")
+    (folder / "again.png").symlink_to(folder / "b.png")
+    (folder / "below" / "up").symlink_to(folder)
+    assert paths(folder) == ["a.png", "b.png", "below/deep/c.png", "below/notes.dcm", "site_b/far.png"]
+    told = caplog.text.rpartition("left out: ")[2].strip().split(", ")
+    assert sorted(told) == ["1 further links to a file", "1 further links to a folder", "1 named DICOMDIR", "2 hidden"]
+
+
 def test_a_relative_folder_gives_absolute_paths(folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert list_images("below")[0] == {"image": str(folder / "below/deep/c.png"), "path": "deep/c.png"}

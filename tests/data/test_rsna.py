@@ -70,6 +70,15 @@ def test_headers_on_request(write):
     assert (first["view"], first["sex"], first["age"]) == ("AP", "F", 44.0)
 
 
+def test_a_view_guessed_from_a_description_is_in_no_caption(write):
+    root = write()
+    make_dicom(root / "stage_2_train_images" / "aa.dcm", SeriesDescription="CHEST PA", PatientSex="F")
+    prompts = PromptSet(("{view} view", "of a {sex}"), PROMPTS.classes)
+    guessed, tagged, _ = rsna.datalist(root, prompts=prompts, headers=True)
+    assert (guessed["caption"], tagged["caption"]) == ("of a female", "AP view of a female")
+    assert "view" not in guessed
+
+
 def test_absent_and_surplus_images_are_counted(write, caplog):
     caplog.set_level(logging.INFO)
     root = write()

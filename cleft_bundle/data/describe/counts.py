@@ -16,6 +16,8 @@ from cleft_bundle.errors import RadiographError
 
 #: What of an item a report counts, beside its labels.
 DETAILS = ("view", "laterality", "sex", "age", "manufacturer")
+#: What it counts besides, where any item has it: where the view comes from, and what sets images apart.
+NOTES = ("view_source", "traits")
 UNKNOWN = "not known"
 _WORDS = {"sex": {"F": "female", "M": "male"}, "laterality": {"L": "left", "R": "right", "B": "both"}}
 _HEADERS = 300  # files asked for their maker, where the table does not name it
@@ -25,13 +27,13 @@ Item = dict[str, Any]
 
 
 def tabulate(splits: Mapping[str, Sequence[Item]]) -> pd.DataFrame:
-    """One row an image: split, patient_id, study_id and, as far as items have them, :data:`DETAILS` (else NaN)."""
+    """One row an image: split, patient_id, study_id, and :data:`DETAILS` and :data:`NOTES`, NaN where it has none."""
     rows = [
-        {"split": split, **{key: item.get(key) for key in ("patient_id", "study_id", *DETAILS)}}
+        {"split": split, **{key: item.get(key) for key in ("patient_id", "study_id", *DETAILS, *NOTES)}}
         for split, items in splits.items()
         for item in items
     ]
-    frame = pd.DataFrame(rows, columns=["split", "patient_id", "study_id", *DETAILS])
+    frame = pd.DataFrame(rows, columns=["split", "patient_id", "study_id", *DETAILS, *NOTES])
     frame["age"] = pd.to_numeric(frame["age"])
     for name, words in _WORDS.items():
         frame[name] = frame[name].map(lambda value, words=words: words.get(value, value))

@@ -123,13 +123,13 @@ def _draw_classes(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def _patients(frame: pd.DataFrame, headers: Sequence[str]) -> dict[str, Any]:
-    columns = [name for name in counts.DETAILS if name != "age" and frame[name].notna().any()]
+    columns = [name for name in (*counts.DETAILS, *counts.NOTES) if name != "age" and frame[name].notna().any()]
     shown = []
     for start in range(0, len(columns), 2):
         pair = columns[start : start + 2]
         rows = max(min(frame[name].nunique(dropna=False), 10) for name in pair)
         uri = draw(pictures.category_bars, frame, pair, size=(4.75 * len(pair), 1.1 + 0.3 * rows))
-        shown.append(_picture(" and ".join(pair).capitalize(), uri))
+        shown.append(_picture(" and ".join(pair).replace("_", " ").capitalize(), uri))
     if frame["age"].notna().any():
         missing = int(frame["age"].isna().sum())
         note = f"Not known of {missing:,} images." if missing else ""

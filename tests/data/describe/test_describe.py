@@ -70,6 +70,14 @@ class Outside(HTMLParser):
         assert self.open.pop() == tag
 
 
+def test_sources_of_views_and_traits_are_shown_where_items_have_them(splits, tmp_path, tokenize):
+    assert "View source" not in report(splits, tmp_path, tokenize)
+    for number, each in enumerate(splits["train"]):
+        each |= {"view_source": "tag" if number % 2 else "description", "traits": "implant"}
+    html = report(splits, tmp_path, tokenize)
+    assert "View source and traits" in html
+
+
 def test_the_page_holds_all_that_it_shows_and_nothing_that_identifies(splits, tmp_path, tokenize):
     html = report(splits, tmp_path, tokenize, samples=60)
     page = Outside()

@@ -16,6 +16,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.transform.writer import write_itk
 
 from cleft_bundle.data import TolerantDataset
+from cleft_bundle.data.file_trees import walk
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.inferers import HeatMaps
 
@@ -94,10 +95,10 @@ def _one_image(path: Path) -> Path:
     """The file itself, or the only one of a folder: a series of a PACS, or an uploaded session."""
     if not path.is_dir():
         return path
-    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    files = list(walk(path).once().files)
     if len(files) != 1:
         raise BundleError(f"the series holds {len(files)} images, and one is scored at a time")
-    return files[0]
+    return path / files[0]
 
 
 def _score(loaded: Loaded, maps: HeatMaps, path: Path) -> tuple[dict[str, Any], dict[str, float]]:
