@@ -121,7 +121,7 @@ def _check_length(ds: Any, bits: int) -> None:
     if not data:
         raise RadiographError(f"{tag('PixelData')} is missing")
     if is_native(ds):
-        if ds["PixelData"].is_undefined_length:  # a native value always has a length, PS3.5 section A.1
+        if _is_encapsulated(data):
             raise RadiographError(
                 f"{tag('PixelData')} is compressed, but {tag('TransferSyntaxUID')} says that it is not"
             )
@@ -134,6 +134,12 @@ def _check_length(ds: Any, bits: int) -> None:
         return
     if len(data) < expected:
         raise RadiographError(f"{tag('PixelData')} is truncated: {len(data)} bytes of {expected}")
+
+
+def _is_encapsulated(data: bytes) -> bool:
+    """Whether pixel data begin with two items, the offset table and a fragment (PS3.5 section A.4)."""
+    item = b"\xfe\xff\x00\xe0"
+    return data.startswith(item) and data[8 + int.from_bytes(data[4:8], "little") :].startswith(item)
 
 
 def _positive(ds: Any, name: str) -> int:

@@ -318,6 +318,8 @@ def _warn_of(path: str, rendered: Rendered, details: dict[str, Any]) -> None:
     """Warn of what a person should know of an image that was read; no value of its header is in it."""
     if details.get("colour"):
         _warn_of_colour()
+    if rendered.blank:
+        warnings.warn(f"{Path(path).name}: blank: all pixels but padding have one value", stacklevel=2)
     if rendered.passed_over:
         warnings.warn(
             f"{Path(path).name}: {', '.join(rendered.passed_over)} would show less than {LEAST_LEVELS:.0%} of the grey"
