@@ -15,6 +15,13 @@ _MODALITIES = {
     **{"6.1": "US", "3.1": "US", "12.1": "XA", "12.1.1": "XA", "12.2": "RF", "12.2.1": "RF", "20": "NM", "128": "PT"},
     **{"481.1": "RTIMAGE", "481.2": "RTDOSE"},
 }
+# Defined terms of Modality; a code of 16 characters could hold anything else, such as a name
+_DEFINED = frozenset(
+    "AR ASMT AU BDUS BI BMD CD CF CFM CR CS CT CTPROTOCOL DD DF DG DM DOC DS DX EC ECG EEG EMG EOG EPS ES FA FID FS GM"
+    " HC HD IO IOL IVOCT IVUS KER KO LEN LP LS M3D MA MG MR MS NM OAM OCT OP OPM OPR OPT OPTBSV OPTENF OPV OSS OT PA"
+    " PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SC SEG SM"
+    " SMR SR SRF ST STAIN TEXTUREMAP TG US VA VF XA XAPROTOCOL XC".split()
+)
 _IN_META = "MediaStorageSOPClassUID"
 _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 
@@ -40,11 +47,11 @@ def intent_of(ds: Any) -> str:
 
 
 def complete(ds: Any) -> None:
-    """Give a data set the modality and the presentation intent of its SOP Class where it has none of its own.
+    """Give a data set the modality and the presentation intent of its SOP Class where it has no valid one of its own.
 
     An object whose SOP Class is for processing is for processing, whatever else it says.
     """
-    if not ds.get("Modality") and modality_of(ds):
+    if ds.get("Modality") not in _DEFINED:
         ds.Modality = modality_of(ds)
     intent = intent_of(ds)
     if intent == "FOR PROCESSING" or (intent and not ds.get("PresentationIntentType")):

@@ -31,15 +31,15 @@ def elements():
 def everything_said(path, caplog, **options):
     """All that comes out of reading a file, in one text."""
     reader = RadiographReader(**options)
-    said = []
+    said, errors = [], []
     with warnings.catch_warnings(record=True) as caught, caplog.at_level("DEBUG"):
         warnings.simplefilter("always")
         try:
             said.append(repr(reader.get_data(reader.read(path))[1]))
         except RadiographError as error:
-            assert error.__cause__ is None
-            assert error.__context__ is None
-            said += [repr(error), "".join(traceback.format_exception(error))]
+            errors.append(error)
+    assert not any(error.__cause__ or error.__context__ for error in errors)
+    said += [f"{error!r} {''.join(traceback.format_exception(error))}" for error in errors]
     said += [str(w.message) for w in caught]
     said += [record.getMessage() for record in caplog.records]
     caplog.clear()
