@@ -30,9 +30,11 @@ def numbers(ds: Any, name: str | int) -> list[float]:
         RadiographError: if a value is not a finite number. The message does not quote it.
     """
     try:
-        value = getattr(ds.get(name), "value", None) if isinstance(name, int) else ds.get(name)
+        value: Any = getattr(ds.get(name), "value", None) if isinstance(name, int) else ds.get(name)
         several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-        parts = [part.strip(" \0") if isinstance(part, str) else part for part in (value if several else [value])]
+        parts: list[Any] = [
+            part.strip(" \0") if isinstance(part, str) else part for part in (value if several else [value])
+        ]
         while parts and parts[-1] in ("", None):
             parts.pop()
         found = [float(part) for part in parts]

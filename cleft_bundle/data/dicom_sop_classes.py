@@ -17,10 +17,15 @@ _MODALITIES = {
 }
 # Defined terms of Modality; a code of 16 characters could hold anything else, such as a name
 _DEFINED = frozenset(
-    "AR ASMT AU BDUS BI BMD CD CF CFM CR CS CT CTPROTOCOL DD DF DG DM DOC DS DX EC ECG EEG EMG EOG EPS ES FA FID FS GM"
-    " HC HD IO IOL IVOCT IVUS KER KO LEN LP LS M3D MA MG MR MS NM OAM OCT OP OPM OPR OPT OPTBSV OPTENF OPV OSS OT PA"
-    " PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SC SEG SM"
-    " SMR SR SRF ST STAIN TEXTUREMAP TG US VA VF XA XAPROTOCOL XC".split()
+    {
+        *("AR", "ASMT", "AU", "BDUS", "BI", "BMD", "CD", "CF", "CFM", "CR", "CS", "CT", "CTPROTOCOL", "DD", "DF"),
+        *("DG", "DM", "DOC", "DS", "DX", "EC", "ECG", "EEG", "EMG", "EOG", "EPS", "ES", "FA", "FID", "FS", "GM", "HC"),
+        *("HD", "IO", "IOL", "IVOCT", "IVUS", "KER", "KO", "LEN", "LP", "LS", "M3D", "MA", "MG", "MR", "MS", "NM"),
+        *("OAM", "OCT", "OP", "OPM", "OPR", "OPT", "OPTBSV", "OPTENF", "OPV", "OSS", "OT", "PA", "PLAN", "POS", "PR"),
+        *("PT", "PX", "REG", "RESP", "RF", "RG", "RTDOSE", "RTIMAGE", "RTINTENT", "RTPLAN", "RTRAD", "RTRECORD"),
+        *("RTSEGANN", "RTSTRUCT", "RWV", "SC", "SEG", "SM", "SMR", "SR", "SRF", "ST", "STAIN", "TEXTUREMAP", "TG"),
+        *("US", "VA", "VF", "XA", "XAPROTOCOL", "XC"),
+    }
 )
 _IN_META = "MediaStorageSOPClassUID"
 _FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
