@@ -101,8 +101,8 @@ def main(
             failures.append(f"no. {number}, from {damage(files, seed, number)[0].name}: {outcome}, {peak} MB")
     worker.stop()
     print(f"{mutations} damaged copies of {len(files)} files, seed {seed}, {time.perf_counter() - start:.0f} s")
-    print(f"peak memory {highest} MB, of which {worker.baseline} MB before the first file")
-    print(f"slowest read {slowest:.1f} s of the processor's time")
+    memory = f"peak memory {highest} MB, of which {worker.baseline} MB before the first file"
+    print(f"{memory}; slowest read {slowest:.1f} s of the processor's time")
     for outcome, count in outcomes.most_common():
         print(f"{count:6d} {outcome}")
     print(*failures, sep="\n")

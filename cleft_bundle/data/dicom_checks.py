@@ -34,6 +34,8 @@ KINDS = {
     "HTJ2K": ("1.2.840.10008.1.2.4.203", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.201"),
     "RLE": (str(uid.RLELossless),),
 }
+# Precisions that the standards allow (ITU-T T.81 table B.2, T.87 C.2.2); some decoders end the process over others
+_DEPTHS = {"JPEG": (8, 12), "JPEG lossless": range(2, 17), "JPEG-LS": range(2, 17)}
 _COMPRESSED = frozenset(syntax for syntaxes in KINDS.values() for syntax in syntaxes)
 _COLOUR = ("PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _CELLS = (1, 8, 16, 32)  # BitsAllocated
@@ -184,7 +186,7 @@ def check_stream(ds: Any, data: bytes) -> Codestream:
     stored = number(ds, "BitsStored", stream.bits)
     if samples == 3 and stream.bits != stored:
         raise RadiographError(f"{tag('BitsStored')} is {stored}, but the compressed image has {stream.bits} bits")
-    if not 1 <= stream.bits <= 32:
+    if stream.bits not in _DEPTHS.get(stream.kind, range(1, 33)):
         raise RadiographError(f"{tag('PixelData')}: values of {stream.bits} bits are not read")
     return stream
 

@@ -85,6 +85,8 @@ def decode(ds: Any, frame: int = 0, target_size: int | None = None) -> Decoded:
             said.append(f"level {halvings}: {_one_line(e)}")
     plain = _plain(ds, stream, data)
     names = (*gpu_decoding.decoders(plain), *DECODERS.get(stream.kind, ()))
+    if stream.bits < 8:  # GDCM ends the process over values that do not fill their cells
+        names = tuple(name for name in names if not name.startswith("gdcm"))
     return _first_right(ds, plain, names, 0, said, depth)
 
 

@@ -39,14 +39,17 @@ def decoders(plain: Dataset) -> tuple[str, ...]:
     return (NAME,) if fits and available() else ()
 
 
-@cache
 def available() -> bool:
     """Whether nvImageCodec can be used in this process, and is then registered with pydicom.
 
     A forked process, such as a DataLoader's worker on Linux, cannot use a GPU that its parent may use.
     """
-    if multiprocessing.parent_process() is not None and multiprocessing.get_start_method() == "fork":
-        return False
+    forked = multiprocessing.parent_process() is not None and multiprocessing.get_start_method() == "fork"
+    return not forked and _registered()
+
+
+@cache
+def _registered() -> bool:
     there, found = optional_import("monai.data.nvimgcodec_pydicom_plugin", name="is_nvimgcodec_available")
     register, _ = optional_import("monai.data.nvimgcodec_pydicom_plugin", name="register_as_decoder_plugin")
     return bool(found and there() and register())

@@ -239,3 +239,24 @@ def test_no_value_is_ever_wrapped(depth, bits, signed):
         values = np.arange(-(2 ** (bits - 1)), 2 ** (bits - 1))
     cells = values.astype(np.int64) & ((1 << depth.bits) - 1)
     np.testing.assert_array_equal(agreed_layout(ds, depth, cells).unpack(cells), values)
+
+
+# GDCM ends the process over a precision below 8, and with one above 16
+@pytest.mark.parametrize("kind", ["JPEG lossless", "JPEG 2000", "JPEG-LS"])
+@pytest.mark.parametrize("precision", [2, 7, 17, 255])
+def test_a_precision_that_no_decoder_may_see_is_an_error_and_not_the_end(tmp_path, kind, precision):
+    path = tmp_path / "x.dcm"
+    ENCODERS[kind](path, ramp(0, 4095).astype(np.uint16), 12, False)
+    ds = pydicom.dcmread(path)
+    data = bytearray(first_frame(ds))
+    start = {"JPEG lossless": b"\xff\xc3", "JPEG-LS": b"\xff\xf7", "JPEG 2000": b"\xff\x4f\xff\x51"}[kind]
+    data[data.index(start) + (42 if kind == "JPEG 2000" else 4)] = precision
+    ds.PixelData = encapsulate([bytes(data)])
+    ds.save_as(path)
+    try:
+        image = load(path)[0]
+    except RadiographError as error:
+        assert "PixelData" in str(error)
+    else:  # a decoder takes the damaged precision for true
+        assert kind != "JPEG lossless"
+        assert image.shape == (ROWS, COLUMNS)

@@ -6,6 +6,7 @@ import torch
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.handlers import PredictionJournal, PredictionWriter
+from cleft_bundle.handlers.journal import Scored
 
 CLASSES = ["edema", "no finding"]
 LISTED = ["b/x.dcm", "c.png", "a,1.dcm"]
@@ -66,3 +67,12 @@ def test_what_was_scored_before_is_written_without_a_run(predictions, tmp_path):
     assert journal.pending([{"image": str(tmp_path / path), "path": path} for path in LISTED]) == []
     PredictionWriter(str(tmp_path / "out"), CLASSES, journal, predictions.thresholds).write()
     assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
+
+
+def test_blank_images_are_counted_apart(predictions, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        evaluate(predictions)
+        assert "1 images scored, 2 unreadable:" in caplog.text
+        predictions.journal.append({LISTED[1]: Scored(error="blank")})
+        predictions.write()
+    assert "1 images scored, 1 unreadable, 1 blank:" in caplog.text
