@@ -80,6 +80,6 @@ def test_a_library_without_a_device_is_not_asked(library, monkeypatch, missing):
 
 def test_a_forked_process_is_left_to_the_cpu(library, monkeypatch):
     assert gpu_decoding.available()
-    monkeypatch.setattr("multiprocessing.parent_process", lambda: object())
+    monkeypatch.setattr("multiprocessing.parent_process", object)
     monkeypatch.setattr("multiprocessing.get_start_method", lambda: "fork")
     assert not gpu_decoding.available()
