@@ -253,10 +253,10 @@ def test_a_precision_that_no_decoder_may_see_is_an_error_and_not_the_end(tmp_pat
     data[data.index(start) + (42 if kind == "JPEG 2000" else 4)] = precision
     ds.PixelData = encapsulate([bytes(data)])
     ds.save_as(path)
+    said, shape = "", None
     try:
-        image = load(path)[0]
+        shape = load(path)[0].shape
     except RadiographError as error:
-        assert "PixelData" in str(error)
-    else:  # a decoder takes the damaged precision for true
-        assert kind != "JPEG lossless"
-        assert image.shape == (ROWS, COLUMNS)
+        said = str(error)
+    # a decoder of the other two may take the damaged precision for true
+    assert "PixelData" in said if kind == "JPEG lossless" else "PixelData" in said or shape == (ROWS, COLUMNS)
