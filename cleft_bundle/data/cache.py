@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from enum import Enum
@@ -28,6 +29,8 @@ from cleft_bundle.data.pseudonyms import keyed_digest
 from cleft_bundle.data.radiograph_reader import METADATA
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save
+
+logger = logging.getLogger(__name__)
 
 _NAME_BYTES = 24
 
@@ -49,10 +52,17 @@ def cached_dataset(
         cache_rate: share of the items kept in memory; with `cache_dir`, all are kept in files.
         num_workers: threads that fill the memory.
         progress: show a bar while they do.
+
+    Blank images among those kept in memory are counted in the log.
     """
-    if cache_dir is None:
-        return CacheDataset(data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress)
-    return RadiographCache(data, transform, cache_dir)
+    if cache_dir is not None:
+        return RadiographCache(data, transform, cache_dir)
+    dataset = CacheDataset(data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress)
+    images = [item["image"] for item in dataset._cache if isinstance(item, dict) and "image" in item]
+    blank = sum(bool(image.min() == image.max()) for image in images if isinstance(image, torch.Tensor))
+    if blank:
+        logger.warning("%d of %d cached images are blank: all their pixels have one value", blank, len(images))
+    return dataset
 
 
 class RadiographCache(PersistentDataset):

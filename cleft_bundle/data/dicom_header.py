@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 import zlib
 from typing import Any, BinaryIO
 
@@ -21,15 +20,20 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from cleft_bundle.data.dicom_pixels import numbers, tag
+from cleft_bundle.data.dicom_elements import numbers, tag
+from cleft_bundle.data.dicom_layout import OVERLAY_BITS
+from cleft_bundle.data.dicom_sop_classes import complete
 from cleft_bundle.data.dicom_views import orientation_of, side_of, traits_of, view_of
+from cleft_bundle.data.makers import maker
 from cleft_bundle.data.pseudonyms import pseudonym
+from cleft_bundle.data.quiet import quiet
 from cleft_bundle.data.tables import OLDEST, years
 from cleft_bundle.errors import RadiographError
 
 ELEMENTS = (
     # what the image is
-    *("Modality", "Manufacturer", "PresentationIntentType", "PatientID", "StudyInstanceUID", "SOPInstanceUID"),
+    *("SOPClassUID", "SOPInstanceUID", "Modality", "Manufacturer", "PresentationIntentType", "PatientID"),
+    "StudyInstanceUID",
     *("ViewPosition", "ViewCodeSequence", "SeriesDescription", "ImageLaterality", "FrameLaterality", "Laterality"),
     *("PatientOrientation", "FieldOfViewHorizontalFlip", "AnatomicRegionSequence", "AnatomicRegionModifierSequence"),
     *("ImageType", "BreastImplantPresent", "PartialView", "ViewModifierCodeSequence", "SpecimenDescriptionSequence"),
@@ -40,7 +44,8 @@ ELEMENTS = (
     *("RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
     *("GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData"),
     *("BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData"),
-    *("PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable"),
+    "ExtendedOffsetTableLengths",
     # how they are to be shown
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "PixelIntensityRelationship"),
     *("PixelIntensityRelationshipSign", "VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
@@ -57,6 +62,10 @@ _GROUPS = (
 )
 _MAX_BYTES = 800_000_000  # what the reader allows a deflated file unless told otherwise
 _WITHOUT_PIXELS = [name for name in ELEMENTS if name != "PixelData"]
+_CODES = (
+    *("Modality", "PresentationIntentType", "PhotometricInterpretation", "PresentationLUTShape"),
+    *("PixelIntensityRelationship", "VOILUTFunction"),
+)
 _INTENTS = ("FOR PRESENTATION", "FOR PROCESSING")
 
 
@@ -70,30 +79,32 @@ def read_header(path: str, max_bytes: int = _MAX_BYTES, *, pixels: bool = True) 
             PatientSex and PatientAge are read too.
 
     Returns:
-        a pydicom data set, whose file_meta names a transfer syntax and whose code strings are clean.
+        a pydicom data set, whose file_meta names a transfer syntax, whose code strings are clean, and whose Modality
+        and PresentationIntentType are what the SOP Class says where they are missing.
 
     Raises:
         RadiographError: if the file ends within its pixel data, or unfolds to more than `max_bytes`.
     """
-    with warnings.catch_warnings(record=True) as caught, open(path, "rb") as file:
-        warnings.simplefilter("always")
-        wanted = list(ELEMENTS) if pixels else [*_WITHOUT_PIXELS, *PERSON]
+    with quiet() as caught, open(path, "rb") as file:
+        wanted: list[Any] = [*ELEMENTS, *OVERLAY_BITS] if pixels else [*_WITHOUT_PIXELS, *PERSON]
         ds = _read_deflated(file, max_bytes, wanted) or pydicom.dcmread(
             file, force=True, specific_tags=wanted, stop_before_pixels=not pixels
         )
-    if pixels and "PixelData" not in ds and any("End of file" in str(w.message) for w in caught):
+    if pixels and "PixelData" not in ds and any("End of file" in text for text in caught):
         raise RadiographError(f"{tag('PixelData')} is truncated: the file ends within it")
     if "TransferSyntaxUID" not in ds.file_meta:
         implicit, little = getattr(ds, "original_encoding", (ds.is_implicit_VR, ds.is_little_endian))
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-    for name in ("PhotometricInterpretation", "PresentationLUTShape", "PixelIntensityRelationship", "VOILUTFunction"):
-        if name in ds:  # without the NULs and spaces that writers pad them with
-            setattr(ds, name, code(ds, name))
+    with quiet():
+        for name in _CODES:
+            if name in ds:  # without the NULs and spaces that writers pad them with
+                setattr(ds, name, code(ds, name))
+    complete(ds)
     return ds
 
 
-def _read_deflated(file: BinaryIO, max_bytes: int, wanted: list[str]) -> Any | None:
+def _read_deflated(file: BinaryIO, max_bytes: int, wanted: list[Any]) -> Any | None:
     """Read a deflated file, which pydicom would unfold without a limit; None, and back to its start, for others."""
     read_preamble(file, force=True)
     meta = read_dataset(file, False, True, stop_when=lambda element, _vr, _length: element.group != 2)
@@ -149,11 +160,10 @@ def describe(ds: Any) -> dict[str, Any]:
         :mod:`cleft_bundle.data.dicom_views`), traits (what sets the image apart, joined by "|"), patient_orientation
         (the sides of the patient towards which rows and columns run, e.g. "L\F", PS3.3 C.7.6.1.1.1), horizontal_flip
         ("YES", "NO": whether the field of view was flipped before it was stored, PS3.3 C.8.11.7),
-        photometric_interpretation, manufacturer, presentation_intent, patient and study, each a string, "" where
-        unknown; spacing, (row, column) distance in mm or None.
+        photometric_interpretation, manufacturer (one of `makers`), presentation_intent, patient and study, each a
+        string, "" where unknown; spacing, (row, column) distance in mm or None.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom quotes a value that breaks the rules of its type
+    with quiet():
         (view, view_source), (side, side_source) = view_of(ds), side_of(ds)
         intent, flip = code(ds, "PresentationIntentType"), code(ds, "FieldOfViewHorizontalFlip")
         return {
@@ -166,7 +176,7 @@ def describe(ds: Any) -> dict[str, Any]:
             "patient_orientation": orientation_of(ds),
             "horizontal_flip": flip if flip in ("YES", "NO") else "",
             "photometric_interpretation": code(ds, "PhotometricInterpretation"),
-            "manufacturer": " ".join(str(ds.get("Manufacturer") or "").split()),
+            "manufacturer": maker(str(ds.get("Manufacturer") or "")),
             "presentation_intent": intent if intent in _INTENTS else "",
             "patient": hashed(ds, "PatientID"),
             "study": hashed(ds, "StudyInstanceUID"),
@@ -184,8 +194,7 @@ def describe_person(ds: Any) -> dict[str, Any]:
         ``sex`` ("F", "M", or "" where unknown or other) and ``age`` in years, or None where unknown or above 120.
         Everybody of 90 and older is 90.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as in describe: real files hold ages such as "44"
+    with quiet():  # real files hold ages such as "44"
         sex = code(ds, "PatientSex")
         age = years(str(ds.get("PatientAge") or "").strip(" \0"))
     return {

@@ -13,140 +13,38 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydicom.datadict import tag_for_keyword
 
+from cleft_bundle.data.dicom_elements import numbers, tag
+from cleft_bundle.data.dicom_layout import Depth, Layout, agreed_layout, declared_layout
+from cleft_bundle.data.dicom_lut import apply_table, read_table
+from cleft_bundle.data.dicom_voi import DeclaredVoi
 from cleft_bundle.errors import RadiographError
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+#: A declared VOI is left for another where it shows less than this share of the grey levels that it could show: of a
+#: screen's 256, or of as many as the image has.
+LEAST_LEVELS = 0.05
+_SCREEN = 256  # grey levels
 _BLOCK = 1 << 16  # pixels worked on at a time: few enough to stay in the processor's cache
 LUMINANCE = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601-7, section 2.5.1
 
 
-class Table(NamedTuple):
-    """A DICOM look-up table (PS3.3 C.11.1.1 and C.11.2.1.1).
+class Rendered(NamedTuple):
+    """An image as a person should see it.
 
     Attributes:
-        entries: output values, [N].
-        first: the input value that the first entry stands for; smaller inputs get the first entry, inputs beyond the
-            table the last.
-        maximum: top of the output range, 2**bits - 1 (or the largest entry, where a file breaks its own promise).
+        image: float32 [H, W] in 0..1, bright = dense.
+        voi: what maps values to grey: "window 1", "lut 1", ... (counted from 1, in the file's order), "percentiles", or
+            "none", the whole range.
+        passed_over: VOI transformations of the file that would show next to nothing, in the order in which they were
+            tried.
+        blank: whether all pixels but padding have one and the same grey.
     """
 
-    entries: np.ndarray
-    first: int
-    maximum: float
-
-
-def tag(keyword: str) -> str:
-    """Name an element in a message: "(0028,1050) WindowCenter"."""
-    number = tag_for_keyword(keyword) or 0
-    return f"({number >> 16:04X},{number & 0xFFFF:04X}) {keyword}"
-
-
-def numbers(ds: Any, name: str) -> list[float]:
-    """Return the finite numbers of an element, or an empty list where it is absent or empty.
-
-    Args:
-        ds: a pydicom data set or sequence item.
-        name: keyword of the element.
-
-    Raises:
-        RadiographError: if a value is not a finite number.
-    """
-    try:
-        value = ds.get(name)
-        if value is None or value == "":
-            return []
-        found = [float(v) for v in (value if isinstance(value, Sequence) and not isinstance(value, str) else [value])]
-    except (TypeError, ValueError, OverflowError) as e:
-        raise RadiographError(f"{tag(name)} is not a number") from e
-    if not np.isfinite(found).all():
-        raise RadiographError(f"{tag(name)} is not finite")
-    return found
-
-
-def unpack_stored(raw: np.ndarray, bits_stored: int, high_bit: int, signed: bool) -> np.ndarray:
-    """Return the stored values without the bits around them, which may hold overlays (PS3.5 section 8.1.1).
-
-    Args:
-        raw: integer values as they lie in the pixel cells, any shape.
-        bits_stored: number of bits that belong to the value.
-        high_bit: position of the value's most significant bit.
-        signed: whether the value is in two's complement.
-
-    Returns:
-        int64, same shape.
-    """
-    value = raw.astype(np.int64) >> (high_bit + 1 - bits_stored)
-    value &= (1 << bits_stored) - 1
-    if signed:
-        value -= (value >> (bits_stored - 1)) << bits_stored
-    return value
-
-
-def window_linear(values: np.ndarray, center: float, width: float) -> np.ndarray:
-    """VOI LUT function LINEAR (PS3.3 C.11.2.1.2.1), scaled to 0..1; `width` must be at least 1."""
-    if width < 1:
-        raise RadiographError(f"{tag('WindowWidth')} is {width:g}; LINEAR needs 1 or more")
-    if width == 1:
-        return (values > center - 0.5).astype(np.float64)
-    return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0.0, 1.0)
-
-
-def window_linear_exact(values: np.ndarray, center: float, width: float) -> np.ndarray:
-    """VOI LUT function LINEAR_EXACT (PS3.3 C.11.2.1.3.2), scaled to 0..1; `width` must be positive."""
-    if width <= 0:
-        raise RadiographError(f"{tag('WindowWidth')} is {width:g}; LINEAR_EXACT needs more than 0")
-    return np.clip((values - center) / width + 0.5, 0.0, 1.0)
-
-
-def window_sigmoid(values: np.ndarray, center: float, width: float) -> np.ndarray:
-    """VOI LUT function SIGMOID (PS3.3 C.11.2.1.3.1), scaled to 0..1; `width` must be positive."""
-    if width <= 0:
-        raise RadiographError(f"{tag('WindowWidth')} is {width:g}; SIGMOID needs more than 0")
-    # 1 / (1 + exp(-4 z)) written as a hyperbolic tangent, which does not overflow
-    return 0.5 + 0.5 * np.tanh(2.0 * (values - center) / width)
-
-
-_WINDOWS = {"LINEAR": window_linear, "LINEAR_EXACT": window_linear_exact, "SIGMOID": window_sigmoid}
-
-
-def read_table(item: Any, little_endian: bool = True) -> Table:
-    """Read a LUT item.
-
-    pydicom's own functions read two-byte entries only and wrap around for inputs far above the table; files hold
-    one-byte entries too (PS3.3 C.11.1.1.1 and C.11.2.1.1 allow tables of 8 bits).
-
-    Args:
-        item: an item of ModalityLUTSequence or VOILUTSequence.
-        little_endian: byte order of entries that are given as bytes (VR OW).
-
-    Raises:
-        RadiographError: if the descriptor or the entries are absent or do not agree.
-    """
-    descriptor = numbers(item, "LUTDescriptor")
-    if len(descriptor) != 3:
-        raise RadiographError(f"{tag('LUTDescriptor')} does not hold 3 numbers")
-    count, first, bits = (int(d) for d in descriptor)
-    count = count or 2**16
-    if not 1 <= bits <= 16 or count < 1:
-        raise RadiographError(f"{tag('LUTDescriptor')} names {count} entries of {bits} bits")
-    data = item.get("LUTData")
-    if isinstance(data, bytes):
-        wide = len(data) >= 2 * count
-        entries = np.frombuffer(data, ("<u2" if little_endian else ">u2") if wide else "u1", len(data) // (1 + wide))
-    else:
-        entries = np.asarray(numbers(item, "LUTData"))
-    if len(entries) < count:
-        raise RadiographError(f"{tag('LUTData')} holds {len(entries)} of {count} entries")
-    entries = entries[:count].astype(np.float64)
-    return Table(entries, first, max(2.0**bits - 1, float(entries.max())))
-
-
-def apply_table(values: np.ndarray, table: Table) -> np.ndarray:
-    """Look values up in a table, with its first and last entry beyond its ends; float64, same shape."""
-    index = np.clip(np.rint(values) - table.first, 0, len(table.entries) - 1)
-    return table.entries[index.astype(np.int64)]
+    image: np.ndarray
+    voi: str
+    passed_over: tuple[str, ...]
+    blank: bool
 
 
 def stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -174,47 +72,34 @@ def percentiles(values: np.ndarray, counts: np.ndarray, q: Sequence[float]) -> l
     return result
 
 
-def apply_modality(values: np.ndarray, ds: Any, little_endian: bool = True) -> np.ndarray:
-    """Modality LUT, or rescale slope and intercept (PS3.3 C.11.1); float64, same shape."""
+def apply_modality(values: np.ndarray, ds: Any, signed: bool = False, little_endian: bool = True) -> np.ndarray:
+    """Modality LUT, or rescale slope and intercept (PS3.3 C.11.1); float64, same shape.
+
+    Args:
+        values: stored values, any shape.
+        ds: the data set.
+        signed: whether stored values can be negative.
+        little_endian: byte order of table entries.
+    """
     if ds.get("ModalityLUTSequence"):
-        return apply_table(values, read_table(ds.ModalityLUTSequence[0], little_endian))
+        return apply_table(values, read_table(ds.ModalityLUTSequence[0], little_endian, signed))
+    slope, intercept = _rescale(ds)
+    return values * slope + intercept
+
+
+def gives_negative(ds: Any, layout: Layout) -> bool:
+    """Whether the modality stage can give a negative value for any stored value; a table cannot (PS3.3 C.11.1.1.1)."""
+    if ds.get("ModalityLUTSequence"):
+        return False
+    slope, intercept = _rescale(ds)
+    return any(value * slope + intercept < 0 for value in layout.range)
+
+
+def _rescale(ds: Any) -> tuple[float, float]:
     slope, intercept = numbers(ds, "RescaleSlope") or [1.0], numbers(ds, "RescaleIntercept") or [0.0]
     if slope[0] == 0:
         raise RadiographError(f"{tag('RescaleSlope')} is 0: every pixel would be equal")
-    return values * slope[0] + intercept[0]
-
-
-def apply_voi(values: np.ndarray, ds: Any, voi: int | str, little_endian: bool = True) -> np.ndarray | None:
-    """Apply one of the file's own VOI transformations (PS3.3 C.11.2) and scale its output range to 0..1.
-
-    Where a file gives windows and tables, DICOM lets the application choose: a number picks the window of that
-    number, or the table where there are no windows; "lut" picks the first table, or the first window where there are
-    no tables.
-
-    Returns:
-        float64 in 0..1, same shape; None where the file has neither window nor table.
-
-    Raises:
-        RadiographError: if the chosen one does not exist or is not valid.
-    """
-    centers, widths = numbers(ds, "WindowCenter"), numbers(ds, "WindowWidth")
-    tables = ds.get("VOILUTSequence") or []
-    if not (centers or widths or tables):
-        return None
-    index = 0 if voi == "lut" else int(voi)
-    if tables and (voi == "lut" or not (centers or widths)):
-        if index >= len(tables):
-            raise RadiographError(f"{tag('VOILUTSequence')} has {len(tables)} items; no. {index} asked")
-        table = read_table(tables[index], little_endian)
-        return apply_table(values, table) / table.maximum if table.maximum else np.zeros(values.shape)
-    if len(centers) != len(widths):
-        raise RadiographError(f"{tag('WindowWidth')} has {len(widths)} values and {tag('WindowCenter')} {len(centers)}")
-    if index >= len(centers):
-        raise RadiographError(f"{tag('WindowCenter')} has {len(centers)} values; no. {index} (from 0) asked")
-    function = str(ds.get("VOILUTFunction") or "LINEAR").strip().upper()
-    if function not in _WINDOWS:
-        raise RadiographError(f"{tag('VOILUTFunction')} is none of {', '.join(_WINDOWS)}")
-    return _WINDOWS[function](values, centers[index], widths[index])
+    return slope[0], intercept[0]
 
 
 def is_inverted(ds: Any) -> bool:
@@ -225,16 +110,29 @@ def is_inverted(ds: Any) -> bool:
     return ds.get("PhotometricInterpretation") == "MONOCHROME1" or ds.get("PresentationLUTShape") == "INVERSE"
 
 
-def padding_mask(values: np.ndarray, ds: Any, bits_stored: int, signed: bool) -> np.ndarray:
-    """Where stored values are padding (PS3.3 C.7.5.1.1.2); bool, same shape.
+def padding_mask(cells: np.ndarray, ds: Any, layout: Layout, cell_bits: int) -> np.ndarray:
+    """Where pixel cells are padding (PS3.3 C.7.5.1.1.2); bool, same shape.
 
-    The padding elements are brought to the stored values' bits and sign, as writers disagree about theirs.
+    Padding that lies within the range of stored values is looked for among them. Padding outside, such as 65535 in an
+    image of 12 bits, is looked for among the whole cells: cut to 12 bits it would be 4095, which may be true white.
+    The sign is that of the stored values, as writers disagree about the VR.
+
+    Args:
+        cells: pixel cells, integers of any shape.
+        ds: the data set.
+        layout: where the value lies in a cell.
+        cell_bits: width of a cell.
     """
-    limits = [v for name in ("PixelPaddingValue", "PixelPaddingRangeLimit") for v in numbers(ds, name)[:1]]
     if not numbers(ds, "PixelPaddingValue"):
-        return np.zeros(values.shape, bool)
-    ends = unpack_stored(np.array(limits, np.int64), bits_stored, bits_stored - 1, signed)
-    return (values >= ends.min()) & (values <= ends.max())
+        return np.zeros(cells.shape, bool)
+    half = 1 << 15
+    wrap = -2 * half if layout.signed else 2 * half  # what a value of the other VR is off by
+    limits = [int(v) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit") for v in numbers(ds, name)[:1]]
+    limits = [v + wrap if (v >= half if layout.signed else v < 0) else v for v in limits]
+    low, high = layout.range
+    whole = Layout(cell_bits, cell_bits - 1, layout.signed)
+    values = (layout if all(low <= v <= high for v in limits) else whole).unpack(cells)
+    return (values >= min(limits)) & (values <= max(limits))
 
 
 def attenuation(values: np.ndarray, ds: Any, seen: np.ndarray) -> np.ndarray:
@@ -265,11 +163,12 @@ def render(
     raw: np.ndarray,
     ds: Any,
     *,
-    voi: int | str = 0,
+    voi: int | str = "auto",
     percentile_range: tuple[float, float] = (0.5, 99.5),
     log: bool = False,
     little_endian: bool = True,
-) -> np.ndarray:
+    depth: Depth | None = None,
+) -> Rendered:
     """Take a monochrome image from its pixel cells to what a person should see.
 
     Without a VOI in the file, or with `voi="none"`, the range of the image's own values, padding left out, becomes
@@ -278,40 +177,67 @@ def render(
     Args:
         raw: integer pixel cells as decoded, [H, W].
         ds: the data set, with BitsStored and PixelRepresentation.
-        voi: number of the window, "lut", "percentile" or "none"; see `apply_voi`.
-        percentile_range: the two percentages for `voi="percentile"` and `log`.
+        voi: "auto": the first of the file's windows, or else tables, that shows :data:`LEAST_LEVELS` of the grey
+            levels, or else percentiles; number of the window, or "lut", see :meth:`DeclaredVoi.name`; "percentile" or
+            "none".
+        percentile_range: the two percentages for `voi="percentile"`, for "auto" and for `log`.
         log: show detector values (FOR PROCESSING): logarithm, then percentiles.
         little_endian: byte order of table entries.
-
-    Returns:
-        float32 [H, W] in 0..1, bright = dense.
+        depth: what a compressed image says of its values, see :func:`agreed_layout`.
 
     Raises:
         RadiographError: if an element is not valid; it names the tag.
     """
-    bits, signed = int(ds.BitsStored), bool(ds.get("PixelRepresentation"))
     if raw.dtype.itemsize <= 2:
         cells = raw.view(f"u{raw.dtype.itemsize}")
         possible = np.arange(2 ** (8 * cells.itemsize))
     else:
         possible, cells = np.unique(raw, return_inverse=True)
         cells = cells.reshape(raw.shape)  # cells number the possible values
-    high_bit = ds.get("HighBit")
-    values = unpack_stored(possible, bits, bits - 1 if high_bit is None else int(high_bit), signed)
-    padding = padding_mask(values, ds, bits, signed)
-    values = apply_modality(values.astype(np.float64), ds, little_endian)
-    windowed = None if log or voi in ("percentile", "none") else apply_voi(values, ds, voi, little_endian)
+    counts = _histogram(cells, len(possible))
+    cell_bits = 8 * raw.dtype.itemsize
+    padding = padding_mask(possible, ds, declared_layout(ds), cell_bits)
+    layout = agreed_layout(ds, depth, possible[(counts > 0) & ~padding])
+    padding = padding_mask(possible, ds, layout, cell_bits)
+    counts[padding] = 0
+    seen = counts > 0
+    values = apply_modality(layout.unpack(possible).astype(np.float64), ds, layout.signed, little_endian)
     inverted = is_inverted(ds)
-    if windowed is None:
-        counts = _histogram(cells, len(possible))
-        counts[padding] = 0
-        seen = counts > 0
-        if log and seen.any():
-            values, inverted = attenuation(values, ds, seen), False
-        windowed = _own_range(values, counts, percentile_range if log or voi == "percentile" else (0.0, 100.0))
-    shown = 1.0 - windowed if inverted else windowed
+    if log and seen.any():
+        values, inverted = attenuation(values, ds, seen), False
+    declared = DeclaredVoi(ds, gives_negative(ds, layout), little_endian)
+    windowed, applied, passed_over = _choose(values, counts, declared, "percentile" if log else voi, percentile_range)
+    shown = (1.0 - windowed if inverted else windowed).astype(np.float32)
     shown[padding] = 0.0
-    return _look_up(shown.astype(np.float32), cells)
+    blank = not seen.any() or bool(np.ptp(shown[seen]) == 0)
+    return Rendered(_look_up(shown, cells), applied, tuple(passed_over), blank)
+
+
+def _choose(
+    values: np.ndarray, counts: np.ndarray, declared: DeclaredVoi, voi: int | str, percentages: tuple[float, float]
+) -> tuple[np.ndarray, str, list[str]]:
+    """Map values to 0..1; say by what, and what was passed over."""
+    passed_over: list[str] = []
+    chosen = [] if voi in ("auto", "percentile", "none") else [declared.name(voi)]
+    names = declared.names if voi == "auto" else chosen
+    for name in filter(None, names):
+        windowed = declared.apply(name, values)
+        if voi != "auto" or _shows(windowed, values, counts):
+            return windowed, name, passed_over
+        passed_over.append(name)
+    if voi == "percentile" or passed_over:
+        windowed = _own_range(values, counts, percentages)
+        if voi == "percentile" or _shows(windowed, values, counts):
+            return windowed, "percentiles", passed_over
+    return _own_range(values, counts, (0.0, 100.0)), "none", passed_over
+
+
+def _shows(windowed: np.ndarray, values: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether a VOI shows enough of the image's grey levels; always for an image that has one."""
+    seen = counts > 0
+    levels = min(len(np.unique(values[seen])), _SCREEN)
+    shown = len(np.unique(np.rint(windowed[seen] * (_SCREEN - 1))))
+    return levels < 2 or shown >= max(2.0, LEAST_LEVELS * levels)
 
 
 def _look_up(table: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -337,6 +263,29 @@ def _histogram(cells: np.ndarray, size: int) -> np.ndarray:
 def _own_range(values: np.ndarray, counts: np.ndarray, q: tuple[float, float]) -> np.ndarray:
     """Scale the range between two percentiles of a histogram to 0..1; all 0 where nothing is counted."""
     return stretch(values, *percentiles(values, counts, q)) if counts.any() else np.zeros(values.shape)
+
+
+def whole_range(pixels: np.ndarray) -> np.ndarray | None:
+    """Scale the range of the finite values to 0..1; the others become 0.
+
+    Args:
+        pixels: numbers of any type and shape.
+
+    Returns:
+        float32, same shape; None where no value is finite.
+    """
+    if pixels.dtype.kind in "iu" and pixels.dtype.itemsize <= 2:  # by a table, in a fraction of the memory
+        native = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("="))
+        cells = native.view(f"u{native.itemsize}")
+        possible = np.arange(256**cells.itemsize).astype(cells.dtype).view(native.dtype).astype(np.float64)
+        scaled = _own_range(possible, _histogram(cells, possible.size), (0.0, 100.0))
+        return _look_up(scaled.astype(np.float32), cells)
+    finite = np.isfinite(pixels)
+    if not finite.any():
+        return None
+    values = np.where(finite, pixels, 0).astype(np.float64)
+    scaled = stretch(values, values[finite].min(), values[finite].max())
+    return np.where(finite, scaled, 0.0).astype(np.float32)
 
 
 def luminance(colour: np.ndarray) -> np.ndarray:

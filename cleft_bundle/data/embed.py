@@ -23,6 +23,7 @@ from cleft_bundle.data import items as parts
 from cleft_bundle.data.birads import BIRADS_WORDS, DENSITY_WORDS
 from cleft_bundle.data.captions import PromptSet
 from cleft_bundle.data.file_trees import FileTree
+from cleft_bundle.data.makers import maker
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 
@@ -155,7 +156,7 @@ def _read_images(path: Path, image_types: Sequence[str], *, spot_views: bool) ->
     frame["laterality"] = tables.codes(frame["ImageLateralityFinal"], path, {"l": "L", "r": "R", "b": None})
     frame["view"] = _each(frame["ViewPosition"], str.upper)
     frame["reason"] = _each(frame.get("StudyDescription", blank), _reason)
-    frame["manufacturer"] = frame.get("Manufacturer", blank)
+    frame["manufacturer"] = frame.get("Manufacturer", blank).map(maker)
     of_type = frame["FinalImageType"].isin(list(image_types))
     of_one_side = frame["laterality"].notna()
     full = ~spot | spot_views

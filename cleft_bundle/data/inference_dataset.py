@@ -11,11 +11,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from monai.data import Dataset, list_data_collate
+from monai.data import Dataset, MetaTensor, list_data_collate
+from monai.transforms import Compose, LoadImaged
 
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.names import printable
 
+#: The reason of an image that can be read and shows nothing: all its pixels but padding have one grey
+BLANK = "blank"
 _NICENESS = 5  # a quarter of a core while the network wants all of it
 
 
@@ -23,12 +26,13 @@ class TolerantDataset(Dataset):
     """A dataset that gives the reason in place of an image that cannot be read.
 
     An item whose transform raises a RadiographError, directly or as the cause of another exception (MONAI wraps what
-    happens inside a transform), becomes `{"path": ..., "error": reason}`. Every other exception goes through.
+    happens inside a transform), becomes `{"path": ..., "error": reason}`. So does one whose image is blank: a score of
+    it would say nothing about a patient. Every other exception goes through.
     """
 
     def _transform(self, index: int) -> Any:
         try:
-            return super()._transform(index)
+            return self._unless_blank(self.data[index])
         except Exception as error:
             reason = next((e for e in _causes(error) if isinstance(e, RadiographError)), None)
             if reason is None:
@@ -36,7 +40,28 @@ class TolerantDataset(Dataset):
             item = self.data[index]
             image = str(item["image"])
             text = " ".join(str(reason).removeprefix(f"{image}: ").split())
-            return {"path": item.get("path", image), "error": printable(text)}
+            return _failure(item, text)
+
+    def _unless_blank(self, item: Any) -> Any:
+        """Transform an item; after its image is loaded, ask the reader's metadata, which later steps may drop."""
+        if not isinstance(self.transform, Compose):
+            done = self.transform(item) if self.transform is not None else item
+            return _failure(item, BLANK) if is_blank(done) else done
+        flat = self.transform.flatten()
+        loads = [number + 1 for number, step in enumerate(flat.transforms) if isinstance(step, LoadImaged)]
+        split = loads[-1] if loads else len(flat)
+        loaded = flat(item, end=split)
+        return _failure(item, BLANK) if is_blank(loaded) else flat(loaded, start=split)
+
+
+def is_blank(item: Any) -> bool:
+    """Whether the reader found an item's `image` to have one grey only; False where its metadata do not say."""
+    image = item.get("image") if isinstance(item, dict) else None
+    return isinstance(image, MetaTensor) and bool(image.meta.get("blank", False))
+
+
+def _failure(item: Any, reason: str) -> dict[str, Any]:
+    return {"path": item.get("path", str(item["image"])), "error": printable(reason)}
 
 
 def reading_workers(most: int = 8) -> int:

@@ -16,29 +16,36 @@ import numpy as np
 from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple, optional_import
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
-from cleft_bundle.data.dicom_decoding import check_header, decode, palette_to_rgb
+from cleft_bundle.data.dicom_checks import check_header, check_object
+from cleft_bundle.data.dicom_decoding import decode
+from cleft_bundle.data.dicom_elements import tag
 from cleft_bundle.data.dicom_header import choose_frame, describe, read_header
-from cleft_bundle.data.dicom_pixels import MONOCHROME, luminance, render, stretch, tag
+from cleft_bundle.data.dicom_layout import declared_layout
+from cleft_bundle.data.dicom_lut import palette_to_rgb
+from cleft_bundle.data.dicom_pixels import LEAST_LEVELS, MONOCHROME, Rendered, luminance, render, whole_range
+from cleft_bundle.data.dicom_sop_classes import intent_of
+from cleft_bundle.data.large_pictures import load_picture, open_picture
 from cleft_bundle.data.picture_notes import NAME, read_note
+from cleft_bundle.data.quiet import quiet
 from cleft_bundle.errors import RadiographError
 
 nib, _ = optional_import("nibabel")
 
-_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")  # PNG, JPEG, TIFF of either byte order
-_PICTURE_FORMATS = ("PNG", "JPEG", "TIFF")
+# Their first bytes, and Pillow's names; TIFF has either byte order
+_PICTURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
 _SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz")
 _TEXTS = (
     *("modality", "view", "laterality", "patient_orientation", "horizontal_flip", "photometric_interpretation"),
-    *("view_source", "laterality_source", "traits", "decoder"),
+    *("view_source", "laterality_source", "traits", "decoder", "voi_applied"),
     *("manufacturer", "presentation_intent", "patient", "study"),
 )
 #: All that the metadata of an image may hold: nothing in it identifies a patient.
 METADATA = frozenset(
     {
         *(MetaKeys.AFFINE, MetaKeys.ORIGINAL_AFFINE, MetaKeys.SPATIAL_SHAPE, MetaKeys.ORIGINAL_CHANNEL_DIM),
-        *(MetaKeys.SPACE, "original_spacing", "orientation_applied", "orientation_seen", *_TEXTS),
+        *(MetaKeys.SPACE, "original_spacing", "blank", "orientation_applied", "orientation_seen", *_TEXTS),
     }
 )
 
@@ -63,7 +70,8 @@ class RadiographReader(ImageReader):
     output range of the VOI; pixel padding becomes 0. Without a VOI the range of the image's own values becomes 0..1;
     the same holds for PNG, JPEG, TIFF and NIfTI, which have none, so that one scene gives one tensor in any format. A
     file of `RadiographWriter` says of itself what its values mean, and they come back as they were.
-    Colour becomes luminance (ITU-R BT.601), with one warning.
+    Colour becomes luminance (ITU-R BT.601), with one warning. Where a compressed image and the header around it
+    contradict each other about the values, the compressed image decides, or the file is refused: see `dicom_layout`.
 
     NIfTI is taken as ITK, MONAI's SaveImage and MONAI Label write it: the first voxel axis runs along a row, the
     second down a column, shape (W, H) or (W, H, 1). The reader swaps the two and does not flip, whatever the affine
@@ -72,29 +80,35 @@ class RadiographReader(ImageReader):
     The metadata has the same keys for every format, and nothing in it is None, so that mixed batches collate:
     `affine` and `original_affine` (4 x 4, the spacing on the diagonal, 1 where unknown), `spatial_shape`,
     `original_channel_dim` (nan: no channel), `space`; `original_spacing` (float64 [2], mm between the rows and between
-    the columns of the file, nan where unknown; that of a resized image is `geometry.pixel_spacing`); and strings, ""
-    where unknown: `modality`, `view`, `laterality`, `patient_orientation`, `horizontal_flip`,
-    `photometric_interpretation`, `manufacturer`, `presentation_intent`, and the pseudonyms `patient` and `study`.
-    `view_source` and `laterality_source` say where view and side come from ("description" is a guess from free text),
-    `traits` what sets the image apart (both: `cleft_bundle.data.dicom_views`), and `decoder` who decoded it. The image
-    is never flipped: `patient_orientation` and `horizontal_flip` say what the header declares.
+    the columns of the file, nan where unknown; that of a resized image is `geometry.pixel_spacing`); `blank` (whether
+    all pixels but padding have one grey); and strings, "" where unknown: `modality`, `view`, `laterality`,
+    `patient_orientation`, `horizontal_flip`, `photometric_interpretation`, `manufacturer` (one of `makers`),
+    `presentation_intent`, `voi_applied` ("window 1", "lut 1", ..., "percentiles", "none": the whole range), and the
+    pseudonyms `patient` and `study`. `view_source` and `laterality_source` say where view and side come from
+    ("description" is a guess from free text), `traits` what sets the image apart (both: `dicom_views`), and `decoder`
+    who decoded it. The image is never flipped: `patient_orientation` and `horizontal_flip` say what the header
+    declares.
 
     Args:
-        voi: the number of the window to use (of the table, in a file that has tables and no windows); "lut": the first
-            VOI table where there is one; "percentile": ignore the file's VOI and stretch `percentiles`; "none": ignore
-            it and stretch the whole range. A file with fewer windows than `voi` asks for is an error; one with no VOI
-            at all is shown over the whole range.
-        percentiles: two percentages of the pixels (padding left out), for `voi="percentile"` and `for_processing`.
-        for_processing: "error", or "log" to show images whose Presentation Intent Type is FOR PROCESSING by the
-            logarithm of the detector signal between `percentiles`.
+        voi: "auto": the first window, or the first table in a file without windows; where it shows less than
+            `dicom_pixels.LEAST_LEVELS` of the grey levels, as one that was written for another range of values does,
+            the next that the file declares, and `percentiles` after the last, with a warning. Or the number of the
+            window to use, from 0 (of the table, in a file that has tables and no windows), whatever it shows; "lut":
+            the first VOI table where there is one; "percentile": ignore the file's VOI and stretch `percentiles`;
+            "none": ignore it and stretch the whole range. A file with fewer windows than `voi` asks for is an error;
+            one with no VOI at all is shown over the whole range.
+        percentiles: two percentages of the pixels (padding left out), for `voi`="percentile" and "auto", and for
+            `for_processing`.
+        for_processing: "error", or "log" to show images whose Presentation Intent Type or SOP Class is FOR PROCESSING
+            by the logarithm of the detector signal between `percentiles`.
         frame: of a multi-frame file, such as a tomosynthesis: the number of the frame (from 0), or "middle"; None
             makes such a file an error that names the number of its frames.
         target_size: None, or the size in pixels that the longer side is needed at: a grey JPEG 2000 or HTJ2K file is
             then decoded at the lowest resolution level that is not smaller. Saves most of the time; the result is
             approximate (a wavelet's low-pass band instead of the mean over an area) and must be shrunk afterwards.
             Other files are read in full.
-        max_pixels: largest Rows x Columns that is read; 16 bits and 4 samples for each are what a deflated file may
-            unfold to.
+        max_pixels: largest Rows x Columns that is read, in every format; 16 bits and 4 samples for each are what a
+            deflated file may unfold to.
 
     Raises:
         RadiographError: if a parameter is not one of the above.
@@ -102,7 +116,7 @@ class RadiographReader(ImageReader):
 
     def __init__(
         self,
-        voi: int | str = 0,
+        voi: int | str = "auto",
         percentiles: tuple[float, float] = (0.5, 99.5),
         for_processing: str = "error",
         frame: int | str | None = None,
@@ -110,8 +124,10 @@ class RadiographReader(ImageReader):
         max_pixels: int = 100_000_000,
     ) -> None:
         super().__init__()
-        if voi not in ("lut", "percentile", "none") and not (isinstance(voi, int) and voi >= 0):
-            raise RadiographError(f"voi is {voi!r}: a window's number, 'lut', 'percentile' or 'none' is expected")
+        if voi not in ("auto", "lut", "percentile", "none") and not (isinstance(voi, int) and voi >= 0):
+            raise RadiographError(
+                f"voi is {voi!r}: 'auto', a window's number, 'lut', 'percentile' or 'none' is expected"
+            )
         if for_processing not in ("error", "log"):
             raise RadiographError(f"for_processing is {for_processing!r}: 'error' or 'log' is expected")
         if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
@@ -161,47 +177,62 @@ class RadiographReader(ImageReader):
         return image, meta
 
     def _read_one(self, path: str) -> tuple[np.ndarray, dict[str, Any]]:
-        """Read one file; whatever goes wrong becomes a RadiographError that names it."""
-        try:
-            image, details = getattr(self, f"_read_{_known_format(path)}")(path)
-            image = np.ascontiguousarray(image, dtype=np.float32)
-            return image, _metadata(image, details)
-        except RadiographError as e:
-            raise RadiographError(f"{path}: {e}") from e
-        except Exception as e:
-            raise RadiographError(f"{path}: cannot be read: {' '.join(str(e).split()) or type(e).__name__}") from e
+        """Read one file; whatever goes wrong becomes a RadiographError that names it.
 
-    def _read_dicom(self, path: str) -> tuple[np.ndarray, dict[str, Any]]:
+        The error stands alone: an exception of a library, as its cause or context, would carry values of the header
+        into every traceback.
+        """
+        try:
+            kind = _known_format(path)
+            with quiet():
+                rendered, details = getattr(self, f"_read_{kind}")(path)
+        except RadiographError as e:
+            wrong = str(e)
+        except Exception as e:
+            wrong = f"cannot be read: {_in_one_line(e, quoting=kind != 'dicom')}"
+        else:
+            _warn_of(path, rendered, details)
+            return rendered.image, _metadata(rendered, details)
+        raise RadiographError(f"{path}: {wrong}")
+
+    def _read_dicom(self, path: str) -> tuple[Rendered, dict[str, Any]]:
         ds = read_header(path, max_bytes=8 * self.max_pixels)
+        check_object(ds)
         frame = choose_frame(ds, self.frame)
         check_header(ds, self.max_pixels)
         details = describe(ds)
         log = details["presentation_intent"] == "FOR PROCESSING"
         if log and self.for_processing == "error":
-            raise RadiographError(
-                f'{tag("PresentationIntentType")} is FOR PROCESSING: not for viewing; for_processing="log" shows it'
-            )
+            named = tag("SOPClassUID" if intent_of(ds) == "FOR PROCESSING" else "PresentationIntentType")
+            raise RadiographError(f'{named} is FOR PROCESSING: not for viewing; for_processing="log" shows it')
         photometric = details["photometric_interpretation"]
-        pixels = decode(ds, frame, self.target_size)
-        details["decoder"] = getattr(ds, "decoder", "")
+        decoded = decode(ds, frame, self.target_size)
+        details["decoder"] = decoded.decoder
+        pixels = decoded.pixels
         if details["spacing"]:  # a lower resolution level has larger pixels
             height, width = details["spacing"]
             details["spacing"] = (height * (ds.Rows / pixels.shape[0]), width * (ds.Columns / pixels.shape[1]))
-        if photometric not in MONOCHROME:
-            colour = palette_to_rgb(ds, pixels) if photometric == "PALETTE COLOR" else pixels
-            return _grey(colour), details
         little_endian = ds.file_meta.TransferSyntaxUID.is_little_endian
+        if photometric == "PALETTE COLOR":
+            layout = declared_layout(ds)
+            pixels = palette_to_rgb(ds, layout.unpack(pixels), layout.signed, little_endian)
+        if photometric not in MONOCHROME:
+            return _grey(pixels), details | {"colour": True}
         choice = {"voi": self.voi, "percentile_range": self.percentiles, "log": log}
-        return render(pixels, ds, little_endian=little_endian, **choice), details
+        return render(pixels, ds, little_endian=little_endian, depth=decoded.depth, **choice), details
 
-    def _read_picture(self, path: str) -> tuple[np.ndarray, dict[str, Any]]:
-        with Image.open(path, formats=_PICTURE_FORMATS) as picture:
+    def _read_picture(self, path: str) -> tuple[Rendered, dict[str, Any]]:
+        with open(path, "rb") as file:
+            format_ = _picture_format(file.read(8))
+            file.seek(0)
+            picture = open_picture(file, format_)
             self._check_size(picture.width, picture.height)
             frames = getattr(picture, "n_frames", 1)
             if frames != 1:
                 raise RadiographError(f"holds {frames} images: one is expected")
             # Pillow inverts MINISWHITE (TIFF 6.0, PhotometricInterpretation 0) for 8 bits, but not for more
             white_is_low = getattr(picture, "tag_v2", {}).get(262) == 0 and picture.mode[0] in "IF"
+            load_picture(picture)
             upright = ImageOps.exif_transpose(picture)
         if upright.mode in ("P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
             upright = upright.convert("RGB")
@@ -210,11 +241,13 @@ class RadiographReader(ImageReader):
         pixels = np.asarray(upright)
         note = read_note(picture.info.get(NAME) or getattr(picture, "tag_v2", {}).get(270), pixels)
         if note:
-            return note.values(pixels), note.details
-        image = _grey(pixels) if pixels.ndim == 3 else _whole_range(pixels)
-        return (1.0 - image if white_is_low else image), {}
+            return _plainly(note.values(pixels)), note.details
+        if pixels.ndim == 3:
+            return _grey(pixels), {"colour": True}
+        image = _scaled(pixels)
+        return (_plainly(1.0 - image) if white_is_low else _plainly(image)), {}
 
-    def _read_nifti(self, path: str) -> tuple[np.ndarray, dict[str, Any]]:
+    def _read_nifti(self, path: str) -> tuple[Rendered, dict[str, Any]]:
         volume = nib.load(path)
         shape = volume.shape
         if len(shape) < 2 or any(size != 1 for size in shape[2:]):
@@ -226,9 +259,9 @@ class RadiographReader(ImageReader):
         for extension in volume.header.extensions:
             note = read_note(extension.get_content(), pixels.T)
             if note:
-                return note.values(pixels.T), note.details
+                return _plainly(note.values(pixels.T)), note.details
         width, height = (float(size) for size in volume.header.get_zooms()[:2])
-        return _whole_range(pixels.T), {"spacing": (height, width) if min(width, height) > 0 else None}
+        return _plainly(_scaled(pixels.T)), {"spacing": (height, width) if min(width, height) > 0 else None}
 
     def _check_size(self, width: int, height: int) -> None:
         if not 0 < width * height <= self.max_pixels:
@@ -243,12 +276,18 @@ def sniff(path: str) -> str | None:
         start = f.read(132)
     if start[128:] == b"DICM":  # before the others: the 128 bytes ahead of it may hold the start of a TIFF
         return "dicom"
-    if start.startswith(_PICTURES):
+    if start.startswith(tuple(_PICTURES)):
         return "picture"
     # DICOM without its preamble starts with an element of group 0002 or 0008 (PS3.10 section 7.1), and its first
-    # element number is small; text does not.
+    # element number is small; text does not. In big endian, which always names its VR, the bytes are swapped.
     bare = len(start) >= 8 and start[:2] in (b"\x02\0", b"\x08\0") and start[3] == 0
-    return "dicom" if bare else None
+    swapped = start[:3] == b"\0\x08\0" and start[4:6].isalpha() and start[4:6].isupper()
+    return "dicom" if bare or swapped else None
+
+
+def _picture_format(start: bytes) -> str:
+    """Pillow's name of the format of a picture, by its first bytes."""
+    return next(name for first, name in _PICTURES.items() if start.startswith(first))
 
 
 def _known_format(path: str) -> str:
@@ -264,20 +303,43 @@ def _known_format(path: str) -> str:
     return found
 
 
-def _whole_range(pixels: np.ndarray) -> np.ndarray:
-    """Scale the range of the finite values to 0..1; the others become 0; float32, same shape."""
-    finite = np.isfinite(pixels)
-    if not finite.any():
+def _in_one_line(error: Exception, *, quoting: bool) -> str:
+    """What a library says is wrong, without its text where that may quote the header."""
+    text = " ".join(str(error).split()) if quoting else ""
+    return text or f"{type(error).__name__} while it was read"
+
+
+def _scaled(pixels: np.ndarray) -> np.ndarray:
+    """Scale the range of the finite values to 0..1; float32, same shape."""
+    image = whole_range(pixels)
+    if image is None:
         raise RadiographError("holds no finite value")
-    values = np.where(finite, pixels, 0).astype(np.float64)
-    low, high = values[finite].min(), values[finite].max()
-    return np.where(finite, stretch(values, low, high), 0.0).astype(np.float32)
+    return image
 
 
-def _grey(colour: np.ndarray) -> np.ndarray:
-    """Luminance of a colour image, [H, W, 3] -> float32 [H, W] over its whole range, with a warning once."""
-    _warn_of_colour()
-    return _whole_range(luminance(colour))
+def _plainly(image: np.ndarray) -> Rendered:
+    """An image without anything that says how to show it."""
+    image = np.ascontiguousarray(image, dtype=np.float32)
+    return Rendered(image, "none", (), bool(image.min() == image.max()))
+
+
+def _grey(colour: np.ndarray) -> Rendered:
+    """Luminance of a colour image, [H, W, 3] -> float32 [H, W] over its whole range."""
+    return _plainly(_scaled(luminance(colour)))
+
+
+def _warn_of(path: str, rendered: Rendered, details: dict[str, Any]) -> None:
+    """Warn of what a person should know of an image that was read; no value of its header is in it."""
+    if details.get("colour"):
+        _warn_of_colour()
+    if rendered.blank:
+        warnings.warn(f"{Path(path).name}: blank: all pixels but padding have one value", stacklevel=2)
+    if rendered.passed_over:
+        warnings.warn(
+            f"{Path(path).name}: {', '.join(rendered.passed_over)} would show less than {LEAST_LEVELS:.0%} of the grey"
+            f" levels; shown by {rendered.voi if rendered.voi != 'none' else 'the whole range'} instead",
+            stacklevel=2,
+        )
 
 
 @cache
@@ -286,16 +348,18 @@ def _warn_of_colour() -> None:
     warnings.warn("a colour image is read as its luminance", stacklevel=2)
 
 
-def _metadata(image: np.ndarray, details: dict[str, Any]) -> dict[str, Any]:
+def _metadata(rendered: Rendered, details: dict[str, Any]) -> dict[str, Any]:
     """Metadata with the same keys and types for every format, from what is known of the file."""
     spacing = np.array(details.get("spacing") or (np.nan, np.nan), dtype=np.float64)
     affine = np.diag([*np.nan_to_num(spacing, nan=1.0), 1.0, 1.0])
     return {
         MetaKeys.AFFINE: affine,
         MetaKeys.ORIGINAL_AFFINE: affine.copy(),
-        MetaKeys.SPATIAL_SHAPE: np.array(image.shape),
+        MetaKeys.SPATIAL_SHAPE: np.array(rendered.image.shape),
         MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
         MetaKeys.SPACE: SpaceKeys.RAS,
         "original_spacing": spacing,
+        "blank": rendered.blank,
         **{name: details.get(name, "") for name in _TEXTS},
+        "voi_applied": rendered.voi,
     }

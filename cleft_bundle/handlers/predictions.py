@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from ignite.engine import Engine, Events
 
+from cleft_bundle.data.inference_dataset import BLANK
 from cleft_bundle.files import replacing
 from cleft_bundle.handlers.journal import PredictionJournal, Scored
 from cleft_bundle.names import column, joined
@@ -26,9 +27,10 @@ class PredictionWriter:
 
     The columns are ``image`` (the path as listed), one a class with its probability, ``prediction`` (the class with
     the highest one), ``positive`` (the classes that reach their threshold, by ``|`` in the table), ``error``, the
-    reason why an image could not be read (then the others are empty), and ``name``, by which the image's other files
-    are called. Rows are in the order of the listing. A class's column is called as the class is; that of a class
-    called like one of the other columns has ``class:`` before it, see :func:`cleft_bundle.names.column`.
+    reason why an image could not be read, or ``blank`` where it shows nothing (then the others are empty), and
+    ``name``, by which the image's other files are called. Rows are in the order of the listing. A class's column is
+    called as the class is; that of a class called like one of the other columns has ``class:`` before it, see
+    :func:`cleft_bundle.names.column`.
 
     It stands last among the handlers: an image is noted once all its outputs are written.
 
@@ -62,9 +64,11 @@ class PredictionWriter:
         for path, write in ((csv_path, self._write_csv), (json_path, self._write_json)):
             with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
                 write(file)  # row by row: a million rows need not be in memory as text
-        failed = sum(scored.error is not None for *_, scored in self.journal.rows())
-        total = sum(1 for _ in self.journal.rows())
-        logger.info(f"{total - failed} images scored, {failed} unreadable: {csv_path} and {json_path.name} beside it")
+        errors = [scored.error for *_, scored in self.journal.rows()]
+        blank, scored = errors.count(BLANK), errors.count(None)
+        counted = f"{scored} images scored, {len(errors) - scored - blank} unreadable"
+        counted += f", {blank} blank" if blank else ""
+        logger.info(f"{counted}: {csv_path} and {json_path.name} beside it")
 
     def _note(self, engine: Engine) -> None:
         batch, scores = engine.state.batch, engine.state.output["pred"]

@@ -266,6 +266,16 @@ def test_without_a_folder_the_cache_is_in_memory(items, folder):
     assert isinstance(cached_dataset(items, Compose(steps()), str(folder)), RadiographCache)
 
 
+@pytest.mark.filterwarnings("ignore:blank")
+def test_blank_images_in_memory_are_counted(tmp_path, items, caplog):
+    blank = {"image": make_dicom(tmp_path / "blank.dcm", np.full((48, 32), 7, np.uint16))}
+    cached_dataset([*items, blank], Compose(steps()), progress=False)
+    assert "1 of 4 cached images are blank: all their pixels have one value" in caplog.messages
+    caplog.clear()
+    cached_dataset(items, Compose(steps()), progress=False)
+    assert "blank" not in caplog.text
+
+
 def test_a_cached_epoch_is_twenty_times_faster(tmp_path, folder):
     pixels = np.tile(scene(), (50, 40))
     items = [{"image": make_dicom(tmp_path / f"{n}.dcm", pixels, JPEG2000Lossless)} for n in range(3)]

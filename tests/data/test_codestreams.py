@@ -10,7 +10,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
 from cleft_bundle.data.codestreams import decode_reduced, inspect
 from cleft_bundle.errors import RadiographError
-from tests.data.radiographs import COLUMNS, EXPECTED, ROWS, first_frame, load, make_dicom, scene
+from tests.data.radiographs import COLUMNS, EXPECTED, ROWS, first_frame, load, make_dicom, make_jpeg_dicom, scene
 
 HTJ2K = (Path(__file__).parent / "files" / "scene.htj2k").read_bytes()  # the scene, lossless, written by OpenJPH
 
@@ -44,13 +44,17 @@ def wrap(path, data, syntax, **elements):
     return str(path)
 
 
-def test_sizes_are_read_from_every_kind_of_header(tmp_path):
-    assert inspect(j2k(smooth())) == (300, 202, 1, 5)
-    assert inspect(b"\0\0\0\x0cjP  boxes of a JP2 file" + j2k(smooth())) == (300, 202, 1, 5)
-    assert inspect(HTJ2K)[:3] == (ROWS, COLUMNS, 1)
+def test_headers_of_every_kind_are_read(tmp_path):
+    assert inspect(j2k(smooth())) == (300, 202, 1, 5, "JPEG 2000", 12, False)
+    assert inspect(b"\0\0\0\x0cjP  boxes of a JP2 file" + j2k(smooth())) == inspect(j2k(smooth()))
+    assert inspect(j2k(smooth(bits=9).astype(np.int16), 13))[-3:] == ("JPEG 2000", 13, True)
+    levels = inspect(HTJ2K).levels
+    assert inspect(HTJ2K) == (ROWS, COLUMNS, 1, levels, "HTJ2K", 16, False)
     frame = first_frame(pydicom.dcmread(make_dicom(tmp_path / "x", syntax=JPEGLSLossless)))
-    assert inspect(frame) == (ROWS, COLUMNS, 1, 0)
-    assert inspect(b"\xff\xd8" + b"\xff" + frame[2:]) == (ROWS, COLUMNS, 1, 0)  # a fill byte before the marker
+    assert inspect(frame) == (ROWS, COLUMNS, 1, 0, "JPEG-LS", 12, False)
+    assert inspect(b"\xff\xd8" + b"\xff" + frame[2:]) == inspect(frame)  # a fill byte before the marker
+    picture = first_frame(pydicom.dcmread(make_jpeg_dicom(tmp_path / "x")))
+    assert inspect(picture) == (ROWS, COLUMNS, 1, 0, "JPEG", 8, False)
     assert inspect(b"not an image at all") is None
 
 

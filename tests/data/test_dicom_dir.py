@@ -73,7 +73,7 @@ def test_items_of_an_export(root, caplog, recwarn):
         "view_source": "tag",
         "sex": "M",
         "age": 90.0,
-        "manufacturer": "Acme",
+        "manufacturer": "other",
     }
     assert (items[2]["laterality"], items[2]["patient_id"]) == ("L", pseudonym("CANARY-2"))
     assert "sex" not in items[1]

@@ -7,10 +7,13 @@ from pydicom.pixel_data_handlers import util as pydicom_util
 from pydicom.uid import ExplicitVRLittleEndian
 
 from cleft_bundle.data import dicom_pixels
-from cleft_bundle.data.dicom_pixels import Table, apply_table, percentiles, render, unpack_stored
+from cleft_bundle.data.dicom_layout import Layout
+from cleft_bundle.data.dicom_lut import Table, apply_table, read_table
+from cleft_bundle.data.dicom_pixels import percentiles
+from cleft_bundle.data.dicom_voi import window_linear, window_linear_exact, window_sigmoid
 from cleft_bundle.errors import RadiographError
 
-WINDOWS = [dicom_pixels.window_linear, dicom_pixels.window_linear_exact, dicom_pixels.window_sigmoid]
+WINDOWS = [window_linear, window_linear_exact, window_sigmoid]
 FUNCTIONS = ["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
 
@@ -22,6 +25,11 @@ def header(**elements):
     for name, value in (defaults | {"PhotometricInterpretation": "MONOCHROME2"} | elements).items():
         setattr(ds, name, value)
     return ds
+
+
+def render(raw, ds, voi=0, **options):
+    """The image alone; by default by the first window, whatever it shows."""
+    return dicom_pixels.render(raw, ds, voi=voi, **options).image
 
 
 def table_item(entries, first=0, bits=12):
@@ -55,8 +63,8 @@ def test_windows_equal_the_standards_formulas(window, function, center, width):
 # The first is the example of PS3.3 C.11.2.1.2.1 (centre 2048, width 4096), the second its narrowest window.
 def test_window_linear_equals_the_standards_examples():
     x = np.array([-1.0, 0, 1000, 2047, 4095, 5000])
-    np.testing.assert_allclose(dicom_pixels.window_linear(x, 2048, 4096), np.clip(x / 4095, 0, 1))
-    np.testing.assert_array_equal(dicom_pixels.window_linear(np.array([-1.0, 0, 1]), 0, 1), [0, 1, 1])
+    np.testing.assert_allclose(window_linear(x, 2048, 4096), np.clip(x / 4095, 0, 1))
+    np.testing.assert_array_equal(window_linear(np.array([-1.0, 0, 1]), 0, 1), [0, 1, 1])
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -85,7 +93,7 @@ def test_unused_bits_never_change_a_value(stored, shift, signed, data):
     value, noise = data.draw(st.integers(low, high)), data.draw(st.integers(0, 65535))
     mask = ((1 << stored) - 1) << shift
     cell = np.array([((value << shift) & mask) | (noise & ~mask & 0xFFFF)], np.uint16)
-    assert unpack_stored(cell, stored, stored + shift - 1, signed).tolist() == [value]
+    assert Layout(stored, stored + shift - 1, signed).unpack(cell).tolist() == [value]
 
 
 @given(st.lists(st.integers(-5, 40), min_size=1, max_size=60), st.floats(0, 100))
@@ -108,7 +116,7 @@ def test_tables_equal_pydicoms(kind, first):
     apply = pydicom_util.apply_voi if kind == "VOILUTSequence" else pydicom_util.apply_modality_lut
     # pydicom subtracts the first entry's value in the array's own type, which must hold what comes out
     expected = apply(values.astype(np.int32), ds)
-    np.testing.assert_array_equal(apply_table(values, dicom_pixels.read_table(ds[kind][0])), expected)
+    np.testing.assert_array_equal(apply_table(values, read_table(ds[kind][0])), expected)
 
 
 @pytest.mark.parametrize(("dtype", "little"), [("<u2", True), (">u2", False), ("u1", True)])
@@ -117,7 +125,7 @@ def test_tables_given_as_bytes(dtype, little):
     item = Dataset()
     item.add_new("LUTDescriptor", "US", [100, 5, 8])
     item.add_new("LUTData", "OW", entries.astype(dtype).tobytes())
-    table = dicom_pixels.read_table(item, little)
+    table = read_table(item, little)
     np.testing.assert_array_equal(table.entries, entries)
     assert (table.first, table.maximum) == (5, 255)
 
@@ -126,7 +134,7 @@ def test_a_short_table_names_the_tag():
     item = table_item(range(10))
     item.LUTDescriptor = [20, 0, 12]
     with pytest.raises(RadiographError, match=r"\(0028,3006\) LUTData holds 10 of 20"):
-        dicom_pixels.read_table(item)
+        read_table(item)
 
 
 def test_inputs_far_beyond_a_table_take_its_last_entry():
@@ -274,9 +282,10 @@ def test_the_whole_chain_equals_its_stages_one_after_the_other(
     ds.RescaleSlope, ds.RescaleIntercept = 0.5, -100
     ds.WindowCenter, ds.WindowWidth = window
     ds.add_new("PixelPaddingValue", "SS" if padding < 0 else "US", padding)
-    values = unpack_stored(raw, stored, high_bit, signed)
-    expected = dicom_pixels.window_linear(values * 0.5 - 100, *window)
-    expected = np.where(dicom_pixels.padding_mask(values, ds, stored, signed), 0, abs(expected - inverted))
+    layout = Layout(stored, high_bit, signed)
+    values = layout.unpack(raw)
+    expected = window_linear(values * 0.5 - 100, *window)
+    expected = np.where(dicom_pixels.padding_mask(raw, ds, layout, 16), 0, abs(expected - inverted))
     got = render(raw.view(np.int16) if signed else raw, ds)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected, atol=1e-6)

@@ -230,7 +230,7 @@ def test_a_natural_caption_of_a_complete_row(tmp_path):
     }
     known = ("age", "race", "ethnicity", "reason", "manufacturer", "path_severity")
     assert [item[key] for key in known] == [
-        57.9, "african american or black", "non-hispanic or latino", "screening", "HOLOGIC, Inc.", 1
+        57.9, "african american or black", "non-hispanic or latino", "screening", "Hologic", 1
     ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from cleft_bundle.data import (
     list_images,
     reading_workers,
 )
+from cleft_bundle.data.inference_dataset import is_blank
 from cleft_bundle.errors import RadiographError
 
 
@@ -67,6 +68,20 @@ def test_a_batch_without_failures():
     batch = collate_readable([{"image": torch.ones(1, 2, 2), "path": "a", "extra": object()}])
     assert batch["failures"] == []
     assert batch["image"].shape == (1, 1, 2, 2)
+
+
+@pytest.mark.filterwarnings("ignore:blank")
+@pytest.mark.parametrize("transform", [TRANSFORM, Compose([TRANSFORM])], ids=["flat", "nested"])
+def test_a_blank_image_gets_its_reason_instead_of_a_score(tmp_path, transform):
+    for name, content in (("a.png", np.full((6, 5), 9)), ("b.png", np.arange(30).reshape(6, 5))):
+        Image.fromarray(content.astype(np.uint8)).save(tmp_path / name)
+    data = TolerantDataset(list_images(str(tmp_path)), transform)
+    batch = collate_readable([data[0], data[1]])
+    assert batch["failures"] == [{"path": "a.png", "error": "blank"}]
+    assert batch["path"] == ["b.png"]
+    loading = TolerantDataset([{"image": str(tmp_path / "a.png")}], LoadImaged("image", reader=RadiographReader()))
+    assert loading[0] == {"path": str(tmp_path / "a.png"), "error": "blank"}
+    assert is_blank(LoadImaged("image", reader=RadiographReader())({"image": str(tmp_path / "a.png")}))
 
 
 def fail(error):

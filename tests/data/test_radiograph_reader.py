@@ -132,14 +132,14 @@ def test_metadata_and_affine(tmp_path):
         EstimatedRadiographicMagnificationFactor=2,
         ViewPosition="LL",
         ImageLaterality="L",
-        Manufacturer="Maker",
+        Manufacturer="SIEMENS Healthineers of Dr. Canary",
         PresentationIntentType="FOR PRESENTATION",
     )
     image = LoadImaged(keys="image", reader=RadiographReader, ensure_channel_first=True)({"image": path})["image"]
     assert image.shape == (1, ROWS, COLUMNS)
     assert image.pixdim.tolist() == pytest.approx([0.15, 0.1])
     got = [image.meta[name] for name in ("view", "laterality", "manufacturer", "presentation_intent", "patient")]
-    assert got == ["LATERAL", "L", "Maker", "FOR PRESENTATION", ""]
+    assert got == ["LATERAL", "L", "Siemens", "FOR PRESENTATION", ""]
 
 
 @pytest.mark.parametrize(

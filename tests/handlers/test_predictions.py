@@ -89,3 +89,13 @@ def test_classes_of_any_name_keep_their_scores_in_both_files(tmp_path):
     assert [found[column(name, FIXED)] for name in names] == scores
     assert found["prediction"] == "Ödem 😀"
     assert found["positive"] == ["a|b", "positive"]
+
+
+def test_blank_images_are_counted_apart(predictions, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        evaluate(predictions)
+        assert "1 images scored, 2 unreadable:" in caplog.text
+        predictions.journal.open()
+        predictions.journal.append({LISTED[1]: Scored(error="blank")})
+        predictions.write()
+    assert "1 images scored, 1 unreadable, 1 blank:" in caplog.text

@@ -12,7 +12,7 @@ import pandas as pd
 from cleft_bundle.data.collate import CaptionTokenizer
 from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.data.describe import counts, pictures
-from cleft_bundle.data.inference_dataset import TolerantDataset
+from cleft_bundle.data.inference_dataset import BLANK, TolerantDataset
 from cleft_bundle.data.phantoms.folder import is_phantom
 from cleft_bundle.data.token_checks import captions_of
 from cleft_bundle.pages import COLOURS, draw, thumbnail, write_page
@@ -186,7 +186,10 @@ def _samples(
     items: Sequence[Item], classes: Sequence[str], transform: Callable[[Item], Item], count: int, seed: int
 ) -> list[dict[str, Any]]:
     chosen = counts.choose_samples(items, classes, count, seed)
-    pictured = TolerantDataset([{"image": item["image"], "path": ""} for item in chosen], transform)
+    pictured = list(TolerantDataset([{"image": item["image"], "path": ""} for item in chosen], transform))
+    blank = sum(result.get("error") == BLANK for result in pictured)
+    if blank:
+        logger.warning("data report: %d of %d images that were looked at are blank", blank, len(chosen))
     return [
         {
             "uri": None if "error" in result else thumbnail(result["image"]),
