@@ -10,14 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from tqdm import tqdm
 
 from cleft_bundle.data import dicom_header
 from cleft_bundle.data.radiograph_reader import RadiographReader, sniff
 from cleft_bundle.errors import RadiographError
+from cleft_bundle.transforms import seen_turn
 
 #: Of the table; every value is text, "" where there is nothing to say.
 COLUMNS = (
@@ -69,11 +72,11 @@ def look_at(path: str, side: int = 0) -> Look:
             look.row["error"] = " ".join(str(error).removeprefix(f"{path}: ").split())
             return look
     look.row |= {name: str(meta.get(name, "")) for name in _SAID}
-    blank = bool(meta.get("blank", image.min() == image.max()))
+    blank = bool(meta["blank"])
     look.row |= {
         **{"rows": str(image.shape[0]), "columns": str(image.shape[1]), "blank": "yes" if blank else ""},
-        **{"orientation": meta["patient_orientation"], "orientation_check": str(meta.get("orientation_check", ""))},
-        **{"spacing": _spacing(meta["spacing"]), "voi": str(meta.get("voi_applied", ""))},
+        **{"orientation": meta["patient_orientation"], "orientation_check": _seen_turn(image, meta)},
+        **{"spacing": _spacing(meta["original_spacing"]), "voi": meta["voi_applied"]},
         "decoder": str(meta.get("decoder") or {"dicom": "", "nifti": "nibabel"}.get(look.row["format"], "pillow")),
     }
     look.digest = "" if blank else hashlib.blake2b(repr(image.shape).encode() + image.tobytes()).hexdigest()
@@ -101,6 +104,14 @@ def _look_at_header(path: str, look: Look) -> None:
 def _picture_format(path: str) -> str:
     with Image.open(path) as picture:
         return str(picture.format).lower()
+
+
+def _seen_turn(image: np.ndarray, meta: Mapping[str, Any]) -> str:
+    """How a radiograph would have to be turned by what it shows, where its header does not say how it lies."""
+    breast = meta["modality"] == "MG"
+    if meta["patient_orientation"] or meta["blank"] or not (breast or meta["modality"] in ("CR", "DX")):
+        return ""
+    return seen_turn(torch.from_numpy(image)[None], breast, from_above=meta["view"] not in ("MLO", "ML", "LM", "LMO"))
 
 
 def _spacing(spacing: np.ndarray) -> str:

@@ -13,6 +13,7 @@ value therefore comes with its source, and a guess gives way to whatever a tag s
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 TAG, CODE, ORIENTATION, DESCRIPTION = SOURCES = ("tag", "code", "orientation", "description")
@@ -97,6 +98,15 @@ _HARMLESS = _PLACEMENTS | {"CHEST", "THORAX", "TORAX", "LUNG", "BREAST", "XR", "
 # in it; oblique views may lean towards any
 _PLANES = {"PA": "frontal", "AP": "frontal"} | dict.fromkeys(("LATERAL", "ML", "LM"), "sagittal")
 _PLANES |= dict.fromkeys(("CC", "XCCL", "XCCM", "FB"), "transverse")
+
+
+def known_laterality(meta: Mapping[str, Any]) -> str:
+    """The side that an image's header states: "" where it is unknown, or a guess from free text.
+
+    Args:
+        meta: metadata of an image that `RadiographReader` read.
+    """
+    return "" if meta.get("laterality_source") == "description" else str(meta.get("laterality", ""))
 
 
 def view_of(ds: Any) -> tuple[str, str]:

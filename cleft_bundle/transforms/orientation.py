@@ -15,6 +15,7 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Flip, InvertibleTransform, Rotate90
 from monai.utils import TraceKeys, convert_to_tensor
 
+from cleft_bundle.data.dicom_views import known_laterality
 from cleft_bundle.data.geometry import patient_orientation
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.transforms.checks import as_image
@@ -57,7 +58,7 @@ def upright_turn(meta: Mapping[str, Any]) -> str:
     if not now:
         return NOT_GIVEN
     rightwards, downwards = (direction[0] for direction in now.split("\\"))
-    wanted = _wanted({_AXES[rightwards], _AXES[downwards]}, is_mammogram(meta), str(meta.get("laterality", "")))
+    wanted = _wanted({_AXES[rightwards], _AXES[downwards]}, is_mammogram(meta), known_laterality(meta))
     return next(
         (name for name, turn in TURNS.items() if turn.directions(downwards, rightwards) == wanted),
         UNKNOWN,

@@ -18,6 +18,7 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Crop, Flip, InvertibleTransform, RandFlip, SpatialPad
 from monai.utils import TraceKeys, convert_to_tensor
 
+from cleft_bundle.data.dicom_views import known_laterality
 from cleft_bundle.data.geometry import patient_orientation
 from cleft_bundle.errors import RadiographError, require_one_of
 from cleft_bundle.transforms.checks import about, as_image, extremes, require_fraction
@@ -201,7 +202,7 @@ def _wall_by_header(img: torch.Tensor) -> str:
     wall = _declared_wall(img)
     if wall:
         return wall
-    side = meta.get("laterality", "")
+    side = known_laterality(meta)
     if side in ("L", "R"):
         return "left" if side == "L" else "right"
     raise RadiographError(
