@@ -12,7 +12,7 @@ from monai.engines import Evaluator, Trainer
 
 from cleft_bundle import files
 from cleft_bundle.checkpoints import RunIdentity
-from cleft_bundle.distributed import rank, wait_for_all
+from cleft_bundle.distributed import rank, wait_for_all, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers import RunTracker, TrainingCheckpoint
 from cleft_bundle.handlers.checkpoints import NEEDED
@@ -58,9 +58,10 @@ def run_training(
         record: writes down what is trained on, such as the datalist, before the first step.
 
     Raises:
-        BundleError: where no epoch can be chosen on the validation images, another run holds the folders, or the best
-            weights on the disk are not those of the run that is resumed.
+        BundleError: where a batch has too few images for the loss, no epoch can be chosen on the validation images,
+            another run holds the folders, or the best weights on the disk are not those of the run that is resumed.
     """
+    check_batches(trainer)
     check_validation(splits["validation"], class_names)
     with identity.writing():
         if record is not None and rank() == 0:
@@ -82,6 +83,22 @@ def run_training(
                 f"run {identity.name} took {trainer.state.iteration} steps and validated "
                 f"{'no epoch' if evaluator.state.best_metric_epoch < 1 else 'some'}: there is nothing to publish"
             )
+
+
+def check_batches(trainer: Trainer) -> None:
+    """Refuse batches that are too small for the loss.
+
+    Args:
+        trainer: the training engine, whose loss may have ``least_images``, of a batch of all processes.
+
+    Raises:
+        BundleError: names both numbers.
+    """
+    images = trainer.data_loader.batch_size * world_size()
+    least = getattr(trainer.loss_function, "least_images", 1)
+    if images < least:
+        kind = type(trainer.loss_function).__name__
+        raise BundleError(f"batch_size: {kind} needs at least {least} images a batch, got {images}")
 
 
 def check_validation(items: Sequence[Item], class_names: Sequence[str]) -> None:

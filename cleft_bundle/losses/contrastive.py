@@ -39,6 +39,8 @@ class ContrastiveLoss(nn.Module):
     ``labels``, there with cosine similarity, here with the Jaccard index).
     """
 
+    least_images = 2  # of a batch: one alone has no negatives
+
     def __init__(self, positives: Positives = "caption", gather: bool = True) -> None:
         super().__init__()
         require_one_of("positives", positives, get_args(Positives))

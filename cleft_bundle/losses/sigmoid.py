@@ -25,6 +25,8 @@ class SigmoidLoss(nn.Module):
     Source: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023, algorithm 1.
     """
 
+    least_images = 2  # of a batch: one alone has no negatives
+
     def __init__(self, positives: Positives = "caption", gather: bool = True) -> None:
         super().__init__()
         require_one_of("positives", positives, get_args(Positives))

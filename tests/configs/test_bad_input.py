@@ -23,7 +23,7 @@ def folder(tmp_path):
     root = tmp_path / "data"
     root.mkdir()
     generator = np.random.default_rng(0)
-    for number in range(12):
+    for number in range(40):
         Image.fromarray(generator.integers(0, 255, (40, 40), np.uint8)).save(root / f"{number}.png")
     return root
 
@@ -64,11 +64,11 @@ def test_a_bad_table_is_one_line_and_nothing_is_written(table, message, folder, 
 
 
 def test_a_folder_without_a_split_column_is_divided_by_patient(folder, run_config, tmp_path):
-    (folder / "labels.csv").write_text("image,finding,patient_id\n" + rows(patient="p{0}").replace(",\n", "\n"))
+    (folder / "labels.csv").write_text("image,finding,patient_id\n" + rows(40).replace(",\n", "\n"))
     files = ["train.json", "data_folder.json"]
     trained = run_config(files, "training", dataset_dir=str(folder), **TINY | {"batch_size": 4, "tracking_uri": ""})
     patients = [{item["patient_id"] for item in part} for part in trained.parser.get_parsed_content("splits").values()]
-    assert sum(map(len, patients)) == len(set.union(*patients)) == 12
+    assert sum(map(len, patients)) == len(set.union(*patients)) == 40
     assert (tmp_path / "models" / "model.pt").is_file()
 
 

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from tests.data.radiographs import make_dicom
 
 pytestmark = pytest.mark.slow
-COUNT = 16
+COUNT = 40
 SMALL = TINY | {"batch_size": 4, "tracking_uri": ""}
 
 

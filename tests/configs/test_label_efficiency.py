@@ -83,7 +83,7 @@ def test_finetuning_starts_from_the_checkpoint(run_config, pretrained, chest_pha
     started = run_config(
         ["train.json", "finetune.json"],
         "training",
-        **SMALL | {"dataset_dir": chest_phantoms, "tracking_uri": "", "learning_rate": 0.0, "weight_decay": 0.0},
+        **SMALL | {"dataset_dir": chest_phantoms, "tracking_uri": "", "learning_rate": 1e-30, "weight_decay": 0.0},
         backbone_learning_rate=0.0,
     )
     stage_one = torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)["weights"]

@@ -118,7 +118,7 @@ def test_two_runs_are_equal_bit_for_bit(run_config, chest_phantoms, tmp_path):
         ({"text_backbone": "./none/x"}, "text_backbone: the folder './none/x' does not exist"),
         ({"tokenizer_source": "/weights/none"}, "tokenizer: the folder '/weights/none' does not exist"),
         ({"positives": "all"}, "positives: expected one of caption, index"),
-        ({"batch_size": 1}, "batch_size: a contrastive loss needs at least two images a batch"),
+        ({"batch_size": 1}, "batch_size: ContrastiveLoss needs at least 2 images a batch, got 1"),
         ({"peft": "qlora"}, "peft: expected one of lora"),
         ({"peft#target_modules": ["q_proj"]}, "lora: target_modules q_proj match no layer; the linear layers are"),
         ({"prompt_file": "/none.json"}, "/none.json"),
