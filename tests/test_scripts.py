@@ -177,3 +177,12 @@ def test_the_exports_benchmark_compares_every_form(root, tmp_path, model_pt, mon
         assert float(table[4][3]) < 50
         assert {len(row) for row in table} == {columns}
     assert [row[5].split()[0].lstrip("-") for row in rows[:4]] == ["0.0000"] * 4
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_ends_as_one_that_was_not(root, tmp_path):
+    done = run(root, tmp_path, "interrupt_training.py", "--kills", "2", "--epochs", "2", "--patients", "40")
+    assert done.returncode == 0, done.stdout + done.stderr
+    compared = re.search(r"values compared (\d+), of which differ 0: none", done.stdout)
+    assert compared
+    assert int(compared[1]) > 100
