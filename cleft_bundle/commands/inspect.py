@@ -161,7 +161,8 @@ def _with_source(table: pd.DataFrame, name: str) -> list[str]:
 def _notes(row: pd.Series) -> str:
     copy = f"same {row['duplicate_by']} as {row['duplicate_of']}" if row["duplicate_of"] else ""
     traits = row["traits"].replace("|", ", ")
-    return "; ".join(filter(None, (row["error"], row["blank"] and "blank", row["orientation_check"], traits, copy)))
+    turn = "" if row["orientation_check"] == "upright" else row["orientation_check"]
+    return "; ".join(filter(None, (row["error"], row["blank"] and "blank", turn, traits, copy)))
 
 
 def _cut(text: str, width: int, *, front: bool) -> str:

@@ -107,11 +107,13 @@ def _picture_format(path: str) -> str:
 
 
 def _seen_turn(image: np.ndarray, meta: Mapping[str, Any]) -> str:
-    """How a radiograph would have to be turned by what it shows, where its header does not say how it lies."""
+    """How a radiograph lies by what it shows, taken for a chest or a breast, where its header does not say."""
     breast = meta["modality"] == "MG"
     if meta["patient_orientation"] or meta["blank"] or not (breast or meta["modality"] in ("CR", "DX")):
         return ""
-    return seen_turn(torch.from_numpy(image)[None], breast, from_above=meta["view"] not in ("MLO", "ML", "LM", "LMO"))
+    from_above = meta["view"] not in ("MLO", "ML", "LM", "LMO")
+    turn = seen_turn(torch.from_numpy(image)[None], breast, from_above)
+    return "upright" if turn == "none" else f"{turn}?"
 
 
 def _spacing(spacing: np.ndarray) -> str:

@@ -5,6 +5,7 @@ import pytest
 
 from cleft_bundle.commands import looking
 from cleft_bundle.commands.looking import Look, look_at, look_at_all, mark_duplicates
+from cleft_bundle.data import RadiographReader
 from tests.data.radiographs import make_dicom, scene
 
 
@@ -55,3 +56,14 @@ def test_duplicates_name_the_first():
         *(("", ""), ("0", "instance and pixels"), ("0", "instance"), ("0", "pixels"), ("3", "instance")),
         *(("4", "pixels"), ("", ""), ("", "")),
     ]
+
+
+@pytest.mark.shared_data
+def test_a_chest_without_an_orientation_is_told_by_its_pixels(shared_data, tmp_path):
+    source = shared_data / "data" / "dicom" / "rsna_CR_MONO2_JPEGbaseline.dcm"
+    assert look_at(str(source)).row["orientation_check"] == "upright"
+    image, _ = RadiographReader().get_data(RadiographReader().read(str(source)))
+    lying = make_dicom(tmp_path / "lying.dcm", (np.rot90(image) * 4095).astype(np.uint16), Modality="CR")
+    assert look_at(str(lying)).row["orientation_check"] == "rotate 270?"
+    told = make_dicom(tmp_path / "told.dcm", (image * 4095).astype(np.uint16), PatientOrientation=["L", "F"])
+    assert look_at(str(told)).row["orientation_check"] == ""
