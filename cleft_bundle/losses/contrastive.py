@@ -24,7 +24,8 @@ class ContrastiveLoss(nn.Module):
     - ``caption``: every pair with an equal caption, each with an equal share of the target. Label tables give the same
       caption to many images, and ``index`` would push those apart;
     - ``labels``: every pair in proportion to the overlap of its label vectors, so that a caption that names one of two
-      findings is half a positive.
+      findings is half a positive. Unknown labels count as absent, but images without a known finding are alike only
+      where all their labels are known.
 
     Args:
         positives: one of these.
@@ -94,4 +95,7 @@ def positive_pairs(target: torch.Tensor, positives: Positives, like: torch.Tenso
     both = present @ present.T
     count = present.sum(dim=1)
     either = count[:, None] + count[None, :] - both
-    return torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(both))
+    # two images without any finding are alike; one of which nothing positive and not all is known is like itself only
+    sure = ~torch.isnan(target).any(dim=1)
+    alike = torch.outer(sure, sure) | torch.eye(len(like), device=like.device, dtype=torch.bool)
+    return torch.where(either > 0, both / either.clamp(min=1), alike.to(like.dtype))

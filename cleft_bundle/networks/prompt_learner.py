@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
@@ -10,6 +11,8 @@ from torch import nn
 
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.text_encoder import TextEncoder
+
+logger = logging.getLogger(__name__)
 
 LENGTH = 30
 Context = Literal["shared", "per_class"]
@@ -57,6 +60,9 @@ class PromptLearner(nn.Module):
         tokens = batch["input_ids"][0, : int(batch["attention_mask"].sum())]
         if not len(tokens):
             raise BundleError("prompt words: expected at least one word for the context to start from")
+        if len(tokens) > length:
+            logger.warning("context_words: %d of %d tokens are cut, as context_length is %d", len(tokens) - length,
+                           len(tokens), length)  # fmt: skip
         device = text_encoder.language_model.device
         with torch.no_grad():
             start = text_encoder.embed_tokens(tokens.repeat(-(-length // len(tokens)))[:length].to(device)).float()

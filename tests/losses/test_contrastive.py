@@ -35,10 +35,14 @@ def test_it_equals_a_numpy_reference(positives, captions):
 
 
 def test_labels_share_the_target_by_their_overlap():
-    labels = torch.tensor([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, float("nan"), 0]], dtype=torch.float64)
-    overlap = np.array([[1, 0.5, 0, 0], [0.5, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]])
+    nan = float("nan")  # images of which nothing is known are no positives of each other, nor of healthy ones
+    rows = [[1, 1, 0], [1, 0, nan], [0, 0, 0], [0, 0, 0], [0, nan, 0], [nan, nan, nan], [nan, nan, nan]]
+    labels = torch.tensor(rows, dtype=torch.float64)
+    overlap = np.eye(7)
+    overlap[0, 1] = overlap[1, 0] = 0.5
+    overlap[2, 3] = overlap[3, 2] = 1
     share = overlap / overlap.sum(axis=1, keepdims=True)
-    image, text = unit_vectors(0, 4), unit_vectors(1, 4)
+    image, text = unit_vectors(0, 7), unit_vectors(1, 7)
     expected = 0.0
     for logits in (5.0 * image.numpy() @ text.numpy().T, 5.0 * text.numpy() @ image.numpy().T):
         log_probability = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))

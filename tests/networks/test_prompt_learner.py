@@ -26,6 +26,14 @@ def test_a_context_a_class_starts_equal_for_all(encoder, tokenize):
     assert torch.equal(context[0], context[2])
 
 
+def test_words_that_do_not_fit_are_told(encoder, tokenize, caplog):
+    PromptLearner(encoder, tokenize, words="x ray of a patient", length=2)
+    assert "tokens are cut, as context_length is 2" in caplog.text
+    caplog.clear()
+    PromptLearner(encoder, tokenize, words="x ray of a patient", length=40)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
