@@ -101,6 +101,8 @@ class Settings(BaseModel):
     image_size: Count = 1
     image_mean: Number = 0.0
     image_std: Rate = 1.0
+    pixel_spacing: Rate | None = None
+    spacing_fallback: Rate | None = None
     max_caption_tokens: Count = 1
     # training
     task: Text = ""
