@@ -25,7 +25,7 @@ _FORMATS = {f"1.2.840.10008.1.2.4.{n}": tolerance for n, tolerance in ((90, 0), 
     f"1.2.840.10008.1.2.4.{n}": 1 for n in (50, 91, 203)
 }
 _trusted: dict[str, bool] = {}
-get_decoder, _ = optional_import("pydicom.pixels", name="get_decoder")
+get_decoder, HAS_DECODERS = optional_import("pydicom.pixels", name="get_decoder")
 
 
 def decoders(plain: Dataset) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ def available() -> bool:
 def _registered() -> bool:
     there, found = optional_import("monai.data.nvimgcodec_pydicom_plugin", name="is_nvimgcodec_available")
     register, _ = optional_import("monai.data.nvimgcodec_pydicom_plugin", name="register_as_decoder_plugin")
-    return bool(found and there() and register())
+    return bool(HAS_DECODERS and found and there() and register())
 
 
 def decode(plain: Dataset) -> np.ndarray:

@@ -86,6 +86,8 @@ def test_the_view_position_of_a_mammogram_may_name_its_side(text, view, side):
 
 
 CHEST, BREAST = codes.cid4010, codes.cid4014
+# the name in pydicom 3's dictionary, and in pydicom 2's
+MLO = getattr(BREAST, "MedioLateralObliqueProjection", None) or BREAST.MedioLateralOblique
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,7 @@ CHEST, BREAST = codes.cid4010, codes.cid4014
         ],
         *[
             (BREAST.CranioCaudal, "CC"),
-            (BREAST.MedioLateralObliqueProjection, "MLO"),
+            (MLO, "MLO"),
             ("R-10226", "MLO"),
             ("R-40888", "PA"),
         ],

@@ -11,7 +11,7 @@ from cleft_bundle.data import dicom_decoding, gpu_decoding
 from cleft_bundle.data.dicom_header import read_header
 from tests.data.radiographs import EXPECTED, load, make_dicom, scene
 
-pytestmark = pytest.mark.skipif(not gpu_decoding.get_decoder, reason="needs pydicom 3")
+pytestmark = pytest.mark.skipif(not gpu_decoding.HAS_DECODERS, reason="needs pydicom 3")
 
 
 @pytest.fixture

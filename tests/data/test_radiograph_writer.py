@@ -26,7 +26,7 @@ READ = Compose([LoadImage(reader=RadiographReader()), EnsureChannelFirst(channel
 
 @pytest.fixture(autouse=True)
 def _extra(request):
-    if ".dcm" in request.node.name:
+    if "dcm" in request.node.name:
         pytest.importorskip("highdicom", reason="needs the extra: pip install 'cleft_bundle[sr]'")
 
 

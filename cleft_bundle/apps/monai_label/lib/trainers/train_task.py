@@ -122,7 +122,7 @@ class CleftTrainTask(BundleTrainTask):
         require_one_of("publish", request["publish"], PUBLISH)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
+            with FileLock(self.folder / ".request.lock", timeout=0):
                 return self._train(request, datastore)
         except Timeout as error:
             raise BundleError("a training of this classifier is running: wait, or stop it by DELETE /train/") from error
