@@ -10,7 +10,6 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from traceback import format_exception
 from types import TracebackType
@@ -24,7 +23,7 @@ from monai.utils.module import locate
 from cleft_bundle.best_effort import begin_run
 from cleft_bundle.distributed import start_processes
 from cleft_bundle.errors import BundleError
-from cleft_bundle.literals import as_written, keep_literals
+from cleft_bundle.literals import as_written, keep_literals, typed_options
 from cleft_bundle.secrets import mask_logs, masked, masked_values
 from cleft_bundle.settings import SAME, check_settings
 
@@ -192,10 +191,9 @@ def command_line() -> tuple[list[str], list[str]]:
         names of the files, and the overrides but for ``--resume`` and ``--run_name``, which concern one run only. Both
         are empty where the config was not started from a shell.
     """
-    words = [part for word in sys.argv[1:] for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    given = {key: value for key, value in pairwise(words) if key.startswith("--")}
-    files = re.findall(r"[^\s'\"\[\],]+", given.pop("--config_file", ""))
-    kept = {key: value for key, value in given.items() if key not in ("--resume", "--run_name")}
+    given = typed_options(sys.argv[1:])
+    files = re.findall(r"[^\s'\"\[\],]+", given.pop("config_file", ""))
+    kept = {f"--{key}": value for key, value in given.items() if key not in ("resume", "run_name")}
     return (files, [part for pair in kept.items() for part in pair]) if files else ([], [])
 
 

@@ -10,7 +10,7 @@ import ast
 import builtins
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from types import FrameType
@@ -73,7 +73,7 @@ def keep_literals(workflow: ConfigWorkflow, words: list[str]) -> None:
         return
     files, overrides = made_from
     _check_overrides(overrides, workflow.parser)
-    options = _typed(words)
+    options = typed_options(words)
     typed: dict[str, Any] = {key: text for key, text in options.items() if _was_misread(key, text, overrides)}
     # MONAI has rewritten these in place
     nested = [key for key in options if isinstance(overrides.get(key), dict | list) and key not in typed]
@@ -98,7 +98,7 @@ def _made_from(frame: FrameType | None) -> tuple[Any, dict[str, Any]] | None:
     return None
 
 
-def _typed(words: list[str]) -> dict[str, str]:
+def typed_options(words: Sequence[str]) -> dict[str, str]:
     """The options of a command line as they were typed."""
     parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     return {key[2:]: text for key, text in pairwise(parts) if key.startswith("--")}

@@ -4,7 +4,7 @@ import sys
 import pytest
 from monai.bundle import ConfigParser, run
 
-from cleft_bundle.literals import _typed, _was_misread, as_written, literal
+from cleft_bundle.literals import _was_misread, as_written, literal, typed_options
 from tests.configs.conftest import bundle_error
 
 CONFIG = {
@@ -64,7 +64,7 @@ def test_expressions_and_references_stay_what_they_are(values):
 
 
 def test_what_fire_reads_in_a_name_is_undone():
-    typed = _typed(
+    typed = typed_options(
         ["--output_dir", "set#1", "--models_dir=2024", "--epochs", "3", "--run_name", "'q'", "--cache_dir", "None"]
     )
     fire = {"output_dir": "set", "models_dir": 2024, "epochs": 3, "run_name": "q", "cache_dir": None}
