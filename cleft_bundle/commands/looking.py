@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import sys
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cleft_bundle.data import dicom_header
+from cleft_bundle.data.quiet import quiet
 from cleft_bundle.data.radiograph_reader import RadiographReader, sniff
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.transforms import seen_turn
@@ -61,9 +60,7 @@ def look_at(path: str, side: int = 0) -> Look:
         The row has no ``file``, ``duplicate_of`` and ``duplicate_by`` yet; ``error`` says why it cannot be read.
     """
     look = Look()
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # it quotes values of the header
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # and so do warnings; what they say of an image is in its row
+    with quiet():  # libraries quote values of the header; what our own warnings say of an image is in its row
         _look_at_header(path, look)
         try:
             reader = RadiographReader()

@@ -9,10 +9,7 @@ and codes that highdicom refuses, or shows in its log.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from pydicom.valuerep import validate_value
 
 from cleft_bundle.data.dicom_writing import write_dicom
 from cleft_bundle.data.finding_codes import PRIVATE_SCHEME, finding_code
+from cleft_bundle.data.quiet import quiet
 from cleft_bundle.data.radiograph_reader import sniff
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.extras import require
@@ -76,7 +74,7 @@ def read_source(path: str) -> Dataset:
     if sniff(path) != "dicom":
         raise RadiographError("is no DICOM file")
     wanted = [*_UIDS, *_REQUIRED, *_OPTIONAL, *_OF_THE_IMAGE]
-    with _quiet():
+    with quiet(), pydicom.config.disable_value_validation():
         source = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=[*wanted])
         source.decode()
         missing = [name for name in _UIDS if not source.get(name)]
@@ -117,7 +115,7 @@ def structured_report(source: Dataset, scores: Mapping[str, float], model: Model
     )
     observer = hd.sr.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
     evidence = _stand_in(source)
-    with _quiet():
+    with quiet(), pydicom.config.disable_value_validation():
         image = hd.sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)
         groups = [
             hd.sr.MeasurementsAndQualitativeEvaluations(
@@ -171,7 +169,7 @@ def secondary_capture(source: Dataset, picture: np.ndarray, description: str, mo
         BundleError: where highdicom is not installed.
     """
     hd = require("highdicom", "sr")
-    with _quiet():
+    with quiet(), pydicom.config.disable_value_validation():
         capture = hd.sc.SCImage.from_ref_dataset(
             _stand_in(source),
             picture,
@@ -229,7 +227,7 @@ def derived_image(
     hd = require("highdicom", "sr")
     texts = texts or {}
     study_uid = generate_uid(entropy_srcs=[_MAKER, "study", study] if study else None)
-    with _quiet():
+    with quiet(), pydicom.config.disable_value_validation():
         capture = hd.sc.SCImage(
             pixels,
             photometric_interpretation="MONOCHROME2",
@@ -280,7 +278,7 @@ def _source_image(source: Dataset) -> Dataset:
 
 def save_result(result: Dataset, path: Path) -> None:
     """Write a report or a capture, under a temporary name first."""
-    with replacing(path) as temporary, _quiet():
+    with replacing(path) as temporary, quiet(), pydicom.config.disable_value_validation():
         write_dicom(result, temporary)
 
 
@@ -321,17 +319,3 @@ def _copy(source: Dataset, result: Dataset, *names: str) -> None:
             except ValueError:
                 continue
             result[name] = element
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Neither pydicom nor highdicom shows or refuses a value of the header."""
-    log = logging.getLogger("highdicom")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)

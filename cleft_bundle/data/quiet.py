@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Packages that read files for this one, by the names of their loggers
-_READERS = ("PIL", "jpeg_ls", "libjpeg", "nibabel", "nvidia", "openjpeg", "pydicom", "pylibjpeg", "rle")
+# Packages that read and write files for this one, by the names of their loggers
+_READERS = ("PIL", "highdicom", "jpeg_ls", "libjpeg", "nibabel", "nvidia", "openjpeg", "pydicom", "pylibjpeg", "rle")
 
 _here = threading.local()
 
