@@ -1,5 +1,6 @@
 """What may be committed, and whether constraints.txt holds what pyproject.toml asks for."""
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from cleft_bundle import __version__
 
 pytest.importorskip("pre_commit", reason="needs the extra test")
 MIB = 1024 * 1024
@@ -120,3 +123,11 @@ def test_what_dependencies_need_is_pinned_too(pins):
         dependencies(name, seen)
     assert len(seen) > 60
     assert seen - set(pins) == set(), "make constraints"
+
+
+def test_one_version_stands_everywhere(root):
+    citation = re.search(r"^version: (.+)$", (root / "CITATION.cff").read_text(), re.MULTILINE)
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    metadata = json.loads((root / "metadata.json").read_text())["version"]
+    assert citation
+    assert {citation[1], project, metadata} == {__version__}
