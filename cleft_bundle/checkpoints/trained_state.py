@@ -13,6 +13,7 @@ from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import MADE_BY, TrainedOn
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, ImageEncoder, TextEncoder
+from cleft_bundle.networks.weight_names import own_name, renamed
 
 FORMAT = 2
 
@@ -40,13 +41,14 @@ class TrainedState:
         """Collect what was trained.
 
         Returns:
-            ``format``, ``weights`` (name to tensor), and ``text_backbone`` and ``image_backbone``: ``source`` and
+            ``format``, ``weights`` (name, see :mod:`cleft_bundle.networks.weight_names`, to tensor),
+            and ``text_backbone`` and ``image_backbone``: ``source`` and
             ``fingerprint`` of what is frozen, whose fingerprint is None where nothing is; and ``trained_on``
             (:meth:`TrainedOn.state_dict`) and ``run`` (:meth:`RunIdentity.state_dict`) where these are known.
         """
         return {
             "format": FORMAT,
-            "weights": {name: tensor.detach().clone() for name, tensor in self._tensors().items()},
+            "weights": {own_name(name): tensor.detach().clone() for name, tensor in self._tensors().items()},
             "text_backbone": _described(self.network.text_encoder),
             "image_backbone": _described(self.network.image_encoder),
             **({"trained_on": self.trained_on.state_dict()} if self.trained_on else {}),
@@ -63,7 +65,8 @@ class TrainedState:
         _check_format(state)
         _check_backbone(state["text_backbone"], self.network.text_encoder, "language model")
         _check_backbone(state["image_backbone"], self.network.image_encoder, "image backbone")
-        _copy(state["weights"], self._tensors())
+        tensors = self._tensors()
+        _copy(renamed(state["weights"], tensors), tensors)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """Trained parameters, and the running statistics of batch norms, which stand in the projections only."""
@@ -105,10 +108,10 @@ def load_image_tower(encoder: ImageEncoder, path: str | Path) -> ImageEncoder:
     try:
         _check_format(state)
         _check_backbone(state["image_backbone"], encoder, "image backbone")
-        own = {name for name, parameter in encoder.named_parameters() if parameter.requires_grad}
-        tensors = {n: t for n, t in encoder.state_dict().items() if n in own or n.startswith("projection.")}
+        tensors = {f"projection.{name}": tensor for name, tensor in encoder.projection.state_dict().items()}
+        tensors |= {name: parameter for name, parameter in encoder.named_parameters() if parameter.requires_grad}
         weights = {n.removeprefix(prefix): t for n, t in state["weights"].items() if n.startswith(prefix)}
-        _copy(weights, tensors)
+        _copy(renamed(weights, tensors), tensors)
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
     return encoder

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from cleft_bundle.errors import BundleError
+from cleft_bundle.networks.weight_names import own_name
 
 
 def load_backbone(source: str | Mapping[str, Any], role: str, seed: int = 0, **kwargs: Any) -> PreTrainedModel:
@@ -105,7 +106,8 @@ def _digest(
     parameters: Iterable[tuple[str, torch.Tensor]], values: int, read: Callable[[torch.Tensor], torch.Tensor]
 ) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(parameters, key=lambda pair: pair[0]):
+    named = ((own_name(name), tensor) for name, tensor in parameters)
+    for name, tensor in sorted(named, key=lambda pair: pair[0]):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         if tensor.is_meta:  # counted by its shape only, as in cleft_bundle.networks.counting
             continue

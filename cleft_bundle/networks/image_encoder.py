@@ -14,6 +14,7 @@ from torch import nn
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.backbones import describe_source, fingerprint, load_backbone, value_fingerprint
 from cleft_bundle.networks.projection import Projection, build_projection
+from cleft_bundle.networks.weight_names import save_by_own_names
 
 Pooling = Literal["tokens_prenorm", "cls", "mean_patches"]
 
@@ -63,6 +64,7 @@ class ImageEncoder(nn.Module):
         ):
             name = type(self.backbone).__name__
             raise BundleError(f"pooling: tokens_prenorm needs a DINOv2-like model, {name} offers cls and mean_patches")
+        save_by_own_names(self.backbone)
         self.source = describe_source(backbone)
         self.pretrained = not isinstance(backbone, Mapping)
         self.pooling = pooling
