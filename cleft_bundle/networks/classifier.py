@@ -13,6 +13,7 @@ from torch import nn
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.image_encoder import ImageEncoder
+from cleft_bundle.networks.weight_kinds import mark_weights
 
 Task = Literal["multiclass", "multilabel"]
 NO_FINDING = "no finding"
@@ -156,6 +157,7 @@ class ZeroShotClassifier(nn.Module):
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        mark_weights(self, 2)
         self.image_encoder = image_encoder
         self.class_names = list(class_names)
         self.task: Task = task

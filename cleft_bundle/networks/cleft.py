@@ -11,6 +11,7 @@ from cleft_bundle.errors import BundleError
 from cleft_bundle.networks.image_encoder import ImageEncoder
 from cleft_bundle.networks.prompt_learner import PromptLearner
 from cleft_bundle.networks.text_encoder import TextEncoder
+from cleft_bundle.networks.weight_kinds import mark_weights
 
 
 class CLEFT(nn.Module):
@@ -40,6 +41,7 @@ class CLEFT(nn.Module):
         logit_bias: float | None = None,
     ) -> None:
         super().__init__()
+        mark_weights(self, 1)
         widths = image_encoder.embedding_dim, text_encoder.embedding_dim
         if widths[0] != widths[1]:
             raise BundleError(

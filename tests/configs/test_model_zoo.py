@@ -29,6 +29,7 @@ from monai.data import load_net_with_metadata
 from cleft_bundle import __version__
 from cleft_bundle.checkpoints import TrainedState, load_classifier, package_bundle, save
 from cleft_bundle.checkpoints.export import network_data_format
+from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ZeroShotClassifier
 from tests.conftest import ROOT
 
@@ -189,6 +190,11 @@ def test_monai_loads_the_bundle_by_its_name(bundle, tmp_path):
     )
     assert isinstance(network, ZeroShotClassifier)
     check_scores(network, bundle)
+
+
+def test_monais_default_does_not_give_a_half_trained_network(bundle):
+    with pytest.raises(BundleError, match=r"weights of a deployable classifier .* workflow_type='inference'"):
+        load("cleft_bundle", bundle_dir=str(bundle.parent), source="github")
 
 
 def test_the_unpacked_bundle_scores_a_folder(bundle, chest_phantoms, tmp_path):
