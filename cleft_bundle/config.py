@@ -36,20 +36,26 @@ _COMPONENT_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_", "
 def bundle_root() -> str:
     """Find the root folder of the bundle whose config is being run.
 
-    That is the parent of the folder that holds the config file, wherever the command was started; outside of a MONAI
-    workflow it is the checkout that this package was installed from.
+    That is the parent of the folder that holds the config file, wherever the command was started. A config that is
+    parsed without a MONAI workflow does not know its file: there it is the current folder, as in the bundles of
+    MONAI's model zoo, and where that is no bundle, the checkout that this package was installed from.
 
     Returns:
         an absolute path.
 
     Raises:
-        BundleError: where neither holds a ``configs`` folder.
+        BundleError: where none of them holds ``configs``.
     """
-    workflow = _running_workflow()
-    root = workflow.config_root_path.resolve().parent if workflow else Path(__file__).resolve().parent.parent
-    if not (root / "configs").is_dir():
-        raise BundleError(f"bundle_root: {root} has no folder 'configs'; pass --bundle_root")
-    return str(root)
+    if workflow := _running_workflow():
+        roots = [workflow.config_root_path.resolve().parent]
+    else:
+        roots = [Path.cwd(), Path(__file__).resolve().parent.parent]
+    for root in roots:
+        if (root / "configs" / "metadata.json").is_file() or (workflow and (root / "configs").is_dir()):
+            return str(root)
+    raise BundleError(
+        f"bundle_root: {roots[0]} has no folder 'configs': pass --bundle_root; `cleft init FOLDER` writes a bundle"
+    )
 
 
 def begin(seed: int | None = None) -> None:

@@ -6,10 +6,11 @@ import sys
 
 import fire
 
+from cleft_bundle.commands.init import init
 from cleft_bundle.commands.inspect import inspect
 from cleft_bundle.errors import BundleError
 
-COMMANDS = {"inspect": inspect}
+COMMANDS = {"init": init, "inspect": inspect}
 
 
 def main() -> None:
