@@ -92,7 +92,6 @@ def test_the_penalty_is_that_of_the_formula_and_the_interval_that_of_the_likelih
     positive, negative = labels.sum(), (1 - labels).sum()
     target = np.where(labels == 1, (positive + 0.1) / (positive + 0.2), 0.1 / (negative + 0.2))
     grid = np.exp(np.linspace(np.log(0.02), np.log(50), 4001))
-    chance = expit(logits / grid)
     value = (np.logaddexp(0, logits / grid) - target * logits / grid).sum(axis=0) + np.log(grid) ** 2 / 2
     found = fit_temperature(logits, labels, "multilabel")
     assert found.temperature == pytest.approx(grid[value.argmin()], rel=2e-3)
