@@ -106,6 +106,15 @@ def test_a_million_near_scores_are_not_one():
     assert specificity > 0.4
 
 
+@pytest.mark.parametrize("rule", ["sensitivity", "specificity"])
+def test_a_perfect_score_has_no_error_whatever_the_target(rule):
+    scores, labels = np.r_[np.linspace(0, 0.4, 50), np.linspace(0.6, 1, 50)], np.repeat([0.0, 1], 50)
+    for target in (0.5, 0.9, 1.0):
+        threshold = choose_threshold(scores, labels, rule, target)
+        assert rates(scores, labels, threshold) == (1, 1)
+        assert threshold == pytest.approx(0.5)
+
+
 def test_scores_of_zero_and_one_have_a_threshold_beyond_them():
     scores, labels = np.array([0.0, 0, 1, 1]), np.array([1.0, 0, 1, 0])
     assert choose_threshold(scores, labels, "sensitivity", 1.0) < 0
