@@ -80,6 +80,9 @@ class Settings(BaseModel):
     # what is computed on, and how often something is written
     device: Device = "cpu"
     seed: Seed = 0
+    split_seed: Seed = 0
+    subset_seed: Seed = 0
+    phantom_seed: Seed = 0
     num_workers: Whole = 0
     num_threads: Count | None = None
     checkpoint_interval: Whole = 0
@@ -94,6 +97,7 @@ class Settings(BaseModel):
     uncertain: Text = ""
     unknown_codes: Text = ""
     shared_patients: Text = ""
+    shared_pictures: Text = ""
     caption_template: Text = ""
     frontal_only: Switch = False
     spot_views: Switch = False
@@ -138,6 +142,8 @@ class Settings(BaseModel):
     threshold_target: Share = 1.0
     evaluate_split: Text = ""
     allow_trained_patients: Switch = False
+    allow_chosen_patients: Switch = False
+    remember_patients: Switch = True
     resamples: Count = 1
     confidence: Inside = 0.95
     prevalence: Inside | None = None
