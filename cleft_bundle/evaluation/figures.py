@@ -207,6 +207,7 @@ def _retrieval(
     return {name: as_json(known.get(name, unknown)) | {"value": value} for name, value in values.items()}
 
 
-def as_json(interval: Interval) -> dict[str, float | None]:
+def as_json(interval: Interval) -> dict[str, Any]:
     """An interval as JSON takes it: None in place of NaN."""
-    return {key: None if math.isnan(value) else value for key, value in asdict(interval).items()}
+    values = asdict(interval).items()
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values}

@@ -300,7 +300,7 @@ def _retrieval(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     table = [
         {
             "name": words,
-            "cells": [_cell(found[f"{direction}_recall_at_{k}"]) for k in KS]
+            "cells": [_cell(found.get(f"{direction}_recall_at_{k}")) for k in KS]
             + [_bare(found[f"{direction}_median_rank"]["value"], "g")],
         }
         for direction, words in _DIRECTIONS.items()

@@ -159,7 +159,9 @@ def test_multiclass_metrics_of_all_classes_are_those_of_the_images_of_exactly_on
 
 
 def test_unknown_metric_and_wrong_number_of_thresholds():
-    with pytest.raises(BundleError, match=f"metrics: expected one of {', '.join(METRICS)}, got 'auc'"):
+    with pytest.raises(
+        BundleError, match=f"metrics: expected one of {', '.join(METRICS)}, observed_expected, got 'auc'"
+    ):
         classification_metrics(make(), metrics=["auc"])
     with pytest.raises(BundleError, match="thresholds: expected one number or 3, one a class, got"):
         classification_metrics(make(), [0.5, 0.5])
@@ -174,3 +176,17 @@ def test_confusion_of_classes_and_of_each_class():
     predictions = make(unknown=0)
     expected = sk.multilabel_confusion_matrix(predictions.labels, predictions.scores >= 0.4)
     assert binary_confusion(predictions, 0.4).tolist() == expected.tolist()
+
+
+def test_observed_to_expected_is_a_quotient_of_sums():
+    predictions = make(3)
+    metrics = classification_metrics(predictions, metrics=["observed_expected"])
+    for number in range(3):
+        known = ~np.isnan(predictions.labels[:, number])
+        expected = predictions.labels[known, number].sum() / predictions.scores[known, number].sum()
+        assert metrics[f"observed_expected/c{number}"] == pytest.approx(expected)
+    single = make(4, task="multiclass")
+    known = (single.labels == 1).any(axis=1)
+    hits = single.scores[known].argmax(axis=1) == single.labels[known].argmax(axis=1)
+    found = classification_metrics(single, metrics=["observed_expected"])
+    assert found == {"observed_expected": pytest.approx(hits.sum() / single.scores[known].max(axis=1).sum())}
