@@ -138,6 +138,8 @@ class Settings(BaseModel):
     threshold_target: Share = 1.0
     evaluate_split: Text = ""
     allow_trained_patients: Switch = False
+    allow_chosen_patients: Switch = False
+    remember_patients: Switch = True
     resamples: Count = 1
     confidence: Inside = 0.95
     prevalence: Inside | None = None

@@ -6,13 +6,22 @@ from cleft_bundle.checkpoints.finetuned import FinetunedState, load_finetuned
 from cleft_bundle.checkpoints.image_tower import image_tower, image_towers, true_source
 from cleft_bundle.checkpoints.official import import_official
 from cleft_bundle.checkpoints.package import package_bundle
+from cleft_bundle.checkpoints.patient_roles import ROLES
 from cleft_bundle.checkpoints.run_identity import RunIdentity, run_of, run_of_file
-from cleft_bundle.checkpoints.trained_on import TrainedOn, check_not_trained_on
+from cleft_bundle.checkpoints.trained_on import (
+    TrainedOn,
+    check_not_trained_on,
+    provenance_of,
+    roles,
+    training_images,
+    unknown_roles,
+)
 from cleft_bundle.checkpoints.trained_state import TrainedState, load_image_tower, load_trained
 from cleft_bundle.files import save, sha256
 
 __all__ = [
     "FORMS",
+    "ROLES",
     "FinetunedState",
     "RunIdentity",
     "TrainedOn",
@@ -28,9 +37,13 @@ __all__ = [
     "load_image_tower",
     "load_trained",
     "package_bundle",
+    "provenance_of",
+    "roles",
     "run_of",
     "run_of_file",
     "save",
     "sha256",
+    "training_images",
     "true_source",
+    "unknown_roles",
 ]

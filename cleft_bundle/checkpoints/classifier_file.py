@@ -7,6 +7,7 @@ from typing import Any
 
 from cleft_bundle import files
 from cleft_bundle.checkpoints.run_identity import RunIdentity
+from cleft_bundle.checkpoints.trained_on import TrainedOn
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ImageEncoder, TrainableClassifier, ZeroShotClassifier
 from cleft_bundle.networks.classifier import decode_settings
@@ -19,17 +20,19 @@ class DeployableState:
 
     Args:
         network: the classifier.
+        trained_on: the split and the patients that the classifier is to name.
         identity: the run that the classifier is to name.
     """
 
-    def __init__(self, network: TrainableClassifier, identity: RunIdentity) -> None:
+    def __init__(self, network: TrainableClassifier, trained_on: TrainedOn, identity: RunIdentity) -> None:
         self.network = network
+        self.trained_on = trained_on
         self.identity = identity
 
     def state_dict(self) -> dict[str, Any]:
         """The bare state dict that :func:`load_classifier` reads."""
         classifier = self.network.deployable()
-        classifier.provenance = {"run": self.identity.state_dict()}
+        classifier.provenance = {"run": self.identity.state_dict(), "trained_on": self.trained_on.state_dict()}
         return classifier.state_dict()
 
 

@@ -48,17 +48,22 @@ class ClassifierBuilder:
         return classifier
 
     def write(
-        self, network: CLEFT, path: str | Path, run: Mapping[str, str], validation: Mapping[str, Any] | None = None
+        self,
+        network: CLEFT,
+        path: str | Path,
+        provenance: Mapping[str, Any],
+        validation: Mapping[str, Any] | None = None,
     ) -> None:
         """Write what :meth:`build` gives as ``model.pt``.
 
         Args:
             network: the trained network.
             path: receives the state dict.
-            run: ``id`` and ``name`` of the run that trained the network, which the file names; empty where unknown.
+            provenance: the run that trained the network and the patients by role, which the file names, see
+                :func:`cleft_bundle.checkpoints.provenance_of`.
             validation: as for :meth:`build`.
         """
         classifier = self.build(network, validation)
-        classifier.provenance = {"run": dict(run)}
+        classifier.provenance = dict(provenance)
         save(classifier.state_dict(), path)
         logger.info("classifier of %d classes: %s", len(self.inferer.prompts), path)

@@ -65,9 +65,9 @@ def finish_training(
         metrics = dict(evaluator.state.metrics)
         if rank() > 0:
             return metrics
-        classifier_builder.write(
-            network, model_path, identity.state_dict(), evaluator.state.metric_details[evaluator.state.key_metric_name]
-        )
+        provenance = {"run": identity.state_dict(), "trained_on": trained_on.calibrated().state_dict()}
+        validation = evaluator.state.metric_details[evaluator.state.key_metric_name]
+        classifier_builder.write(network, model_path, provenance, validation)
         pictures = [Path(output_dir) / name for name in PICTURES]
         tracker.finish([*pictures, model_path], metrics)
     lines = [

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cleft_bundle.checkpoints import RunIdentity, load_trained, save
+from cleft_bundle.checkpoints import RunIdentity, TrainedOn, load_trained, save
 from cleft_bundle.data.usable_labels import label_matrix, usable_rows
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
 from cleft_bundle.engines.features import embed_images
@@ -61,6 +61,7 @@ def finish_label_training(
     served: ZeroShotClassifier,
     splits: Mapping[str, Sequence[Item]],
     loading: Mapping[str, Any],
+    trained_on: TrainedOn,
     trained_path: str,
     tracker: RunTracker,
     identity: RunIdentity,
@@ -76,6 +77,7 @@ def finish_label_training(
         served: the one that it may replace, with the same classes.
         splits: ``train`` and ``validation``, items of the labelled images.
         loading: ``transform``, ``device`` and other arguments of :func:`cleft_bundle.engines.features.embed_images`.
+        trained_on: the split and the patients of this training and of the served classifier.
         trained_path: receives the new classifier, as ``model.pt``; a JSON file beside it, with the suffix
             ``.json``, what is returned.
         tracker: its open MLflow run receives the figures, and is closed.
@@ -114,7 +116,8 @@ def finish_label_training(
         predictions = as_predictions(scores, validation, candidate.class_names, candidate.task)
         found = classification_metrics(predictions, metrics=METRICS)
         figures[when] = {name: value for name, value in found.items() if np.isfinite(value)}
-    candidate.provenance = {"run": identity.state_dict()}
+    remembered = trained_on.calibrated() if calibrated else trained_on
+    candidate.provenance = {"run": identity.state_dict(), "trained_on": remembered.state_dict()}
     outcome = {
         "run": identity.id,
         "train_images": images["train"],

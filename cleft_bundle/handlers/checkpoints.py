@@ -48,7 +48,7 @@ class BestCheckpoint:
     ) -> None:
         self.state: DeployableState | FinetunedState | TrainedState
         if isinstance(network, TrainableClassifier):
-            self.state = DeployableState(network, identity)
+            self.state = DeployableState(network, trained_on, identity)
         elif isinstance(network, ImageClassifier):
             self.state = FinetunedState(network, trained_on, identity)
         else:

@@ -143,7 +143,8 @@ class ZeroShotClassifier(nn.Module):
             :func:`cleft_bundle.transforms.build_transforms`.
         operating_point: what :meth:`calibrate` was given, but for temperature and bias.
         provenance: how the classifier came about, as JSON-able values: ``run``, the ``id`` and ``name`` of the run
-            that wrote it. Files before version 0.7.0 have none.
+            that wrote it, and ``trained_on``, its patients by role
+            (:meth:`cleft_bundle.checkpoints.TrainedOn.state_dict`). Files before version 0.7.0 have none.
     """
 
     def __init__(

@@ -92,7 +92,9 @@ def test_finetuning_starts_from_the_checkpoint(run_config, pretrained, chest_pha
         if name.startswith("image_encoder."):
             assert torch.equal(written["weights"][name], tensor), name
     patients = {item["patient_id"] for item in started.parser.get_parsed_content("splits")["train"]}
-    assert len(written["trained_on"]["patients"]) == len(patients)
+    validated = {item["patient_id"] for item in started.parser.get_parsed_content("splits")["validation"]}
+    counts = written["trained_on"]["counts"]
+    assert (counts["weights"], counts["epoch"], counts["prompts"]) == (len(patients), len(validated), 0)
     assert table(tmp_path)["points"][0]["settings"]["checkpoint"]
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from monai.data import load_decathlon_datalist
 
+from cleft_bundle.checkpoints import ROLES, load_classifier, roles
 from cleft_bundle.data import fingerprint
 from tests.configs.conftest import TINY, bundle_error
 
@@ -18,11 +19,17 @@ def patients(items):
 
 def test_a_run_leaves_its_split_and_no_patient_of_it_can_be_evaluated_unnoticed(run_config, chest_phantoms, tmp_path):
     data = TINY | {"dataset_dir": chest_phantoms, "tracking_uri": "", "train_fraction": 0.5, "balanced_test": 2}
+    nobody = dict.fromkeys(ROLES, 0)
     trained = run_config(["train.json"], "training", **data, prompt_file=few_classes(tmp_path))
     splits = trained.parser.get_parsed_content("splits")
     stored = torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)["trained_on"]
     assert stored["fingerprint"] == fingerprint(splits)
-    assert len(stored["patients"]) == len(patients(splits["train"]))
+    trained, chosen = len(patients(splits["train"])), len(patients(splits["validation"]))
+    assert stored["counts"] == nobody | {"weights": trained, "epoch": chosen}
+    served = load_classifier(tmp_path / "models" / "model.pt").provenance
+    assert roles(served, splits["train"]) == nobody | {"weights": trained}
+    assert roles(served, splits["validation"]) == nobody | dict.fromkeys(("epoch", "calibration", "thresholds"), chosen)
+    assert roles(served, splits["test"]) == nobody
 
     path = tmp_path / "eval" / "datalist.json"
     assert json.loads(path.read_text())["fingerprint"] == fingerprint(splits)
@@ -49,6 +56,23 @@ def test_a_run_leaves_its_split_and_no_patient_of_it_can_be_evaluated_unnoticed(
     )
 
 
+def test_patients_who_chose_the_model_are_no_test(run_config, chest_phantoms, tmp_path, caplog):
+    data = TINY | {"dataset_dir": chest_phantoms, "tracking_uri": "", "resamples": 20, "report_cases": 0}
+    trained = run_config(["train.json"], "training", **data)
+    chosen = len(patients(trained.parser.get_parsed_content("splits")["validation"]))
+    path = tmp_path / "eval" / "datalist.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"test": content["validation"], "validation": content["test"]}))
+    files = ["train.json", "data_datalist.json", "evaluate.json"]
+    data |= {"datalist_file": str(path)}
+    with pytest.raises(RuntimeError) as caught:
+        run_config(files, "evaluating", **data, evaluate_split="test")
+    assert f"{chosen} of the {chosen} patients of split test" in bundle_error(caught)
+    assert f"(epoch {chosen})" in bundle_error(caught)
+    run_config(files, "evaluating", **data, evaluate_split="test", allow_chosen_patients=True)
+    assert f"{chosen} of the {chosen} patients of split test" in caplog.text
+
+
 def few_classes(folder):
     """A prompt file of two findings that the phantoms have often."""
     names = ["cardiomegaly", "pleural effusion"]
@@ -62,8 +86,9 @@ def test_a_prompt_is_not_tuned_against_patients_that_were_trained_on(run_config,
     first = run_config(["train.json"], "training", **data)
     trained = len(patients(first.parser.get_parsed_content("splits")["train"]))
     run_config(["train.json", "prompt_tuning.json"], "training", **data, train_fraction=0.25, context_length=12)
-    stored = torch.load(tmp_path / "models" / "cleft_prompt.pt", weights_only=True)["trained_on"]
-    assert len(stored["patients"]) == trained, "the patients of the first stage count as well"
+    stored = torch.load(tmp_path / "models" / "cleft_prompt.pt", weights_only=True)["trained_on"]["counts"]
+    assert stored["weights"] == trained, "the patients of the first stage count as well"
+    assert 0 < stored["prompts"] < trained
 
     path = tmp_path / "eval" / "datalist.json"
     content = json.loads(path.read_text())
