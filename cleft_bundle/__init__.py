@@ -14,6 +14,7 @@ _ROOMS = (
     "distributed",
     "engines",
     "handlers",
+    "inference",
     "inferers",
     "losses",
     "metrics",

@@ -1,6 +1,6 @@
 """What is saved and loaded: the trained part of a network, an interrupted training, the classifier and its exports."""
 
-from cleft_bundle.checkpoints.classifier_file import load_classifier
+from cleft_bundle.checkpoints.classifier_file import load_classifier, load_deployed, open_classifier
 from cleft_bundle.checkpoints.export import FORMS, describe, export_classifier
 from cleft_bundle.checkpoints.finetuned import FinetunedState, load_finetuned
 from cleft_bundle.checkpoints.image_tower import image_tower, image_towers, true_source
@@ -33,9 +33,11 @@ __all__ = [
     "image_towers",
     "import_official",
     "load_classifier",
+    "load_deployed",
     "load_finetuned",
     "load_image_tower",
     "load_trained",
+    "open_classifier",
     "package_bundle",
     "provenance_of",
     "roles",

@@ -1,7 +1,8 @@
 """The deployable classifier in forms that run without this package: TorchScript, torch.export, ONNX and ONNX int8.
 
-Every form takes ``image`` [B, 3, H, W] with any B and gives ``pred`` [B, K], and carries as JSON what
-:func:`describe` says, so that whoever has the file alone can prepare images for it and name its scores.
+Every form takes ``image`` [B, 3, H, W] with any B and gives ``pred`` [B, K]; ONNX has the output ``logits`` beside it,
+TorchScript a method of this name. An image's scores do not depend on the others of its batch. A file carries as JSON
+what :func:`describe` says, so that whoever has the file alone can prepare images for it and name its scores.
 """
 
 from __future__ import annotations
@@ -15,18 +16,19 @@ from typing import Any
 
 import torch
 from monai.data import save_net_with_metadata
-from monai.networks.utils import convert_to_onnx, convert_to_torchscript
+from monai.networks.utils import convert_to_onnx
+from torch import nn
 
 from cleft_bundle.errors import require_one_of
 from cleft_bundle.extras import require
-from cleft_bundle.networks import ZeroShotClassifier
+from cleft_bundle.networks import DeployedClassifier
 from cleft_bundle.networks.backbones import value_fingerprint
-from cleft_bundle.networks.onnx_classifier import METADATA
+from cleft_bundle.networks.exported_classifier import METADATA
 
 _BATCH = "batch"
 
 
-def network_data_format(classifier: ZeroShotClassifier) -> dict[str, Any]:
+def network_data_format(classifier: DeployedClassifier) -> dict[str, Any]:
     """Describe input and output as ``network_data_format`` of a bundle's metadata.json does.
 
     Source: https://docs.monai.io/en/stable/mb_specification.html
@@ -47,33 +49,36 @@ def network_data_format(classifier: ZeroShotClassifier) -> dict[str, Any]:
     return {"inputs": {"image": image | common}, "outputs": {"pred": pred | common}}
 
 
-def describe(classifier: ZeroShotClassifier) -> dict[str, Any]:
+def describe(classifier: DeployedClassifier) -> dict[str, Any]:
     """What an exported file says about itself, as JSON-able values.
 
     Returns:
         the classifier's settings without the architecture of its image tower (``class_names``, ``task``,
-        ``preprocessing`` and whatever else decides about scores), ``network_data_format``, and the ``fingerprint`` of
-        the weights, which all forms of one classifier share.
+        ``preprocessing`` and whatever else decides about scores), ``calibration`` (``temperature`` and ``bias``),
+        ``network_data_format``, and the ``fingerprint`` of the weights, which all forms of one classifier share.
     """
     settings = {key: value for key, value in classifier.settings.items() if key != "image_encoder"}
     weights = ((name, value) for name, value in classifier.state_dict().items() if name != "_extra_state")
     return {
         **settings,
+        "calibration": {"temperature": float(classifier.temperature), "bias": classifier.bias.tolist()},
         "network_data_format": network_data_format(classifier),
         "fingerprint": value_fingerprint(weights),
     }
 
 
-def export_torchscript(classifier: ZeroShotClassifier, path: Path) -> None:
+def export_torchscript(classifier: DeployedClassifier, path: Path) -> None:
     """Trace the classifier; :func:`monai.data.load_net_with_metadata` reads the file with its description."""
     with warnings.catch_warnings():
         # the side of the image becomes a constant, as it may
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        traced = convert_to_torchscript(classifier, inputs=[_example(classifier)], use_trace=True)
+        example = _example(classifier)
+        with torch.no_grad():
+            traced = torch.jit.trace_module(classifier, {"forward": example, "logits": example})
     save_net_with_metadata(traced, str(path), meta_values=describe(classifier))
 
 
-def export_program(classifier: ZeroShotClassifier, path: Path) -> None:
+def export_program(classifier: DeployedClassifier, path: Path) -> None:
     """Write what torch.export makes of the classifier; the description is its extra file ``metadata.json``."""
     shapes = {"image": {0: torch.export.Dim(_BATCH)}}
     with torch.no_grad():
@@ -81,7 +86,7 @@ def export_program(classifier: ZeroShotClassifier, path: Path) -> None:
     torch.export.save(program, path, extra_files={METADATA: json.dumps(describe(classifier))})
 
 
-def export_onnx(classifier: ZeroShotClassifier, path: Path) -> None:
+def export_onnx(classifier: DeployedClassifier, path: Path) -> None:
     """Write an ONNX model; the description is its metadata property ``metadata.json``.
 
     Raises:
@@ -90,10 +95,10 @@ def export_onnx(classifier: ZeroShotClassifier, path: Path) -> None:
     onnx = require("onnx", "onnx")
     require("onnxscript", "onnx")  # PyTorch's exporter is written in it
     model = convert_to_onnx(
-        classifier,
+        _WithLogits(classifier),
         [_example(classifier)],
         input_names=["image"],
-        output_names=["pred"],
+        output_names=["pred", "logits"],
         use_trace=True,  # or MONAI drops the arguments that follow
         dynamo=True,
         dynamic_shapes={"image": {0: _BATCH}},
@@ -103,7 +108,7 @@ def export_onnx(classifier: ZeroShotClassifier, path: Path) -> None:
     onnx.save(model, path)
 
 
-def export_onnx_int8(classifier: ZeroShotClassifier, path: Path) -> None:
+def export_onnx_int8(classifier: DeployedClassifier, path: Path) -> None:
     """Write an ONNX model whose matrix products have weights of 8 bits, a scale for each output channel.
 
     Activations are quantised as they come, so that no images are needed to calibrate them. Weights keep to 7 of the
@@ -124,7 +129,7 @@ def export_onnx_int8(classifier: ZeroShotClassifier, path: Path) -> None:
 
 
 #: Form to the end of its file's name and the function that writes it.
-FORMS: dict[str, tuple[str, Callable[[ZeroShotClassifier, Path], None]]] = {
+FORMS: dict[str, tuple[str, Callable[[DeployedClassifier, Path], None]]] = {
     "torchscript": (".ts", export_torchscript),
     "torch_export": (".pt2", export_program),
     "onnx": (".onnx", export_onnx),
@@ -133,7 +138,7 @@ FORMS: dict[str, tuple[str, Callable[[ZeroShotClassifier, Path], None]]] = {
 
 
 def export_classifier(
-    classifier: ZeroShotClassifier, stem: str | Path, forms: Sequence[str] = tuple(FORMS)
+    classifier: DeployedClassifier, stem: str | Path, forms: Sequence[str] = tuple(FORMS)
 ) -> list[Path]:
     """Write a classifier in some forms.
 
@@ -163,7 +168,19 @@ def export_classifier(
     return written
 
 
-def _example(classifier: ZeroShotClassifier) -> torch.Tensor:
+class _WithLogits(nn.Module):
+    """A classifier that gives its logits beside its probabilities, which cannot tell apart what is next to 1."""
+
+    def __init__(self, classifier: DeployedClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.classifier.logits(image)
+        return self.classifier.calibrated(logits), logits
+
+
+def _example(classifier: DeployedClassifier) -> torch.Tensor:
     """An input of two images: of a batch of one, torch.export would make a constant."""
     side = classifier.preprocessing["image_size"]
     return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))

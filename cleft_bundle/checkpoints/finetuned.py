@@ -10,7 +10,7 @@ from cleft_bundle import files
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import TrainedOn
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks import ImageClassifier, ImageEncoder
+from cleft_bundle.networks import FinetunedClassifier, ImageClassifier, ImageEncoder
 
 FORMAT = 1
 MADE_BY = "fine-tuning (configs/finetune.json) writes it, or pass the path of another one"
@@ -23,10 +23,19 @@ class FinetunedState:
         network: the classifier.
         trained_on: the split and the patients that the state is to name.
         identity: the run that the state is to name; None where it names none.
+        deployed: the network's deployable form, whose calibration, operating point and provenance the file is to
+            hold; None while it is being trained.
     """
 
-    def __init__(self, network: ImageClassifier, trained_on: TrainedOn, identity: RunIdentity | None = None) -> None:
+    def __init__(
+        self,
+        network: ImageClassifier,
+        trained_on: TrainedOn,
+        identity: RunIdentity | None = None,
+        deployed: FinetunedClassifier | None = None,
+    ) -> None:
         self.network = network
+        self.deployed = deployed
         self.trained_on = trained_on
         self.identity = identity
 
@@ -35,8 +44,9 @@ class FinetunedState:
 
         Returns:
             ``finetuned_format``, ``settings`` (JSON text of classes, task, preprocessing and architecture),
-            ``weights`` (name to tensor), ``trained_on`` (:meth:`TrainedOn.state_dict`) and, where
-            it is known, ``run`` (:meth:`RunIdentity.state_dict`).
+            ``weights`` (name to tensor), ``trained_on`` (:meth:`TrainedOn.state_dict`) and, where they are known,
+            ``run`` (:meth:`RunIdentity.state_dict`) and ``deployment`` (JSON text of calibration, operating point and
+            provenance; files before version 0.7.0 have none).
         """
         return {
             "finetuned_format": FORMAT,
@@ -44,6 +54,7 @@ class FinetunedState:
             "weights": {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()},
             "trained_on": self.trained_on.state_dict(),
             **({"run": self.identity.state_dict()} if self.identity else {}),
+            **({"deployment": json.dumps(_deployment(self.deployed))} if self.deployed else {}),
         }
 
 
@@ -60,8 +71,24 @@ def load_finetuned(path: str | Path, identity: RunIdentity | None = None) -> Ima
     Raises:
         BundleError: where the file does not exist, is none of this kind, is incomplete, or is another run's.
     """
-    state = files.load(path, MADE_BY)
-    if not isinstance(state, dict) or state.get("finetuned_format") != FORMAT:
+    return build_finetuned(files.load(path, MADE_BY), path, identity).network
+
+
+def build_finetuned(state: Any, path: str | Path, identity: RunIdentity | None = None) -> FinetunedClassifier:
+    """Build the deployable form of what a file holds.
+
+    Args:
+        state: content of the file.
+        path: of the file, for messages.
+        identity: as for :func:`load_finetuned`.
+
+    Returns:
+        the classifier in evaluation mode, on the CPU.
+
+    Raises:
+        BundleError: as :func:`load_finetuned`.
+    """
+    if not is_finetuned(state):
         raise BundleError(f"{path} is not a fine-tuned classifier of format {FORMAT}")
     if identity is not None:
         identity.check_own(state, path)
@@ -71,4 +98,25 @@ def load_finetuned(path: str | Path, identity: RunIdentity | None = None) -> Ima
         network.load_state_dict(state["weights"], strict=True)
     except RuntimeError as error:
         raise BundleError(f"{path} does not fit its own settings: {' '.join(str(error).split())[:200]}") from error
-    return network.eval()
+    if "deployment" not in state:
+        run = {"run": dict(state["run"])} if "run" in state else {}
+        return FinetunedClassifier(network, provenance=run).eval()
+    stored = json.loads(state["deployment"])
+    classifier = FinetunedClassifier(network, stored["operating_point"], stored["provenance"])
+    classifier.calibrate(**stored["calibration"], **stored["operating_point"])
+    return classifier.eval()
+
+
+def is_finetuned(state: Any) -> bool:
+    """Whether the content of a file is a fine-tuned classifier of the format that is known here."""
+    return isinstance(state, dict) and state.get("finetuned_format") == FORMAT
+
+
+def _deployment(classifier: FinetunedClassifier) -> dict[str, Any]:
+    """What a file holds beside weights and settings, as JSON-able values."""
+    calibration = {"temperature": float(classifier.temperature), "bias": classifier.bias.tolist()}
+    return {
+        "calibration": calibration,
+        "operating_point": classifier.operating_point,
+        "provenance": classifier.provenance,
+    }

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.cleft import CLEFT
+from cleft_bundle.networks.deployed_classifier import DeployedClassifier, Task, probabilities
 from cleft_bundle.networks.image_encoder import ImageEncoder
 
-Task = Literal["multiclass", "multilabel"]
+__all__ = ["NO_FINDING", "Task", "ZeroShotClassifier", "class_weights", "probabilities"]
+
 NO_FINDING = "no finding"
 
 
@@ -123,12 +124,7 @@ def _negatives(positive: torch.Tensor, names: list[str]) -> torch.Tensor:
     return negative
 
 
-def probabilities(logits: torch.Tensor, task: Task) -> torch.Tensor:
-    """Class probabilities [B, K] of logits [B, K]: softmax over classes, or a sigmoid for each."""
-    return logits.softmax(dim=1) if task == "multiclass" else logits.sigmoid()
-
-
-class ZeroShotClassifier(nn.Module):
+class ZeroShotClassifier(DeployedClassifier):
     """The deployable classifier: image tower, class weights, logit scale and calibration; no language model.
 
     Its bare state dict is ``models/model.pt``. Besides the weights it holds ``_extra_state``, the settings as JSON in
@@ -137,14 +133,7 @@ class ZeroShotClassifier(nn.Module):
 
     Args:
         image_encoder: the image tower.
-        class_names: names of the K classes.
-        task: ``multiclass`` or ``multilabel``.
-        preprocessing: ``image_size`` in pixels, and ``transforms``, the components that prepare an image, see
-            :func:`cleft_bundle.transforms.build_transforms`.
-        operating_point: what :meth:`calibrate` was given, but for temperature and bias.
-        provenance: how the classifier came about, as JSON-able values: ``run``, the ``id`` and ``name`` of the run
-            that wrote it, and ``trained_on``, its patients by role
-            (:meth:`cleft_bundle.checkpoints.TrainedOn.state_dict`). Files before version 0.7.0 have none.
+        class_names: this and what follows, see :class:`cleft_bundle.networks.DeployedClassifier`.
     """
 
     def __init__(
@@ -156,54 +145,20 @@ class ZeroShotClassifier(nn.Module):
         operating_point: Mapping[str, Any] | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(class_names, task, preprocessing, operating_point, provenance)
         self.image_encoder = image_encoder
-        self.class_names = list(class_names)
-        self.task: Task = task
-        self.preprocessing = dict(preprocessing or {})
-        self.operating_point = dict(operating_point or {"thresholds": {}})
-        self.provenance = dict(provenance or {})
         self.register_buffer("class_weights", torch.zeros(len(self.class_names), image_encoder.embedding_dim))
         self.register_buffer("logit_scale", torch.zeros(()))
-        self.register_buffer("temperature", torch.ones(()))
-        self.register_buffer("bias", torch.zeros(len(self.class_names)))
         self.class_weights: torch.Tensor
         self.logit_scale: torch.Tensor
-        self.temperature: torch.Tensor
-        self.bias: torch.Tensor
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Score images.
+    def embed(self, image: torch.Tensor) -> torch.Tensor:
+        """Embed images [B, 3, H, W]: unit vectors [B, D] of the shared space."""
+        return self.image_encoder(image)
 
-        Args:
-            image: float tensor [B, 3, H, W], preprocessed as :attr:`preprocessing` says.
-
-        Returns:
-            probabilities [B, K] in the order of :attr:`class_names`: they sum to one over the classes for
-            ``multiclass``, and each stands for itself for ``multilabel``.
-        """
-        return self.classify(self.image_encoder(image))
-
-    def classify(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Score images by their embeddings [B, D] in the shared space: the second half of :meth:`forward`."""
-        logits = self.logit_scale.exp() * embedding @ self.class_weights.T
-        return probabilities(logits / self.temperature + self.bias, self.task)
-
-    def calibrate(
-        self, temperature: float, bias: Sequence[float], thresholds: Mapping[str, float], **chosen_by: Any
-    ) -> None:
-        """Store what was chosen on validation images, see :class:`cleft_bundle.metrics.Screening`.
-
-        Args:
-            temperature: logits are divided by it.
-            bias: added to the logit of each class, [K].
-            thresholds: names of classes to the calibrated score from which on an image is called positive; classes
-                for which none could be chosen are absent.
-            chosen_by: how they were chosen, as JSON-able values.
-        """
-        self.temperature = torch.tensor(temperature, dtype=torch.float32)
-        self.bias = torch.tensor(list(bias), dtype=torch.float32)
-        self.operating_point = {"thresholds": dict(thresholds), **chosen_by}
+    def raw_logits(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Scaled cosines [B, K] of embeddings [B, D] with the class weights."""
+        return self.logit_scale.exp() * embedding @ self.class_weights.T
 
     @property
     def head(self) -> tuple[torch.Tensor, torch.Tensor]:

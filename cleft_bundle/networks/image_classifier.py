@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cleft_bundle.networks.classifier import Task
+from cleft_bundle.networks.deployed_classifier import DeployedClassifier, Task
 from cleft_bundle.networks.image_encoder import ImageEncoder
 
 
@@ -22,7 +22,7 @@ class ImageClassifier(nn.Module):
         class_names: names of the K classes.
         task: ``multiclass`` or ``multilabel``.
         preprocessing: settings of the deterministic transforms, see
-            :class:`cleft_bundle.networks.ZeroShotClassifier`.
+            :class:`cleft_bundle.networks.DeployedClassifier`.
         seed: of the head's random weights.
     """
 
@@ -68,4 +68,45 @@ class ImageClassifier(nn.Module):
             "task": self.task,
             "preprocessing": self.preprocessing,
             "image_encoder": self.image_encoder.settings,
+        }
+
+
+class FinetunedClassifier(DeployedClassifier):
+    """The deployable form of an :class:`ImageClassifier`: probabilities in place of logits, with a calibration.
+
+    Args:
+        network: the trained classifier, whose tower and head it shares.
+        operating_point: see :class:`cleft_bundle.networks.DeployedClassifier`.
+        provenance: see there.
+    """
+
+    def __init__(
+        self,
+        network: ImageClassifier,
+        operating_point: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(network.class_names, network.task, network.preprocessing, operating_point, provenance)
+        self.network = network
+
+    @property
+    def image_encoder(self) -> ImageEncoder:
+        """The tower, of which the projection takes no part."""
+        return self.network.image_encoder
+
+    def embed(self, image: torch.Tensor) -> torch.Tensor:
+        """Embed images [B, 3, H, W]: pooled features [B, width of the tower], of no fixed length."""
+        return self.network.image_encoder.features(image)
+
+    def raw_logits(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Logits [B, K] of features by the linear head."""
+        return self.network.head(embedding)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What :attr:`ImageClassifier.settings` says, with operating point and provenance."""
+        return {
+            **self.network.settings,
+            "operating_point": self.operating_point,
+            "provenance": self.provenance,
         }

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
+import mmap
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.extras import require
-
-#: The property of an ONNX file that describes it.
-METADATA = "metadata.json"
+from cleft_bundle.networks.exported_classifier import METADATA, ExportedClassifier
 
 
-class OnnxClassifier(nn.Module):
+class OnnxClassifier(ExportedClassifier):
     """A classifier in an ONNX file, run by ONNX Runtime on the CPU.
 
-    It has the attributes of :class:`cleft_bundle.networks.ZeroShotClassifier` that inference asks for; they come out of
-    the file's metadata.
+    An image's scores are the same whatever stands beside it in a batch. Where a file finds one scale for all images of
+    a batch (ONNX's DynamicQuantizeLinear, as int8 files of 0.6.0 do), its images go through one by one.
 
     Args:
         path: a file that :func:`cleft_bundle.checkpoints.export_classifier` wrote.
@@ -32,7 +30,6 @@ class OnnxClassifier(nn.Module):
     """
 
     def __init__(self, path: str | Path, num_threads: int | None = None) -> None:
-        super().__init__()
         runtime = require("onnxruntime", "onnx")
         if not Path(path).is_file():
             raise BundleError(f"{path} does not exist: python scripts/export.py writes it, or pass --model_path")
@@ -41,17 +38,14 @@ class OnnxClassifier(nn.Module):
         # a thread that spins while it waits takes a core from the processes that read
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except _failures(runtime) as error:
             raise BundleError(f"{path} is no ONNX model: {' '.join(str(error).split())[:200]}") from error
-        properties = self.session.get_modelmeta().custom_metadata_map
-        if METADATA not in properties:
-            raise BundleError(f"{path} does not describe its classes and preprocessing: scripts/export.py writes such")
-        self.settings: dict[str, Any] = json.loads(properties[METADATA])
-        self.class_names: list[str] = self.settings["class_names"]
-        self.task: str = self.settings["task"]
-        self.preprocessing: dict[str, Any] = self.settings["preprocessing"]
-        self.operating_point: dict[str, Any] = self.settings["operating_point"]
+        properties = session.get_modelmeta().custom_metadata_map
+        super().__init__(path, json.loads(properties.get(METADATA, "{}")))
+        self.session = session
+        self._outputs = [output.name for output in session.get_outputs()]
+        self._one_by_one = _mentions(path, b"DynamicQuantizeLinear")
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Score images.
@@ -62,11 +56,25 @@ class OnnxClassifier(nn.Module):
         Returns:
             probabilities [B, K] in the order of :attr:`class_names`, on the CPU.
         """
-        (pred,) = self.session.run(["pred"], {"image": image.detach().cpu().numpy()})
-        return torch.from_numpy(pred)
+        return self._run("pred", image)
+
+    def logits(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits [B, K] on the CPU: files from 0.7.0 on have an output of this name."""
+        return self._run("logits", image) if "logits" in self._outputs else super().logits(image)
+
+    def _run(self, output: str, image: torch.Tensor) -> torch.Tensor:
+        array = image.detach().cpu().numpy()
+        parts = [array[n : n + 1] for n in range(len(array))] if self._one_by_one else [array]
+        return torch.cat([torch.from_numpy(self.session.run([output], {"image": part})[0]) for part in parts])
+
+
+def _mentions(path: str | Path, operator: bytes) -> bool:
+    """Whether a file holds the name of an operator; without the package onnx, and without reading it into memory."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(operator) >= 0
 
 
 def _failures(runtime: Any) -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises for a file that it cannot load."""
     state = runtime.capi.onnxruntime_pybind11_state
-    return state.InvalidProtobuf, state.InvalidGraph, state.Fail
+    return state.InvalidProtobuf, state.InvalidGraph, state.InvalidArgument, state.Fail
