@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cleft_bundle.checkpoints import roles as roles_of
+from cleft_bundle.checkpoints import training_images, unknown_roles
 from cleft_bundle.data.folder import datalist
 from cleft_bundle.data.phantoms.folder import is_phantom
 from cleft_bundle.data.tables import nearest
@@ -18,7 +19,7 @@ from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.evaluation import CasePictures, Comparison, Extras, Resampling, ScoredImages, Settings, write_report
 from cleft_bundle.evaluation.provenance import file_read
 from cleft_bundle.evaluation.shift import as_it_is, looked_at, sample_of, sample_of_counts
-from cleft_bundle.evaluation.sources import embedding_by, scored_by_model, scored_by_table, training_images
+from cleft_bundle.evaluation.sources import embedding_by, scored_by_model, scored_by_table
 from cleft_bundle.evaluation.tables import read_thresholds
 from cleft_bundle.handlers.tracking import package_versions
 from cleft_bundle.inference import Scorer
@@ -160,7 +161,8 @@ def _of_model(given: Options) -> tuple[ScoredImages, Extras]:
     if given.training is not None:
         most, embed = given.settings.shift_images, embedding_by(scorer)
         before, here = (looked_at(some, most, embed) for some in (datalist(given.training), items))
-    return scored, Extras(training=before, here=here, roles=roles_of(given.model, items) or None)
+    return scored, Extras(training=before, here=here, roles=roles_of(scorer.provenance, items),
+                          unknown_roles=unknown_roles(scorer.provenance))  # fmt: skip
 
 
 def _dataset(given: Options, scored: ScoredImages) -> dict[str, Any]:

@@ -101,8 +101,8 @@ def _differences(
     found = paired_bootstrap(own, other, plain, **asdict(resampling))
     shared = [name for name in own.class_names if name in first[1] and name in second[1]]
     if shared:
-        sides = [_at_zero(predictions, limits, shared) for predictions, limits in (first, second)]
-        found |= paired_bootstrap(*sides, THRESHOLDED, **asdict(resampling), thresholds=0.0)
+        called = [_at_zero(predictions, limits, shared) for predictions, limits in (first, second)]
+        found |= paired_bootstrap(called[0], called[1], THRESHOLDED, **asdict(resampling), thresholds=0.0)
     return {name: as_json(one) for name, one in found.items()}
 
 

@@ -87,6 +87,7 @@ class Extras:
         here: the same of the images at hand.
         roles: what the classifier used how many of the patients for, by
             :func:`cleft_bundle.checkpoints.roles`; None: not known.
+        unknown_roles: those of which its file does not say everything.
         duplicates: lines on images that occur under several patients or splits.
         ranks: of :func:`cleft_bundle.metrics.retrieval_ranks`, the images in the order of the scored ones.
         variants: scores [N, K] of single prompts, of the scored images.
@@ -100,6 +101,7 @@ class Extras:
     training: Sample | None = None
     here: Sample | None = None
     roles: Mapping[str, int] | None = None
+    unknown_roles: Sequence[str] = ()
     duplicates: Sequence[str] = ()
     ranks: tuple[np.ndarray, np.ndarray] | None = None
     variants: Sequence[np.ndarray] = ()
@@ -190,6 +192,7 @@ def _content(
         "resampling": asdict(resampling),
         "about": read_about(settings.about),
         "roles": None if extras.roles is None else dict(extras.roles),
+        "unknown_roles": list(extras.unknown_roles),
         "duplicates": list(extras.duplicates),
         "flow": flow(scored),
         "table_one": table_one(cohorts, scored.class_names),

@@ -132,12 +132,6 @@ def embedding_by(scorer: Scorer) -> Embed | None:
     return lambda items: np.asarray(scorer.score(items, embeddings=True).embeddings)
 
 
-def training_images(provenance: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The counts of its training images that a classifier's file holds, or None."""
-    seen = provenance.get("seen") or {}
-    return seen.get("images") or None
-
-
 def _calibration(scorer: Scorer) -> Mapping[str, Any]:
     """The calibration that a file holds, as reports tell it."""
     found = scorer.calibration

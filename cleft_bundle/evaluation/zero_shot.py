@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.engines import SupervisedEvaluator
 
-from cleft_bundle.checkpoints import RunIdentity
+from cleft_bundle.checkpoints import ROLES, RunIdentity, roles, unknown_roles
 from cleft_bundle.data.phantoms.folder import is_phantom
 from cleft_bundle.evaluation.comparison import Comparison
 from cleft_bundle.evaluation.operating import Operating
@@ -97,10 +97,18 @@ class EvaluationReport:
             explain=self.settings.cases.explain_by(evaluator.network, self.inferer.weights, names),
             training=self._sample(self.splits["train"], evaluator.network),
             here=self._sample(self.items, evaluator.network),
+            roles=self._roles(),
+            unknown_roles=unknown_roles(self.checkpoint) if self.checkpoint else ROLES,
         )
         phantoms = is_phantom(self.dataset["dir"]) or "phantom" in self.dataset["name"].lower()
         dataset = {**self.dataset, "phantoms": phantoms}
         return write_report(scored, self.output_dir, dataset, self.comparison, self.settings, extras)
+
+    def _roles(self) -> dict[str, int]:
+        """What the checkpoint, and this evaluation, used how many of the evaluated patients for."""
+        found = roles(self.checkpoint, self.items) if self.checkpoint else {}
+        evaluated, chose = ({item["patient_id"] for item in items} for items in (self.items, self.operating.items))
+        return {**found, **dict.fromkeys(("calibration", "thresholds"), len(evaluated & chose))}
 
     def _sample(self, items: Sequence[Item], network: CLEFT | DualEncoder) -> Sample:
         """What is known of some images, and how some of them look to the network."""

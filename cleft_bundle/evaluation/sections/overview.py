@@ -32,7 +32,7 @@ def tiles(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         )
         wanted = {"sensitivity_macro": words, "specificity_macro": words}
     wanted = {"auroc_macro": mean, "average_precision_macro": mean} | wanted
-    mark = "these patients chose something of the model" if has_chosen(content) else ""
+    mark = "trained or tuned on some of these patients" if has_chosen(content) else ""
     return [
         {"title": title_of(name), "note": note, "better": better(name), "mark": mark, **cell(content["metrics"][name])}
         for name, note in wanted.items()
@@ -59,11 +59,12 @@ def role_lines(content: Mapping[str, Any]) -> list[str]:
     if chosen.get("same_images") and not any((roles or {}).get(role) for role in ("calibration", "thresholds")):
         lines.append("its calibration and thresholds were chosen on these same images")
     if lines:
-        return [
-            f"The figures flatter this classifier: {'; '.join(lines)}. Figures of patients who chose nothing are fair."
-        ]
-    if roles is None:
-        return ["Whether the classifier was trained or tuned on these patients is not known: its file does not say."]
-    return [
-        "None of these patients was used for weights, epoch, calibration, thresholds or prompts, as the file tells."
-    ]
+        told = [f"The figures flatter this classifier: {'; '.join(lines)}. Figures of patients who chose nothing are fair."]
+    elif roles:
+        told = [f"None of these patients was used for {', '.join(roles)}, as the classifier's file tells."]
+    else:
+        told = ["Whether the classifier was trained or tuned on these patients is not known."]
+    unknown = [role for role in content["unknown_roles"] if role not in (roles or {})]
+    if unknown and roles:
+        told.append(f"Not known is on whom it chose or learnt: {', '.join(unknown)}.")
+    return told
