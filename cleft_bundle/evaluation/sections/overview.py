@@ -59,7 +59,9 @@ def role_lines(content: Mapping[str, Any]) -> list[str]:
     if chosen.get("same_images") and not any((roles or {}).get(role) for role in ("calibration", "thresholds")):
         lines.append("its calibration and thresholds were chosen on these same images")
     if lines:
-        told = [f"The figures flatter this classifier: {'; '.join(lines)}. Figures of patients who chose nothing are fair."]
+        told = [
+            f"The figures flatter this classifier: {'; '.join(lines)}. Figures of patients who chose nothing are fair."
+        ]
     elif roles:
         told = [f"None of these patients was used for {', '.join(roles)}, as the classifier's file tells."]
     else:
