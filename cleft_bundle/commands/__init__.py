@@ -7,9 +7,10 @@ import sys
 import fire
 
 from cleft_bundle.commands.inspect import inspect
+from cleft_bundle.commands.report import report
 from cleft_bundle.errors import BundleError
 
-COMMANDS = {"inspect": inspect}
+COMMANDS = {"inspect": inspect, "report": report}
 
 
 def main() -> None:

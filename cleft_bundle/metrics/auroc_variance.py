@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata, t  # type: ignore[import-untyped]  # scipy ships no type information
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.metrics.intervals import Basis, Interval, from_variance
+from cleft_bundle.metrics.intervals import MIN_SUPPORT, Basis, Interval, from_variance
+from cleft_bundle.metrics.predictions import Predictions, align
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class DelongTest:
         difference: the first minus the second.
         low: lower bound of its interval.
         high: upper bound.
-        p_value: two-sided, of no difference.
+        p_value: two-sided, of no difference; NaN, as the bounds, where the AUROCs differ and yet do not vary, as one of
+            1 and one of 0 do, or where fewer than :data:`cleft_bundle.metrics.MIN_SUPPORT` patients stand behind it.
     """
 
     difference: float
@@ -102,11 +104,65 @@ def delong_test(
     difference = float(auroc[0] - auroc[1])
     deviation = float(np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0)))
     if deviation == 0:  # scores that rank alike
-        return DelongTest(difference, difference, difference, 1.0 if difference == 0 else 0.0)
+        unknown = float("nan")
+        return DelongTest(0.0, 0.0, 0.0, 1.0) if difference == 0 else DelongTest(difference, *3 * [unknown])
     student = t(_basis(labels, patients).support - 1)
     half = float(student.ppf((1 + confidence) / 2)) * deviation
     p_value = float(2 * student.sf(abs(difference) / deviation))
     return DelongTest(difference, difference - half, difference + half, p_value)
+
+
+def delong_intervals(predictions: Predictions, confidence: float = 0.95) -> dict[str, Interval]:
+    """Return the AUROC of each class with :func:`delong_interval`'s interval by patients.
+
+    Args:
+        predictions: of N images.
+        confidence: of the intervals.
+
+    Returns:
+        names of classes to intervals; a class of fewer than two patients on a side is absent.
+    """
+    patients = np.asarray(predictions.patients, dtype=str)
+    return {
+        name: delong_interval(scores, labels, patients, confidence)
+        for name, scores, labels in _columns(predictions, patients)
+    }
+
+
+def delong_comparison(first: Predictions, second: Predictions, confidence: float = 0.95) -> dict[str, DelongTest]:
+    """Test for each class whether two evaluations of the same images have the same AUROC, see :func:`delong_test`.
+
+    The p-values are of each class alone; :func:`cleft_bundle.metrics.holm` corrects them for there being several.
+
+    Args:
+        first: one set of predictions.
+        second: the other, of the same images in any order.
+        confidence: of the intervals.
+
+    Returns:
+        names of classes to tests, first minus second; a class of fewer than two patients on a side is absent, and one
+        of fewer than :data:`cleft_bundle.metrics.MIN_SUPPORT` has its difference only.
+
+    Raises:
+        BundleError: where images, patients, labels, classes or task differ.
+    """
+    second = align(first, second)
+    patients = np.asarray(first.patients, dtype=str)
+    others = dict(zip(second.class_names, second.scores.T, strict=True))
+    tests = {}
+    for name, scores, labels in _columns(first, patients):
+        test = delong_test(scores, others[name], labels, patients, confidence)
+        if _basis(labels, patients).support < MIN_SUPPORT:
+            test = DelongTest(test.difference, *3 * [float("nan")])
+        tests[name] = test
+    return tests
+
+
+def _columns(predictions: Predictions, patients: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, scores and labels of each class of which two patients or more are on either side."""
+    for name, scores, labels in zip(predictions.class_names, predictions.scores.T, predictions.labels.T, strict=True):
+        if min(len(np.unique(patients[labels == side])) for side in (1, 0)) >= 2:
+            yield name, scores, labels
 
 
 def _basis(labels: np.ndarray, patients: Sequence[object] | np.ndarray | None) -> Basis:
@@ -139,8 +195,9 @@ def _covariance(
     auroc = beaten.mean(axis=1)
     count = int(owner.max()) + 1
     above, below = np.zeros((2, count, len(scores)))
-    np.add.at(above, owner[positive], (beaten - auroc[:, None]).T)
-    np.add.at(below, owner[~positive], (beating - auroc[:, None]).T)
+    for column in range(len(scores)):
+        above[:, column] = np.bincount(owner[positive], beaten[column] - auroc[column], count)
+        below[:, column] = np.bincount(owner[~positive], beating[column] - auroc[column], count)
     above, below = above / n_positive, below / n_negative
     cross = count / (count - 1) * above.T @ below
     variance = with_positive / (with_positive - 1) * above.T @ above

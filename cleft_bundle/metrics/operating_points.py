@@ -1,23 +1,22 @@
-"""Thresholds for screening: chosen on validation, reported on test."""
+"""What thresholds that were chosen on validation do on test."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import numpy as np
+from scipy.stats import t  # type: ignore[import-untyped]  # scipy ships no type information
 
-from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.metrics.classification import ClassificationMetrics
-from cleft_bundle.metrics.intervals import Basis, Interval
+from cleft_bundle.errors import BundleError
+from cleft_bundle.metrics.classification import ClassificationMetrics, binary_confusion
+from cleft_bundle.metrics.intervals import MIN_SUPPORT, Basis, Interval
 from cleft_bundle.metrics.predictions import Predictions
 from cleft_bundle.metrics.ranking import ratio
-from cleft_bundle.metrics.resampling import resample
+from cleft_bundle.metrics.resampling import Resampled, resample
 
-Rule = Literal["sensitivity", "specificity", "youden"]
 _FIGURES = ("sensitivity", "specificity", "ppv", "npv")
-_ROUNDING = 1e-12
+_RATIOS = ("lr_positive", "lr_negative")
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,13 @@ class OperatingPoint:
         specificity: share of the negatives below the threshold.
         ppv: share of positives among those called positive, at that prevalence.
         npv: share of negatives among those called negative, at that prevalence.
+        lr_positive: sensitivity by the share of the negatives that are called positive; NaN where none is, for then it
+            has no bound.
+        lr_negative: share of the positives that are called negative by the specificity; NaN where that is 0.
+        tp: number of images with the finding that are called positive; unknown labels do not count.
+        fp: number without it that are called positive.
+        fn: number with it that are called negative.
+        tn: number without it that are called negative.
     """
 
     threshold: float
@@ -39,71 +45,12 @@ class OperatingPoint:
     specificity: Interval
     ppv: Interval
     npv: Interval
-
-
-def check_rule(rule: Rule, target: float | None) -> None:
-    """Refuse an unknown rule and a target that does not fit it.
-
-    Raises:
-        BundleError: names what is wrong.
-    """
-    require_one_of("rule", rule, get_args(Rule))
-    if (rule == "youden") != (target is None):
-        raise BundleError(f"rule '{rule}': expected {'no' if rule == 'youden' else 'a'} target, got {target}")
-    if target is not None and not 0 <= target <= 1:
-        raise BundleError(f"rule '{rule}': expected a target in 0..1, got {target}")
-
-
-def choose_threshold(scores: np.ndarray, labels: np.ndarray, rule: Rule, target: float | None = None) -> float:
-    """Choose the threshold of one class, a score from which on images are called positive.
-
-    ``sensitivity`` takes the highest threshold that still has this sensitivity, so that specificity is best;
-    ``specificity`` the lowest one that has this specificity; ``youden`` the one with the highest sum of both, and of
-    several the lowest.
-
-    Args:
-        scores: float [N].
-        labels: float [N] of 1, 0 and NaN (unknown, left out).
-        rule: how to choose.
-        target: sensitivity or specificity to reach, in 0..1; ``youden`` takes none.
-
-    Raises:
-        BundleError: an unknown rule, a target that does not fit it, or a class without both sides.
-
-    Source: Youden, "Index for rating diagnostic tests", 1950.
-    """
-    check_rule(rule, target)
-    positive, negative = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])
-    if not len(positive) or not len(negative):
-        raise BundleError(f"threshold: expected both sides, got {len(positive)} positive and {len(negative)} negative")
-    candidates = np.unique(np.concatenate([positive, negative]))
-    candidates = np.append(candidates, np.nextafter(candidates[-1], np.inf))  # the last one calls nothing positive
-    sensitivity = 1 - np.searchsorted(positive, candidates) / len(positive)
-    specificity = np.searchsorted(negative, candidates) / len(negative)
-    if target is None:
-        return float(candidates[np.argmax(np.round(sensitivity + specificity, 12))])
-    if rule == "sensitivity":
-        return float(candidates[sensitivity >= target - _ROUNDING][-1])
-    return float(candidates[specificity >= target - _ROUNDING][0])
-
-
-def choose_thresholds(validation: Predictions, rule: Rule, target: float | None = None) -> dict[str, float]:
-    """Choose a threshold for each class on validation predictions, see :func:`choose_threshold`.
-
-    For ``multiclass`` each class is set against all others.
-
-    Returns:
-        names of classes to thresholds; classes without both sides are absent.
-
-    Raises:
-        BundleError: as :func:`choose_threshold` does.
-    """
-    columns = zip(validation.class_names, validation.scores.T, validation.labels.T, strict=True)
-    return {
-        name: choose_threshold(scores, labels, rule, target)
-        for name, scores, labels in columns
-        if {0, 1} <= set(labels[~np.isnan(labels)])
-    }
+    lr_positive: Interval
+    lr_negative: Interval
+    tp: int
+    fp: int
+    fn: int
+    tn: int
 
 
 def apply_thresholds(
@@ -127,7 +74,9 @@ def apply_thresholds(
         confidence: of the intervals.
 
     Returns:
-        names of the classes that have a threshold to what it does.
+        names of the classes that have a threshold to what it does. Likelihood ratios have the interval of their
+        logarithm's standard deviation over the resamples, with half an image added to each cell (Simel, Samsa and
+        Matchar, "Likelihood ratios with confidence", 1991).
 
     Raises:
         BundleError: where a class is not known, or a prevalence does not lie between 0 and 1.
@@ -147,26 +96,51 @@ def apply_thresholds(
         if missing := [name for name in names if not 0 < given.get(name, -1) < 1]:
             raise BundleError(f"prevalence: expected a number between 0 and 1 for each class, not so: {missing[0]}")
         shares = np.array([given[name] for name in names])
-    statistic = _PredictiveValues(chosen, [thresholds[name] for name in names], shares)
+    levels = [thresholds[name] for name in names]
+    statistic = _PredictiveValues(chosen, levels, shares)
     resampled = resample(statistic, chosen.patient_numbers(), resamples, seed, "operating points")
+    cells = binary_confusion(chosen, levels)
     points = {}
-    for name, share in zip(names, shares, strict=True):
-        figures = [resampled.interval(f"{figure}/{name}", confidence) for figure in _FIGURES]
-        points[name] = OperatingPoint(thresholds[name], float(share), *figures)
+    for name, share, (absent, present) in zip(names, shares, cells.tolist(), strict=True):
+        figures = {figure: resampled.interval(f"{figure}/{name}", confidence) for figure in _FIGURES}
+        figures |= {figure: _ratio_interval(resampled, f"{figure}/{name}", confidence) for figure in _RATIOS}
+        points[name] = OperatingPoint(
+            thresholds[name],
+            float(share),
+            **figures,
+            tp=present[1],
+            fp=absent[1],
+            fn=present[0],
+            tn=absent[0],
+        )
     return points
 
 
+def _ratio_interval(resampled: Resampled, name: str, confidence: float) -> Interval:
+    """A likelihood ratio with the interval of its logarithm, which is kept under the name and ``log``."""
+    basis, value = resampled.basis[name], resampled.values.get(name, float("nan"))
+    if np.isnan(value) or basis.support < MIN_SUPPORT:
+        return basis.interval(value)
+    draws = resampled.draws[f"{name}/log"]
+    deviation = np.nanstd(draws) * np.sqrt(basis.support / (basis.support - 1))
+    half = float(t.ppf((1 + confidence) / 2, basis.support - 1) * deviation)
+    middle = resampled.values[f"{name}/log"]
+    # half an image moves the middle: what was counted lies within
+    return basis.interval(value, min(value, float(np.exp(middle - half))), max(value, float(np.exp(middle + half))))
+
+
 class _PredictiveValues:
-    """Sensitivity and specificity, and the predictive values that Bayes' rule makes of them at a prevalence."""
+    """Sensitivity and specificity, what Bayes' rule makes of them at a prevalence, and their likelihood ratios."""
 
     def __init__(self, predictions: Predictions, thresholds: list[float], prevalence: np.ndarray) -> None:
         self.counts = ClassificationMetrics(predictions, _FIGURES[:2], thresholds)
         self.prevalence = dict(zip(predictions.class_names, prevalence, strict=True))
+        self.sides = [(predictions.labels == side).sum(axis=0) for side in (1, 0)]
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         values = self.counts(weights)
         figures: dict[str, np.ndarray] = {}
-        for name, share in self.prevalence.items():
+        for number, (name, share) in enumerate(self.prevalence.items()):
             sensitivity, specificity = (values[f"{figure}/{name}"] for figure in _FIGURES[:2])
             true_positive, false_positive = sensitivity * share, (1 - specificity) * (1 - share)
             true_negative, false_negative = specificity * (1 - share), (1 - sensitivity) * share
@@ -176,6 +150,12 @@ class _PredictiveValues:
                 f"{figure}/{name}": value
                 for figure, value in zip(_FIGURES, (sensitivity, specificity, ppv, npv), strict=True)
             }
+            shares = (sensitivity, 1 - specificity), (1 - sensitivity, specificity)
+            for figure, (hits, alarms) in zip(_RATIOS, shares, strict=True):
+                figures[f"{figure}/{name}"] = ratio(hits, alarms)
+                positives, negatives = (side[number] for side in self.sides)
+                smooth = (hits * positives + 0.5) / (positives + 1), (alarms * negatives + 0.5) / (negatives + 1)
+                figures[f"{figure}/{name}/log"] = np.log(smooth[0] / smooth[1])
         return figures
 
     def basis(self) -> dict[str, Basis]:
@@ -183,5 +163,8 @@ class _PredictiveValues:
         for name in self.prevalence:
             both = [basis[f"{figure}/{name}"] for figure in _FIGURES[:2]]
             rarer = replace(both[0], support=min(side.support for side in both))
+            images, patients = (max(getattr(side, key) for side in both) for key in ("n_images", "n_patients"))
+            unbounded = Basis(images, patients, rarer.support, largest=None)
             basis |= {f"ppv/{name}": rarer, f"npv/{name}": rarer}
+            basis |= {f"{figure}/{name}": unbounded for figure in _RATIOS}
         return basis

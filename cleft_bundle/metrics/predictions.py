@@ -95,6 +95,28 @@ class Predictions:
             raise BundleError(f"predictions: {wrong.sum()} of {len(wrong)} images have {what}, the first: {first}")
 
 
+def align(first: Predictions, second: Predictions) -> Predictions:
+    """Return the second predictions in the order of the first.
+
+    Raises:
+        BundleError: where images, patients, labels, classes or task differ.
+    """
+    for name in ("task", "class_names"):
+        if getattr(first, name) != getattr(second, name):
+            raise BundleError(f"paired comparison: {name} differs: {getattr(first, name)} and {getattr(second, name)}")
+    place = {name: index for index, name in enumerate(second.names)}
+    missing = [name for name in first.names if name not in place] or [n for n in second.names if n not in first.names]
+    if missing:
+        raise BundleError(f"paired comparison: {len(missing)} images are in one only, the first: {missing[0]}")
+    second = second.select(np.array([place[name] for name in first.names]))
+    differ = np.asarray(first.patients) != np.asarray(second.patients)
+    differ |= ~np.isclose(first.labels, second.labels, equal_nan=True).all(axis=1)
+    if differ.any():
+        name = np.asarray(first.names)[differ][0]
+        raise BundleError(f"paired comparison: {differ.sum()} images differ in labels or patient, the first: {name}")
+    return second
+
+
 def _objects(values: Sequence[object] | np.ndarray) -> np.ndarray:
     """An object array, in which NaN and None alike are None."""
     array = np.empty(len(values), dtype=object)

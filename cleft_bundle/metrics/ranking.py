@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import csr_array  # type: ignore[import-untyped]  # scipy ships no type information
 
 
 class Ranking:
@@ -15,39 +16,38 @@ class Ranking:
 
     def __init__(self, scores: np.ndarray, labels: np.ndarray) -> None:
         positive, negative = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
-        self.positive = positive[np.argsort(-scores[positive], kind="stable")]  # falling
-        self.negative = negative[np.argsort(scores[negative], kind="stable")]  # rising
-        own, other = scores[self.positive], scores[self.negative]
-        self.below = np.searchsorted(other, own, side="left")  # negatives below each positive
-        self.up_to = np.searchsorted(other, own, side="right")  # and those that tie with it
-        self.last = np.searchsorted(-own, -own, side="right")  # positives that are as high or higher
+        steps, step = np.unique(scores[positive], return_inverse=True)  # rising scores of positives
+        # negatives below the first step, at it, between it and the second, and so on
+        place = np.searchsorted(steps, scores[negative], side="left")
+        place = place + np.searchsorted(steps, scores[negative], side="right")
+        self.steps = len(steps)
+        rows, images = np.concatenate([step, self.steps + place]), np.concatenate([positive, negative])
+        ones, shape = np.ones(len(rows), dtype=np.int32), (3 * self.steps + 1, len(scores))
+        self.sums = csr_array((ones, (rows, images)), shape=shape)
 
     def __call__(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compute both metrics, ties counted half in AUROC and taken together in average precision.
 
         Args:
-            weights: uint8 [R, N], how often each image counts in each of R samples.
+            weights: int32 [N, R], how often each image counts in each of R samples.
 
         Returns:
             AUROC and average precision [R] in 0..1, NaN where a sample has no positive or no negative.
 
         Source: Fawcett, "An introduction to ROC analysis", 2006; average precision as scikit-learn defines it.
         """
-        own = np.take(weights, self.positive, axis=1).astype(np.float64)
-        negatives, positives = _running_sum(weights, self.negative), _running_sum(weights, self.positive)
-        below, up_to, true = negatives[:, self.below], negatives[:, self.up_to], positives[:, self.last]
-        n_positive, n_negative = positives[:, -1].astype(np.float64), negatives[:, -1]
-        precision = ratio(true, true + n_negative[:, None] - below, empty=0.0)
-        auroc = ratio(np.einsum("rn,rn->r", own, (below + up_to).astype(np.float64)) / 2, n_positive * n_negative)
-        average = ratio(np.einsum("rn,rn->r", own, precision), n_positive)
+        counts = np.ascontiguousarray((self.sums @ weights).T)  # [R, steps]
+        own, negatives = counts[:, : self.steps], counts[:, self.steps :].cumsum(axis=1, dtype=np.int32)
+        below, up_to, n_negative = negatives[:, :-1:2], negatives[:, 1::2], negatives[:, -1]
+        lower = own.cumsum(axis=1, dtype=np.int32) - own  # positives of lower scores
+        n_positive = own.sum(axis=1, dtype=np.int32)
+        true, false = n_positive[:, None] - lower, n_negative[:, None] - below
+        precision = true / np.maximum(true + false, 1)
+        own = own.astype(np.float64)
+        won = np.einsum("rs,rs->r", own, (below + up_to).astype(np.float64)) / 2
+        auroc = ratio(won, n_positive.astype(np.float64) * n_negative)
+        average = ratio(np.einsum("rs,rs->r", own, precision), n_positive)
         return auroc, np.where(n_negative > 0, average, np.nan)
-
-
-def _running_sum(weights: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Sums of the first 0, 1, ... len(order) weights, int32 [R, len(order) + 1]."""
-    total = np.zeros((len(weights), len(order) + 1), dtype=np.int32)
-    np.take(weights, order, axis=1).cumsum(axis=1, dtype=np.int32, out=total[:, 1:])
-    return total
 
 
 def ratio(part: np.ndarray, whole: np.ndarray, empty: float = float("nan")) -> np.ndarray:

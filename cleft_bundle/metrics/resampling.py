@@ -10,10 +10,9 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from cleft_bundle.errors import BundleError
-from cleft_bundle.metrics.classification import METRICS, ClassificationMetrics
-from cleft_bundle.metrics.intervals import Basis, Interval, from_draws
-from cleft_bundle.metrics.predictions import Predictions
+from cleft_bundle.metrics.classification import METRICS, ClassificationMetrics, average_over_common
+from cleft_bundle.metrics.intervals import Basis, Interval, from_draws, p_value
+from cleft_bundle.metrics.predictions import Predictions, align
 
 CELLS = 2**21  # weights at a time; they are summed up as numbers of 8 bytes
 
@@ -25,12 +24,16 @@ class Difference(Interval):
     Args:
         first: the first figure.
         second: the second figure.
-        p_value: two-sided, of no difference, see :func:`paired_bootstrap`; NaN without an interval.
+        p_value: two-sided, of no difference, see :func:`cleft_bundle.metrics.intervals.p_value`; NaN without an
+            interval.
+        p_is_bound: whether the p-value is only known to lie below that, as no resample shows the contrary;
+            :func:`cleft_bundle.metrics.p_text` prints it so.
     """
 
     first: float
     second: float
     p_value: float
+    p_is_bound: bool
 
 
 class Statistic(Protocol):
@@ -152,9 +155,8 @@ def paired_bootstrap(
 ) -> dict[str, Difference]:
     """Compare two checkpoints, or two sets of prompts, on the same images: both meet the same resamples of patients.
 
-    The p-value is twice the share of resamples whose difference lies on the rarer side of zero, those at zero counted
-    on either side, with one added to count and number (so that it is never 0): the smallest level at which a percentile
-    interval would leave zero out.
+    The p-value is the level at which the interval begins to leave out zero. Means go over the classes for which a
+    metric is defined in both; each result names them.
 
     Args:
         first: one set of predictions.
@@ -173,8 +175,10 @@ def paired_bootstrap(
 
     Source: Davison and Hinkley, "Bootstrap methods and their application", 1997, chapter 4.
     """
-    second = _align(first, second)
-    both = Both(*(ClassificationMetrics(part, metrics, thresholds) for part in (first, second)))
+    second = align(first, second)
+    parts = [ClassificationMetrics(part, metrics, thresholds) for part in (first, second)]
+    average_over_common(parts)
+    both = Both(*parts)
     resampled = resample(both, first.patient_numbers(), resamples, seed)
     names = [name.removeprefix("first/") for name in resampled.values if name.startswith("first/")]
     return {
@@ -190,27 +194,8 @@ def difference(resampled: Resampled, first: str, second: str, confidence: float)
     values = [resampled.values[name] for name in (first, second)]
     parts = [resampled.basis[name] for name in (first, second)]
     images, patients = min(part.n_images for part in parts), min(part.n_patients for part in parts)
-    basis = Basis(images, patients, min(part.support for part in parts), largest=None)
+    support = min(part.support for part in parts)
+    basis = Basis(images, patients, support, largest=None, classes=parts[0].classes)
     interval = from_draws(values[0] - values[1], draws, basis, confidence)
-    known = draws[~np.isnan(draws)]
-    rarer = min((known <= 0).sum(), (known >= 0).sum())
-    p_value = min(1.0, 2 * (1 + rarer) / (1 + len(known))) if interval.is_known else float("nan")
-    return Difference(**asdict(interval), first=values[0], second=values[1], p_value=p_value)
-
-
-def _align(first: Predictions, second: Predictions) -> Predictions:
-    """The second predictions in the order of the first."""
-    for name in ("task", "class_names"):
-        if getattr(first, name) != getattr(second, name):
-            raise BundleError(f"paired comparison: {name} differs: {getattr(first, name)} and {getattr(second, name)}")
-    place = {name: index for index, name in enumerate(second.names)}
-    missing = [name for name in first.names if name not in place] or [n for n in second.names if n not in first.names]
-    if missing:
-        raise BundleError(f"paired comparison: {len(missing)} images are in one only, the first: {missing[0]}")
-    second = second.select(np.array([place[name] for name in first.names]))
-    differ = np.asarray(first.patients) != np.asarray(second.patients)
-    differ |= ~np.isclose(first.labels, second.labels, equal_nan=True).all(axis=1)
-    if differ.any():
-        name = np.asarray(first.names)[differ][0]
-        raise BundleError(f"paired comparison: {differ.sum()} images differ in labels or patient, the first: {name}")
-    return second
+    level, is_bound = p_value(draws, basis)
+    return Difference(**asdict(interval), first=values[0], second=values[1], p_value=level, p_is_bound=is_bound)

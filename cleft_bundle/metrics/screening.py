@@ -12,8 +12,8 @@ import numpy as np
 from cleft_bundle.data.usable_labels import usable_rows
 from cleft_bundle.errors import require_one_of
 from cleft_bundle.metrics.calibration import Calibration, fit_bias, fit_temperature
-from cleft_bundle.metrics.operating_points import Rule, check_rule, choose_thresholds
 from cleft_bundle.metrics.predictions import Predictions
+from cleft_bundle.metrics.thresholds import Rule, check_rule, choose_thresholds
 from cleft_bundle.networks.classifier import Task
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Screening:
             for each class) or ``none``. For ``multilabel`` neither changes the ranking within a class; for
             ``multiclass`` biases change which class is the highest.
         rule: ``sensitivity``, ``specificity`` or ``youden``, see
-            :func:`cleft_bundle.metrics.operating_points.choose_threshold`.
+            :func:`cleft_bundle.metrics.thresholds.choose_threshold`.
         target: sensitivity or specificity to reach, in 0..1; None for ``youden``.
 
     Raises:

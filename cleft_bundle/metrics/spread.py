@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.metrics.classification import METRICS, classification_metrics
+from cleft_bundle.metrics.classification import METRICS, ClassificationMetrics, average_over_common
 from cleft_bundle.metrics.predictions import Predictions
 
 
@@ -34,7 +34,7 @@ class Spread:
 def prompt_spread(
     variants: Sequence[Predictions], metrics: Sequence[str] = METRICS, thresholds: float | Sequence[float] = 0.5
 ) -> dict[str, Spread]:
-    """Compute how metrics vary over variants of the prompts on the same images.
+    """Compute how metrics vary over variants of the prompts on the same images, means over the same classes.
 
     Args:
         variants: the predictions of each variant.
@@ -52,9 +52,11 @@ def prompt_spread(
     if any(set(variant.names) != set(variants[0].names) for variant in variants):
         raise BundleError("spread over prompts: the variants were not computed on the same images")
     values: dict[str, list[float]] = {}
-    for variant in variants:
-        for name, value in classification_metrics(variant, thresholds, metrics).items():
-            values.setdefault(name, []).append(value)
+    parts = [ClassificationMetrics(variant, metrics, thresholds) for variant in variants]
+    average_over_common(parts)
+    for part in parts:
+        for name, value in part(np.ones((1, len(part.predictions)), dtype=np.uint8)).items():
+            values.setdefault(name, []).extend(value[~np.isnan(value)].tolist())
     return {
         name: Spread(float(np.mean(found)), float(np.std(found, ddof=1)), min(found), max(found), len(found))
         for name, found in values.items()

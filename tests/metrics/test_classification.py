@@ -159,7 +159,9 @@ def test_multiclass_metrics_of_all_classes_are_those_of_the_images_of_exactly_on
 
 
 def test_unknown_metric_and_wrong_number_of_thresholds():
-    with pytest.raises(BundleError, match=f"metrics: expected one of {', '.join(METRICS)}, got 'auc'"):
+    with pytest.raises(
+        BundleError, match=f"metrics: expected one of {', '.join(METRICS)}, observed_expected, got 'auc'"
+    ):
         classification_metrics(make(), metrics=["auc"])
     with pytest.raises(BundleError, match="thresholds: expected one number or 3, one a class, got"):
         classification_metrics(make(), [0.5, 0.5])

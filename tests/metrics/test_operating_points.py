@@ -8,7 +8,7 @@ from sklearn.metrics import roc_curve
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics import apply_thresholds, bootstrap, choose_thresholds
-from cleft_bundle.metrics.operating_points import choose_threshold
+from cleft_bundle.metrics.thresholds import choose_threshold
 from tests.metrics.predictions import make
 
 

@@ -39,7 +39,7 @@ def test_results_depend_on_the_seed_only_and_not_on_how_many_resamples_fit_into_
     monkeypatch.setattr(resampling, "CELLS", 7 * len(predictions))
     again, other = (bootstrap(predictions, resamples=50, seed=seed) for seed in (3, 4))
     for name, interval in first.items():
-        assert astuple(again[name]) == pytest.approx(astuple(interval), abs=1e-12)
+        assert astuple(again[name])[:3] == pytest.approx(astuple(interval)[:3], abs=1e-12)
         assert other[name].low != interval.low
 
 
@@ -97,7 +97,8 @@ def test_a_better_checkpoint_is_told_from_a_worse_one():
         assert result.second == alone[1][name].value
         assert result.value == result.first - result.second
         assert result.low > 0
-        assert result.p_value == pytest.approx(2 / 301)
+        assert result.p_value < 0.01
+        assert result.p_is_bound
         assert result.high - result.low < alone[0][name].high - alone[1][name].low
     mirrored = paired_bootstrap(worse, better, ["auroc"], resamples=300)["auroc_macro"]
     assert (mirrored.low, mirrored.high) == pytest.approx((-compared["auroc_macro"].high, -compared["auroc_macro"].low))
