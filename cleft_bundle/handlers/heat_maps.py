@@ -22,7 +22,7 @@ from cleft_bundle.handlers.dicom_results import DicomResultWriter
 from cleft_bundle.handlers.journal import PredictionJournal
 from cleft_bundle.inferers import HeatMaps
 from cleft_bundle.inferers.heat_maps import CALLED
-from cleft_bundle.networks import ZeroShotClassifier
+from cleft_bundle.networks import DeployedClassifier
 from cleft_bundle.networks.heat_maps import SCALE, UNIT, Method
 from cleft_bundle.overlays import captioned, overlay
 
@@ -57,8 +57,8 @@ class HeatMapWriter(DicomResultWriter):
         scale: the value of the strongest colour, for all maps; None: :data:`cleft_bundle.networks.heat_maps.SCALE`.
 
     Raises:
-        BundleError: where findings are none of the classes, or secondary captures are asked for and highdicom is not
-            installed.
+        BundleError: where findings are none of the classes, the classifier is in a form of which there are no maps, or
+            secondary captures are asked for and highdicom is not installed.
     """
 
     what = "heat maps"
@@ -67,7 +67,7 @@ class HeatMapWriter(DicomResultWriter):
     def __init__(
         self,
         output_dir: str,
-        network: ZeroShotClassifier,
+        network: DeployedClassifier,
         transforms: Compose,
         model: Model,
         journal: PredictionJournal,

@@ -11,7 +11,7 @@ from monai.transforms import Compose
 
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.names import column
-from cleft_bundle.networks import ZeroShotClassifier
+from cleft_bundle.networks import DeployedClassifier
 from cleft_bundle.networks.classifier import NO_FINDING
 from cleft_bundle.networks.heat_maps import Head, Method, class_maps
 from cleft_bundle.transforms import OriginalPixels
@@ -60,11 +60,15 @@ class HeatMaps:
         network: the classifier.
         transforms: those that prepare its images, the reader first.
         method: of :func:`cleft_bundle.networks.heat_maps.heat_map`.
+
+    Raises:
+        BundleError: where the classifier is in a form of which there are no maps.
     """
 
-    def __init__(self, network: ZeroShotClassifier, transforms: Compose, method: Method = "attention") -> None:
+    def __init__(self, network: DeployedClassifier, transforms: Compose, method: Method = "attention") -> None:
         self.network = network
         self.method: Method = method
+        self.head = Head.of(network)
         self.thresholds: Mapping[str, float] = network.operating_point["thresholds"]
         self.load, *others = transforms.flatten().transforms
         self._chain = OriginalPixels(others)
@@ -132,7 +136,7 @@ class HeatMaps:
             :data:`cleft_bundle.networks.heat_maps.UNIT`: higher where the evidence is.
         """
         prepared, trace = self._chain.prepare(loaded)
-        image = torch.as_tensor(prepared["image"])[None].to(self.network.class_weights.device)
+        image = torch.as_tensor(prepared["image"])[None]
         places = [self.network.class_names.index(name) for name in names]
-        maps = class_maps(self.network, image, Head.of(self.network), places, self.method)[0]
+        maps = class_maps(self.network, image, self.head, places, self.method)[0]
         return self._chain.restore(maps, trace)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.classifier import Task, ZeroShotClassifier
-from cleft_bundle.networks.image_classifier import ImageClassifier
+from cleft_bundle.networks.image_classifier import FinetunedClassifier
 from cleft_bundle.networks.image_encoder import ImageEncoder
 
 Method = Literal["attention", "occlusion", "similarity"]
@@ -151,11 +151,18 @@ class Head:
     task: Task
 
     @classmethod
-    def of(cls, network: ZeroShotClassifier | ImageClassifier) -> Head:
-        """The head of a classifier."""
+    def of(cls, network: nn.Module) -> Head:
+        """The head of a classifier, with its calibration.
+
+        Raises:
+            BundleError: where it is in a form that cannot be looked into.
+        """
         if isinstance(network, ZeroShotClassifier):
             return cls(*network.head, network.task)
-        return cls(network.head.weight, network.head.bias, network.task)
+        if isinstance(network, FinetunedClassifier):
+            linear, temperature = network.network.head, network.temperature
+            return cls(linear.weight / temperature, linear.bias / temperature + network.bias, network.task)
+        raise BundleError(f"heat map: {type(network).__name__} shows no maps; they need a model.pt or a finetuned.pt")
 
     def directions(self, embedding: torch.Tensor) -> torch.Tensor:
         """What each class's score depends on, to first order: the gradient of its log-odds, log(p / (1 - p)).
@@ -191,7 +198,7 @@ def class_maps(
     The one way from a classifier to a heat map: inference, the report of an evaluation and the pointing game go it.
 
     Args:
-        network: as for :func:`heat_map`, or an ``ImageClassifier`` for ``attention`` and ``occlusion``.
+        network: as for :func:`heat_map`, or a ``FinetunedClassifier`` for ``attention`` and ``occlusion``.
         image: float tensor [B, 3, H, W].
         head: of the scores that are explained; see :meth:`Head.directions`.
         classes: the places of the K' classes that maps are wanted of.
@@ -263,7 +270,7 @@ def _similarity(
     network: nn.Module, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]
 ) -> torch.Tensor:
     encoder = getattr(network, "image_encoder", network)
-    if not isinstance(encoder, ImageEncoder) or isinstance(network, ImageClassifier):
+    if not isinstance(encoder, ImageEncoder) or isinstance(network, FinetunedClassifier):
         raise BundleError(
             f"method similarity: {type(network).__name__} does not say how it pools; use attention or occlusion"
         )
@@ -289,9 +296,8 @@ def _similarity(
 
 def _embed(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
     """What the head of a network takes of images [B, 3, H, W]: unit vectors [B, D], or features."""
-    if isinstance(network, ImageClassifier):
-        return network.image_encoder.features(image)
-    encode: Any = getattr(network, "encode_image", None) or getattr(network, "image_encoder", network)
+    ways: list[Any] = [getattr(network, name, None) for name in ("encode_image", "embed")]
+    encode = next((way for way in ways if way is not None), network)
     return encode(image)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks import DualEncoder, ImageClassifier, ImageEncoder, ZeroShotClassifier
+from cleft_bundle.networks import DualEncoder, FinetunedClassifier, ImageClassifier, ImageEncoder, ZeroShotClassifier
 from cleft_bundle.networks.heat_maps import Head, class_maps, contrast, heat_map, pixel_map, removal
 from tests.conftest import TINY_VIT
 
@@ -270,14 +270,17 @@ def test_classifiers_are_explained_by_their_own_calibrated_heads(task, images):
     torch.testing.assert_close(
         log_odds(embedding, Head.of(network)), torch.logit(network(images)), atol=1e-4, rtol=1e-4
     )
-    tuned = ImageClassifier(encoder(), ["a", "b", "c"], task).eval()
+    tuned = FinetunedClassifier(ImageClassifier(encoder(), ["a", "b", "c"], task)).eval()
+    tuned.calibrate(2.0, [0.5, 0.0, -1.0], {})
     features = tuned.image_encoder.features(images)
-    torch.testing.assert_close(features @ Head.of(tuned).weights.T + Head.of(tuned).bias, tuned(images))
+    torch.testing.assert_close(log_odds(features, Head.of(tuned)), torch.logit(tuned(images)), atol=1e-4, rtol=1e-4)
     covered = images.clone()
     covered[:, :, :14, :14] = 0
-    loss = (tuned(images) - tuned(covered)).detach() / 25
+    loss = (torch.logit(tuned(images)) - torch.logit(tuned(covered))).detach() / 25
     if task == "multilabel":
         found = class_maps(tuned, images, Head.of(tuned), [0, 1, 2], "occlusion", steady=False)
         torch.testing.assert_close(found[:, :, 0, 0], loss, atol=1e-6, rtol=1e-4)
-    with pytest.raises(BundleError, match="ImageClassifier does not say how it pools"):
+    with pytest.raises(BundleError, match="FinetunedClassifier does not say how it pools"):
         class_maps(tuned, images, Head.of(tuned), [0], "similarity")
+    with pytest.raises(BundleError, match=r"they need a model\.pt or a finetuned\.pt"):
+        Head.of(nn.Linear(2, 2))
