@@ -8,9 +8,10 @@ import fire
 
 from cleft_bundle.commands.init import init
 from cleft_bundle.commands.inspect import inspect
+from cleft_bundle.commands.report import report
 from cleft_bundle.errors import BundleError
 
-COMMANDS = {"init": init, "inspect": inspect}
+COMMANDS = {"init": init, "inspect": inspect, "report": report}
 
 
 def main() -> None:

@@ -117,7 +117,7 @@ def finish_evaluation(
         if rank() > 0:
             return metrics
         pictures = [Path(output_dir) / name for name in PICTURES[1:]]
-        page, figures = report.write(evaluator)
+        page, figures, _ = report.write(evaluator)
         tracker.finish([*pictures, page, figures], metrics)
     lines = ["evaluation is done:", *_metric_lines(metrics), f"  report                 {page}"]
     logger.info("\n".join([*lines, *_output_lines(pictures, tracker)]))

@@ -1,9 +1,23 @@
 """What an evaluation leaves: figures with intervals as JSON, and a page of them for people."""
 
-from cleft_bundle.evaluation.cases import CasePictures
+from cleft_bundle.evaluation.about import read_about
+from cleft_bundle.evaluation.case_pictures import CasePictures
 from cleft_bundle.evaluation.comparison import Comparison
-from cleft_bundle.evaluation.figures import Resampling, to_predictions
+from cleft_bundle.evaluation.figures import Resampling
 from cleft_bundle.evaluation.operating import Operating
-from cleft_bundle.evaluation.report import EvaluationReport
+from cleft_bundle.evaluation.report import Extras, Settings, write_report
+from cleft_bundle.evaluation.scored import ScoredImages
+from cleft_bundle.evaluation.zero_shot import EvaluationReport
 
-__all__ = ["CasePictures", "Comparison", "EvaluationReport", "Operating", "Resampling", "to_predictions"]
+__all__ = [
+    "CasePictures",
+    "Comparison",
+    "EvaluationReport",
+    "Extras",
+    "Operating",
+    "Resampling",
+    "ScoredImages",
+    "Settings",
+    "read_about",
+    "write_report",
+]

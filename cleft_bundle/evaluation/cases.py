@@ -1,134 +1,100 @@
-"""Images worth looking at: the surest right ones and the surest wrong ones, and where the network looked."""
+"""Images worth looking at: what the classifier found, what it missed, and what it called without cause."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from cleft_bundle.data.inference_dataset import TolerantDataset
-from cleft_bundle.errors import BundleError
+from cleft_bundle.evaluation.scored import ScoredImages
 from cleft_bundle.metrics import Predictions
-from cleft_bundle.networks.heat_maps import contrast, pixel_map
-from cleft_bundle.overlays import overlay
-from cleft_bundle.pages import thumbnail
 
-logger = logging.getLogger(__name__)
-
-Item = dict[str, Any]
+KINDS = ("found", "missed", "false_alarms")
 
 
-def choose_cases(predictions: Predictions, count: int) -> dict[str, list[dict[str, Any]]]:
+def outcomes(scored: ScoredImages) -> dict[str, np.ndarray]:
+    """Tell what became of each image and class at the operating point.
+
+    For ``multilabel`` a class is called from its threshold on, and a class without a threshold has no outcome. For
+    ``multiclass`` the class with the highest score is called; only images of exactly one class have outcomes.
+
+    Returns:
+        :data:`KINDS` to bool [N, K] of the N scored images: ``found`` (present and called), ``missed`` (present and
+        not called) and ``false_alarms`` (absent and called), and besides ``left_alone`` (absent and not called).
+    """
+    predictions = scored.predictions
+    labels, scores = predictions.labels, predictions.scores
+    if predictions.task == "multiclass":
+        called = np.eye(labels.shape[1], dtype=bool)[scores.argmax(axis=1)]
+        judged = np.broadcast_to((labels == 1).any(axis=1, keepdims=True), labels.shape)
+    else:
+        limits = np.array([scored.limits.get(name, np.nan) for name in predictions.class_names])
+        called = scores >= limits
+        judged = np.broadcast_to(~np.isnan(limits), labels.shape)
+    present, absent = judged & (labels == 1), judged & (labels == 0)
+    return {
+        "found": present & called,
+        "missed": present & ~called,
+        "false_alarms": absent & called,
+        "left_alone": absent & ~called,
+    }
+
+
+def choose_cases(scored: ScoredImages, count: int) -> dict[str, list[dict[str, Any]]]:
     """Choose images by the scores of their classes; the classes take turns, and no image or patient comes twice.
 
+    Only what is right or wrong at the operating point is chosen: a classifier without errors has no missed case and no
+    false alarm.
+
     Args:
-        predictions: of N images.
+        scored: N images.
         count: of each kind, at most.
 
     Returns:
-        ``found`` (a class is present and its score high), ``missed`` (present, its score low) and ``false_alarms``
-        (absent, its score high): lists of ``row``, from 0, and ``class`` and ``score`` for which it was chosen.
+        ``found``, ``missed`` and ``false_alarms`` of :func:`outcomes`, the surest first (of the missed, those with the
+        lowest score): lists of ``row``, from 0 among the scored images, ``class``, ``score``, ``threshold`` (None where
+        the highest score is called) and ``called``, the class that was called instead of a missed one of
+        ``multiclass``, else None.
     """
-    labels, scores = predictions.labels, predictions.scores
+    predictions, happened = scored.predictions, outcomes(scored)
     chosen: dict[str, list[dict[str, Any]]] = {}
     seen: set[int] = set()
-    for kind, label, sign in (("found", 1, -1), ("missed", 1, 1), ("false_alarms", 0, -1)):
-        orders = [np.argsort(sign * column, kind="stable") for column in scores.T]
-        queues = [iter(order[labels[order, number] == label]) for number, order in enumerate(orders)]
-        chosen[kind] = _take_turns(queues, predictions, seen, count)
+    for kind in KINDS:
+        sign = 1 if kind == "missed" else -1
+        orders = [np.argsort(sign * column, kind="stable") for column in predictions.scores.T]
+        queues = [iter(order[happened[kind][order, number]]) for number, order in enumerate(orders)]
+        chosen[kind] = [_described(scored, *place) for place in _take_turns(queues, predictions, seen, count)]
         seen |= {case["row"] for case in chosen[kind]}
     return chosen
 
 
-def _take_turns(queues: list, predictions: Predictions, seen: set[int], count: int) -> list[dict[str, Any]]:
+def _take_turns(
+    queues: list[Iterator[Any]], predictions: Predictions, seen: set[int], count: int
+) -> list[tuple[int, int]]:
+    """Rows and classes of the cases, the next of each class in turn."""
     patients: set[str] = set()
-    cases: list[dict[str, Any]] = []
+    cases: list[tuple[int, int]] = []
     turns = list(enumerate(queues))
     while turns and len(cases) < count:
         number, queue = turns.pop(0)
         fresh = (int(row) for row in queue if int(row) not in seen and predictions.patients[row] not in patients)
         row = next(fresh, None)
-        if row is not None and row not in {case["row"] for case in cases}:
-            patients.add(predictions.patients[row])
-            score = float(predictions.scores[row, number])
-            cases.append({"row": row, "class": predictions.class_names[number], "score": score})
         if row is not None:
+            patients.add(predictions.patients[row])
+            cases.append((row, number))
             turns.append((number, queue))
     return cases
 
 
-class CasePictures:
-    """How cases look to the network, and where it looked.
-
-    Args:
-        count: images of each kind, at most.
-        transform: from an item to ``image`` [1 or 3, H, W] of 0 to 1; deterministic.
-        network_transform: from that to the ``image`` [3, H, W] that the network takes.
-    """
-
-    def __init__(
-        self, count: int, transform: Callable[[Item], Item], network_transform: Callable[[Item], Item]
-    ) -> None:
-        self.count = count
-        self.transform = transform
-        self.network_transform = network_transform
-
-    def picture(
-        self,
-        cases: Sequence[dict[str, Any]],
-        predictions: Predictions,
-        items: Sequence[Item],
-        network: nn.Module,
-        weights: torch.Tensor,
-    ) -> list[dict[str, Any]]:
-        """Add to each case how it looks and what is known of it.
-
-        Args:
-            cases: of :func:`choose_cases`, of one kind.
-            predictions: of N images.
-            items: the N items.
-            network: what scored them.
-            weights: of the K classes, [K, D]; the map is for how the class differs from the others.
-
-        Returns:
-            the cases, each with ``uri`` of a thumbnail and ``heat`` of one with the map, or None, ``error`` why there
-            is none, ``position`` in the list of images, from 1, names of the classes ``present`` and the highest
-            ``scores``, pairs of name and value. Neither names of files nor patients are among it.
-        """
-        pictured = TolerantDataset(
-            [{"image": items[case["row"]]["image"], "path": ""} for case in cases], self.transform
-        )
-        directions = dict(zip(predictions.class_names, contrast(weights), strict=True))
-        names = np.array(predictions.class_names)
-        shown = []
-        for case, result in zip(cases, pictured, strict=True):
-            labels, scores = predictions.labels[case["row"]], predictions.scores[case["row"]]
-            highest = np.argsort(-scores, kind="stable")[:3]
-            image = None if "error" in result else torch.as_tensor(result["image"])
-            shown.append(
-                {
-                    **case,
-                    "uri": None if image is None else thumbnail(image),
-                    "heat": None if image is None else self._heat(image, network, directions[case["class"]]),
-                    "error": result.get("error", ""),
-                    "position": case["row"] + 1,
-                    "present": list(names[labels == 1]),
-                    "scores": [(str(names[number]), float(scores[number])) for number in highest],
-                }
-            )
-        return shown
-
-    def _heat(self, image: torch.Tensor, network: nn.Module, direction: torch.Tensor) -> str | None:
-        """A thumbnail with the heat map; None for towers of which there is no map."""
-        ready = torch.as_tensor(self.network_transform({"image": image.clone()})["image"])[None]
-        try:
-            heat = pixel_map(network, ready.to(direction.device), direction[None])[0, 0]
-        except BundleError as error:
-            logger.warning("a case gets no heat map: %s", error)
-            return None
-        drawn = overlay(image.mean(dim=0).numpy(), heat.cpu().numpy())
-        return thumbnail(torch.from_numpy(drawn.copy()).movedim(2, 0) / 255)
+def _described(scored: ScoredImages, row: int, number: int) -> dict[str, Any]:
+    name, scores = scored.class_names[number], scored.predictions.scores[row]
+    single = scored.task == "multiclass"
+    highest = scored.class_names[int(scores.argmax())]
+    return {
+        "row": row,
+        "class": name,
+        "score": float(scores[number]),
+        "threshold": None if single else scored.limits[name],
+        "called": highest if single and highest != name else None,
+    }

@@ -1,4 +1,4 @@
-"""The numbers of an evaluation report."""
+"""The numbers of an evaluation report, of what the classifier answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from cleft_bundle.errors import BundleError
+from cleft_bundle.evaluation.scored import ScoredImages
 from cleft_bundle.metrics import (
+    METRICS,
     ImageToText,
     Interval,
     Predictions,
@@ -24,17 +26,10 @@ from cleft_bundle.metrics import (
     retrieval_metrics,
     subgroup_metrics,
 )
-from cleft_bundle.networks.classifier import Task
+from cleft_bundle.metrics.classification import CALIBRATION, OBSERVED_EXPECTED, RANKED, THRESHOLDED
 
-#: What of an item tells groups of patients and images apart.
-GROUPS = (
-    *("sex", "age", "race", "ethnicity", "view", "laterality", "density", "manufacturer"),
-    "presentation_intent",
-)
-_WORDS = {"sex": {"F": "female", "M": "male"}, "laterality": {"L": "left", "R": "right"}}
-_AGES = {18: "0 to 17", 40: "18 to 39", 60: "40 to 59", 80: "60 to 79", 999: "80 and over"}  # years, below each bound
-
-Item = dict[str, Any]
+#: The metrics of subgroups.
+BY_GROUP = ("auroc", "sensitivity", "specificity", "brier", OBSERVED_EXPECTED)
 
 
 @dataclass(frozen=True)
@@ -55,109 +50,97 @@ class Resampling:
         """Refuse what gives no intervals."""
         if isinstance(self.resamples, bool) or not isinstance(self.resamples, int) or self.resamples < 1:
             raise BundleError(f"resamples={self.resamples}: expected a whole number above 0")
-        if not 0 < self.confidence < 1:
+        if isinstance(self.confidence, bool) or not 0 < self.confidence < 1:
             raise BundleError(f"confidence={self.confidence}: expected a number between 0 and 1, such as 0.95")
 
 
-def to_predictions(
-    details: Mapping[str, Any], items: Sequence[Item], class_names: Sequence[str], task: Task
-) -> Predictions:
-    """Join what an evaluation gathered with what the datalist knows of the images.
+def figures(scored: ScoredImages, resampling: Resampling) -> dict[str, Any]:
+    """Compute what a report says of a classifier in numbers, as JSON takes it.
+
+    All of it is about the scores as the classifier answers them, and about its calls: the highest score for
+    ``multiclass``, the class's threshold for ``multilabel``, whose classes without one have no figures that need it.
 
     Args:
-        details: ``names``, ``scores`` and ``label`` of :class:`cleft_bundle.handlers.ZeroShotMetrics`, in any order.
-        items: the evaluated items of all processes.
-        class_names: names of the classes.
-        task: ``multiclass`` or ``multilabel``.
-
-    Returns:
-        predictions in the order of the items, with as many of :data:`GROUPS` as any item knows.
-
-    Raises:
-        BundleError: where an item has no scores.
-    """
-    rows = row_order(details["names"], items)
-    groups = {
-        key: [_group_of(key, item.get(key)) for item in items] for key in GROUPS if any(key in item for item in items)
-    }
-    names, patients = [item["name"] for item in items], [item["patient_id"] for item in items]
-    scores, labels = details["scores"][rows], details["label"][rows]
-    return Predictions(scores, labels, class_names, task, names, patients, groups)
-
-
-def _group_of(key: str, value: Any) -> Any:
-    """The value of a group as people read it: codes as words, ages in bands; None where it is unknown."""
-    if key == "age" and value is not None and not math.isnan(value):
-        return next(band for bound, band in _AGES.items() if value < bound)
-    return _WORDS.get(key, {}).get(value, value)
-
-
-def row_order(names: Sequence[str], items: Sequence[Item]) -> list[int]:
-    """The place of each item among some names.
-
-    Raises:
-        BundleError: where an item is not among them.
-    """
-    place = {name: row for row, name in enumerate(names)}
-    missing = [item["name"] for item in items if item["name"] not in place]
-    if missing:
-        raise BundleError(f"report: {len(missing)} of {len(items)} images were not evaluated, the first: {missing[0]}")
-    return [place[item["name"]] for item in items]
-
-
-def figures(
-    predictions: Predictions, ranks: tuple[np.ndarray, np.ndarray] | None, resampling: Resampling
-) -> dict[str, Any]:
-    """Compute what a report says in numbers, as JSON takes it.
-
-    Args:
-        predictions: of N images.
-        ranks: of :func:`cleft_bundle.metrics.retrieval_ranks`, the images in the order of the predictions; None where
-            nothing was retrieved.
+        scored: the images.
         resampling: how the intervals come about.
 
     Returns:
         ``metrics``: names of :func:`cleft_bundle.metrics.classification_metrics` to value, low and high (None where
         there is no interval), n_images and n_patients; ``classes``: names to counts of labels; ``confusion_matrix``
-        of a multiclass task, else None; ``retrieval``, as ``metrics``, or None; ``captions``, how many distinct ones
-        there were to choose from; ``reliability``: names of classes, or "highest" for the highest probability of a
-        multiclass task, to ``probability``, ``frequency`` and ``count`` of each bin; ``subgroups``: names of groups to
-        what :class:`cleft_bundle.metrics.Subgroups` holds.
+        of a multiclass task, else None; ``reliability``: names of classes, or "highest" for the highest probability of
+        a multiclass task, to ``probability``, ``frequency`` and ``count`` of each bin, None where scores are no
+        probabilities; ``uncalibrated``: ``metrics`` and ``reliability`` before calibration, or None; ``subgroups``:
+        names of groups to what :class:`cleft_bundle.metrics.Subgroups` holds.
     """
-    metrics = bootstrap(predictions, **asdict(resampling))
-    labels, patients = predictions.labels, predictions.patient_numbers()
-    counts = {
+    predictions = scored.predictions
+    single = predictions.task == "multiclass"
+    return {
+        "metrics": metrics_of(scored, METRICS, resampling),
+        "classes": _label_counts(predictions),
+        "confusion_matrix": confusion_matrix(predictions.scores, predictions.labels).tolist() if single else None,
+        "reliability": reliability_as_json(predictions) if scored.are_probabilities else None,
+        "uncalibrated": _before_calibration(scored, resampling),
+        "subgroups": _subgroups(scored, resampling),
+    }
+
+
+def metrics_of(scored: ScoredImages, wanted: Sequence[str], resampling: Resampling) -> dict[str, dict[str, Any]]:
+    """Metrics with their intervals, those that need a threshold at the operating point."""
+    found: dict[str, Interval] = {}
+    for predictions, metrics, limits in _runs(scored, wanted):
+        found |= bootstrap(predictions, metrics, **asdict(resampling), thresholds=limits)
+    return {name: as_json(found[name]) for name in found}
+
+
+def _runs(scored: ScoredImages, wanted: Sequence[str]) -> list[tuple[Predictions, list[str], list[float] | float]]:
+    """What is computed of which classes at which thresholds: in one go where all classes have one."""
+    plain = [
+        name
+        for name in wanted
+        if name in RANKED or (name in (*CALIBRATION, OBSERVED_EXPECTED) and scored.are_probabilities)
+    ]
+    limited = [name for name in wanted if name in THRESHOLDED]
+    called = scored.called()
+    if called is None or not limited:
+        return [(scored.predictions, plain, 0.5)] if plain else []
+    if called[0] is scored.predictions:
+        return [(called[0], [*plain, *limited], called[1])]
+    runs: list[tuple[Predictions, list[str], list[float] | float]] = [(called[0], limited, called[1])]
+    return [(scored.predictions, plain, 0.5), *runs] if plain else runs
+
+
+def _label_counts(predictions: Predictions) -> dict[str, dict[str, int]]:
+    patients = predictions.patient_numbers()
+    return {
         name: {
             "positive": int((column == 1).sum()),
             "negative": int((column == 0).sum()),
             "unknown": int(np.isnan(column).sum()),
             "positive_patients": len(np.unique(patients[column == 1])),
         }
-        for name, column in zip(predictions.class_names, labels.T, strict=True)
+        for name, column in zip(predictions.class_names, predictions.labels.T, strict=True)
     }
-    single = predictions.task == "multiclass"
+
+
+def _before_calibration(scored: ScoredImages, resampling: Resampling) -> dict[str, Any] | None:
+    before = scored.uncalibrated
+    if before is None:
+        return None
+    found = bootstrap(before, CALIBRATION, **asdict(resampling))
     return {
-        "metrics": {name: as_json(interval) for name, interval in metrics.items()},
-        "classes": counts,
-        "confusion_matrix": confusion_matrix(predictions.scores, labels).tolist() if single else None,
-        "retrieval": None if ranks is None else _retrieval(*ranks, patients, resampling),
-        "captions": None if ranks is None else len(ranks[1]),
-        "reliability": reliability_as_json(predictions),
-        "subgroups": {
-            name: _subgroups_as_json(found)
-            for name, found in subgroup_metrics(predictions, **asdict(resampling)).items()
-        },
+        "metrics": {name: as_json(interval) for name, interval in found.items()},
+        "reliability": reliability_as_json(before),
     }
 
 
 def prompt_sensitivity(
-    predictions: Predictions, variants: Sequence[np.ndarray], prompts: Sequence[Mapping[str, str]]
+    scored: ScoredImages, variants: Sequence[np.ndarray], prompts: Sequence[Mapping[str, str]]
 ) -> dict[str, Any] | None:
-    """How much the metrics depend on the words of the prompts.
+    """How much the ranking of the images depends on the words of the prompts.
 
     Args:
-        predictions: of N images, by all prompts together.
-        variants: the scores [N, K] of each variant alone.
+        scored: N images, by all prompts together.
+        variants: the scores [N, K] of each variant alone, of the scored images.
         prompts: of each variant, name of the class to its prompt.
 
     Returns:
@@ -165,7 +148,8 @@ def prompt_sensitivity(
     """
     if not len(variants):
         return None
-    spread = prompt_spread([replace(predictions, scores=scores) for scores in variants])
+    metrics = (*RANKED, "accuracy", "balanced_accuracy") if scored.task == "multiclass" else RANKED
+    spread = prompt_spread([replace(scored.predictions, scores=scores) for scores in variants], metrics)
     return {"prompts": list(prompts), "metrics": {name: asdict(found) for name, found in spread.items()}}
 
 
@@ -181,6 +165,23 @@ def _known(values: np.ndarray) -> list[float | None]:
     return [None if math.isnan(value) else value for value in values.tolist()]
 
 
+def _subgroups(scored: ScoredImages, resampling: Resampling) -> dict[str, Any]:
+    """The metrics of :data:`BY_GROUP` for each value of each group."""
+    joined: dict[str, Any] = {}
+    for predictions, metrics, limits in _runs(scored, BY_GROUP):
+        for group, found in subgroup_metrics(predictions, metrics, **asdict(resampling), thresholds=limits).items():
+            part = _subgroups_as_json(found)
+            if group not in joined:
+                joined[group] = part
+                continue
+            for value, own in part.pop("values").items():
+                joined[group]["values"][value] |= own
+            for key, own in part.items():
+                if isinstance(own, dict):
+                    joined[group][key] |= own
+    return joined
+
+
 def _subgroups_as_json(found: Subgroups) -> dict[str, Any]:
     return {
         "values": {
@@ -189,14 +190,17 @@ def _subgroups_as_json(found: Subgroups) -> dict[str, Any]:
         },
         "gaps": {
             metric: {"best": gap.best, "worst": gap.worst, "difference": as_json(gap.difference)}
+            | {"p_corrected": None if math.isnan(gap.p_corrected) else gap.p_corrected}
             for metric, gap in found.gaps.items()
         },
         "too_small": found.too_small,
         "n_unknown": found.n_unknown,
+        "classes": found.classes,
+        "overall": {name: None if math.isnan(value) else value for name, value in found.overall.items()},
     }
 
 
-def _retrieval(
+def retrieval_as_json(
     image_rank: np.ndarray, text_rank: np.ndarray, patients: np.ndarray, resampling: Resampling
 ) -> dict[str, dict[str, float | None]]:
     """Recall and median rank; only images have a patient to resample, so that only their recall has intervals."""
@@ -208,6 +212,6 @@ def _retrieval(
 
 
 def as_json(interval: Interval) -> dict[str, Any]:
-    """An interval as JSON takes it: None in place of NaN."""
-    values = asdict(interval).items()
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values}
+    """An interval as JSON takes it: None in place of NaN, ``classes`` only for a mean over classes."""
+    values = {key: value for key, value in asdict(interval).items() if value != ()}
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}

@@ -1,32 +1,31 @@
-"""Calibration and screening thresholds: chosen on validation images, reported on the evaluated ones."""
+"""Calibration and thresholds: how an evaluation of a training checkpoint gets them, and what thresholds do."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 
-from cleft_bundle.evaluation.figures import Resampling, as_json, reliability_as_json, row_order
-from cleft_bundle.metrics import Interval, Predictions, Screening, apply_thresholds, bootstrap
-
-CALIBRATED = ("auroc", "brier", "ece")
+from cleft_bundle.evaluation.figures import Resampling, as_json
+from cleft_bundle.evaluation.scored import ScoredImages, row_order
+from cleft_bundle.metrics import Interval, Screening, apply_thresholds
+from cleft_bundle.networks.classifier import Task
 
 Item = dict[str, Any]
 
 
 class Operating:
-    """Choose calibration and thresholds, and try them.
+    """Choose calibration and thresholds as the training does for ``model.pt``.
 
     Args:
         items: what they are chosen on, of all processes.
         data_loader: this process's share of them; None where they are the evaluated images themselves.
         screening: how they are chosen.
-        prevalence: share of positives that PPV and NPV are stated for; None: that of the evaluated images.
     """
 
     def __init__(
@@ -34,12 +33,10 @@ class Operating:
         items: Sequence[Item],
         data_loader: DataLoader | None,
         screening: Screening,
-        prevalence: float | None = None,
     ) -> None:
         self.items = items
         self.data_loader = data_loader
         self.screening = screening
-        self.prevalence = prevalence
         self.details: dict[str, Any] | None = None
 
     def gather(self, evaluator: SupervisedEvaluator) -> None:
@@ -52,52 +49,73 @@ class Operating:
         evaluator.data_loader, evaluator.state.epoch_length = own, batches
         self.details = evaluator.state.metric_details[evaluator.state.key_metric_name]
 
-    def figures(self, predictions: Predictions, logits: np.ndarray, resampling: Resampling) -> dict[str, Any]:
-        """Report what was chosen on the evaluated images, as JSON takes it.
+    def choose(self, logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str], task: Task) -> dict[str, Any]:
+        """Calibrate the evaluated images.
 
         Args:
-            predictions: of the N evaluated images.
-            logits: of the same images, [N, K].
-            resampling: how the intervals come about.
+            logits: of the N evaluated images, [N, K].
+            labels: of the same images, [N, K]; calibration and thresholds are chosen on them where there are no other
+                validation images.
+            class_names: names of the K classes.
+            task: ``multiclass`` or ``multilabel``.
 
         Returns:
-            ``rule`` and ``target``; ``same_images``, whether they were chosen on the evaluated images; ``calibration``
-            (``method``, ``temperature`` and ``bias`` by class); ``classes``: names to what
-            :class:`cleft_bundle.metrics.OperatingPoint` holds; ``calibrated``: ``metrics`` and ``reliability`` of the
-            calibrated scores, None on the same images, on which they would be too good.
+            ``scores`` [N, K], ``thresholds``, ``calibration`` and ``chosen`` of :class:`ScoredImages`.
         """
-        chosen_on, labels = logits, predictions.labels
+        same = self.details is None
+        chosen_on, known = logits, labels
         if self.details is not None:
             rows = row_order(self.details["names"], self.items)
-            chosen_on, labels = self.details["logits"][rows], self.details["label"][rows]
-        chosen = self.screening.choose(chosen_on, labels, predictions.class_names, predictions.task)
-        calibrated = replace(predictions, scores=chosen.calibration(logits))
-        points = apply_thresholds(calibrated, chosen.thresholds, self.prevalence, **asdict(resampling))
-        names = predictions.class_names
-        return {
+            chosen_on, known = self.details["logits"][rows], self.details["label"][rows]
+        chosen = self.screening.choose(chosen_on, known, class_names, task)
+        calibration = {
+            "method": self.screening.calibration,
+            "temperature": chosen.calibration.temperature,
+            "bias": dict(zip(class_names, map(float, chosen.calibration.bias), strict=True)),
+            "images": len(known),
+        }
+        how = {
             "rule": self.screening.rule,
             "target": self.screening.target,
-            "same_images": self.details is None,
-            "calibration": {
-                "method": self.screening.calibration,
-                "temperature": chosen.calibration.temperature,
-                "bias": dict(zip(names, chosen.calibration.bias, strict=True)),
-            },
-            "classes": {
-                name: {field.name: _plain(getattr(point, field.name)) for field in fields(point)}
-                for name, point in points.items()
-            },
-            "calibrated": None if self.details is None else {
-                "metrics": {
-                    name: as_json(interval)
-                    for name, interval in bootstrap(calibrated, CALIBRATED, **asdict(resampling)).items()
-                },
-                "reliability": reliability_as_json(calibrated),
-            },
-        }  # fmt: skip
+            "on": "these same images" if same else "the validation split",
+            "same_images": same,
+        }
+        return {
+            "scores": chosen.calibration(logits),
+            "thresholds": dict(chosen.thresholds),
+            "calibration": calibration,
+            "chosen": how,
+        }
 
 
-def _plain(value: Interval | float) -> Any:
+def operating_points(
+    scored: ScoredImages, prevalence: float | Mapping[str, float] | None, resampling: Resampling
+) -> dict[str, Any]:
+    """Report what the thresholds do on the images at hand, as JSON takes it.
+
+    Args:
+        scored: the images.
+        prevalence: share of positives that PPV and NPV are stated for; None: that of the images.
+        resampling: how the intervals come about.
+
+    Returns:
+        ``chosen`` and ``calibration`` of the images; ``classes``: names to what
+        :class:`cleft_bundle.metrics.OperatingPoint` holds; empty without thresholds.
+    """
+    points = (
+        apply_thresholds(scored.predictions, scored.limits, prevalence, **asdict(resampling)) if scored.limits else {}
+    )
+    return {
+        "chosen": dict(scored.chosen),
+        "calibration": dict(scored.calibration),
+        "classes": {
+            name: {field.name: _plain(getattr(point, field.name)) for field in fields(point)}
+            for name, point in points.items()
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, Interval):
         return as_json(value)
-    return None if math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

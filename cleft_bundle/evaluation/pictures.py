@@ -10,47 +10,90 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
-from cleft_bundle.handlers.plots import named_curves, shown_name, thin_curve
+from cleft_bundle.handlers.plots import MANY, named_curves, shown_name, thin_curve
 from cleft_bundle.metrics import Predictions
-from cleft_bundle.pages import shorten
 
-BLUE = "#3b6ea5"
+BLUE, ORANGE = "#3b6ea5", "#e08a2e"
 
 
-def curves(figure: Figure, predictions: Predictions) -> None:
-    """ROC and precision-recall curves, one a class, for classes with positive and negative images.
+def roc_curves(figure: Figure, predictions: Predictions, limits: Mapping[str, float]) -> None:
+    """ROC curves, one a class, with a dot at its threshold.
 
     Of more than 25 classes those with the lowest and the highest AUROCs are in colour and named, the others in grey.
+
+    Args:
+        figure: what is drawn on.
+        predictions: of the images; classes without positive or without negative ones are left out.
+        limits: names of classes to thresholds.
     """
-    left, right = figure.subplots(1, 2)
-    drawn = []
+    axes = _square(figure, "1 - specificity", "sensitivity")
+    for name, labels, scores, style, kept in _drawn(predictions):
+        across, up, cuts = roc_curve(labels, scores, drop_intermediate=False)
+        axes.plot(*thin_curve(across, up), label=shown_name(name) if kept else None, **style)
+        if kept and name in limits and limits[name] > 0:
+            place = int(np.searchsorted(-cuts, -limits[name], side="right")) - 1
+            axes.plot(across[place], up[place], "o", color=style["color"], markersize=4.5)
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=0.8)
+    _legend(figure, axes)
+
+
+def recall_curves(figure: Figure, predictions: Predictions) -> None:
+    """Precision over recall, see :func:`roc_curves`."""
+    axes = _square(figure, "recall (sensitivity)", "precision (PPV)")
+    for name, labels, scores, style, kept in _drawn(predictions):
+        precision, recall, _ = precision_recall_curve(labels, scores, drop_intermediate=True)
+        curve = thin_curve(recall[::-1], precision[::-1])
+        axes.plot(*curve, drawstyle="steps-pre", label=shown_name(name) if kept else None, **style)
+        if kept:
+            axes.axhline(labels.mean(), color=style["color"], linewidth=0.6, linestyle=":")
+    _legend(figure, axes)
+
+
+def _drawn(predictions: Predictions) -> list[tuple[str, np.ndarray, np.ndarray, dict[str, Any], bool]]:
+    """Of each class with two sides: name, known labels, their scores, style, and whether it is named."""
+    found = []
     for number, name in enumerate(predictions.class_names):
         labels, scores = predictions.labels[:, number], predictions.scores[:, number]
         known = ~np.isnan(labels)
         if len(np.unique(labels[known])) == 2:
-            roc = roc_curve(labels[known], scores[known])[:2]
-            drawn.append((auc(*roc), number, name, roc, labels[known], scores[known]))
-    for kept, (_, number, name, roc, labels, scores) in zip(named_curves(drawn), drawn, strict=True):
-        style = _style(number) if kept else {"color": "0.8", "linewidth": 0.6, "zorder": 1.5}
-        label = {"label": shown_name(name)} if kept else {}
-        left.plot(*thin_curve(*roc), **label, **style)
-        precision, recall, _ = precision_recall_curve(labels, scores, drop_intermediate=True)
-        right.plot(*thin_curve(recall[::-1], precision[::-1]), drawstyle="steps-pre", **style)
-        if kept:
-            right.axhline(labels.mean(), color=style["color"], linewidth=0.6, linestyle=":")
-    left.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=0.8)
-    for axes, title, across, up in (
-        (left, "ROC", "1 - specificity", "sensitivity"),
-        (right, "Precision and recall", "recall (sensitivity)", "precision (PPV)"),
-    ):
-        axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
-        axes.set_xlabel(across)
-        axes.set_ylabel(up)
-        axes.set_xlim(-0.01, 1.01)
-        axes.set_ylim(-0.01, 1.02)
-        axes.grid(color="0.93")
-        axes.set_axisbelow(True)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+            area = auc(*roc_curve(labels[known], scores[known])[:2])
+            found.append((area, number, name, labels[known], scores[known]))
+    grey = {"color": "0.8", "linewidth": 0.6, "zorder": 1.5}
+    return [
+        (name, labels, scores, _style(number) if kept else grey, kept)
+        for kept, (_, number, name, labels, scores) in zip(named_curves(found), found, strict=True)
+    ]
+
+
+def _square(figure: Figure, across: str, up: str) -> Any:
+    axes = figure.subplots()
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.02)
+    axes.grid(color="0.93")
+    axes.set_axisbelow(True)
+    return axes
+
+
+def _legend(figure: Figure, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    columns = _columns(labels)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=7.5)
+
+
+def _columns(names: Sequence[str]) -> int:
+    return 2 if max(map(len, names), default=0) < 30 else 1
+
+
+def curve_size(class_names: Sequence[str]) -> tuple[float, float]:
+    """Width and height in inches of a picture of curves whose legend names the classes."""
+    named = (
+        [shown_name(name) for name in class_names]
+        if len(class_names) <= MANY
+        else [shown_name(name) for name in class_names[:6]]
+    )
+    return 4.7, 3.9 + 0.17 * -(-len(named) // _columns(named))
 
 
 def _style(number: int) -> dict[str, Any]:
@@ -61,55 +104,78 @@ def _colour(number: int) -> Any:
     return mpl.colormaps["tab10"](number % 10)
 
 
-def forest(figure: Figure, rows: Sequence[Mapping[str, Any]], label: str, reference: float | None = None) -> None:
-    """Figures with their intervals, one below the other.
+def reliability_diagram(
+    figure: Figure, diagram: Mapping[str, Any], line: tuple[float | None, float | None] | None = None
+) -> None:
+    """A reliability diagram.
 
     Args:
         figure: what is drawn on.
-        rows: ``name``, ``value``, ``low`` and ``high`` (None where there is no interval), and ``note`` at the right. A
-            row without ``value`` is a heading.
-        label: what the figures are.
-        reference: a value marked by a line.
+        diagram: ``probability``, ``frequency`` and ``count`` of the bins.
+        line: slope and intercept of the calibration line, on the scale of log odds; None: it is not drawn.
     """
     axes = figure.subplots()
-    for place, row in enumerate(rows):
-        if row.get("value") is None:
-            continue
-        known = row["low"] is not None
-        if known:
-            axes.plot([row["low"], row["high"]], [place, place], color=BLUE, linewidth=2, solid_capstyle="butt")
-        axes.plot(row["value"], place, "o", color=BLUE if known else "none", markeredgecolor=BLUE, markersize=6)
-        axes.annotate(row["note"], (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8,
-                      color="0.35", annotation_clip=False)  # fmt: skip
-    if reference is not None:
-        axes.axvline(reference, color="0.5", linestyle="--", linewidth=0.9)
-    axes.set_yticks(range(len(rows)), [shorten(row["name"], 40) for row in rows])
-    for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
-        tick.set_fontweight("normal" if "value" in row else "bold")
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(label)
-    axes.grid(axis="x", color="0.92")
-    axes.set_axisbelow(True)
-    axes.margins(x=0.04)
+    kept = [place for place, count in enumerate(diagram["count"]) if count]
+    probability, frequency, count = (
+        np.array([diagram[key][place] for place in kept]) for key in ("probability", "frequency", "count")
+    )
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=0.8)
+    if line is not None and line[0] is not None and line[1] is not None:
+        across = np.linspace(0.005, 0.995, 100)
+        odds = np.clip(line[1] + line[0] * np.log(across / (1 - across)), -50, 50)
+        axes.plot(across, 1 / (1 + np.exp(-odds)), color=ORANGE, linewidth=1.2)
+    axes.scatter(probability, frequency, s=12 + 160 * count / count.sum(), color=BLUE, alpha=0.85, linewidths=0)
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_aspect("equal")
+    axes.set_xlabel("score given")
+    axes.set_ylabel("share that has the class")
 
 
-def reliability_diagrams(figure: Figure, rows: Sequence[tuple[str, Mapping[str, Any]]], across: int) -> None:
-    """Reliability diagrams: pairs of a title and ``probability``, ``frequency`` and ``count`` of the bins."""
-    panels = figure.subplots(-(-len(rows) // across), across, squeeze=False, sharex=True, sharey=True).ravel()
-    for axes, (title, diagram) in zip(panels, rows, strict=False):
-        kept = [place for place, count in enumerate(diagram["count"]) if count]
-        probability, frequency, count = (
-            np.array([diagram[key][place] for place in kept]) for key in ("probability", "frequency", "count")
-        )
-        axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=0.8)
-        axes.plot(probability, frequency, color=BLUE, linewidth=1, alpha=0.6)
-        axes.scatter(probability, frequency, s=12 + 160 * count / count.sum(), color=BLUE, alpha=0.85, linewidths=0)
-        axes.set_title(shorten(title, 34), loc="left", fontsize=9)
-        axes.set_xlim(-0.03, 1.03)
-        axes.set_ylim(-0.03, 1.03)
-        axes.set_aspect("equal")
-    for axes in panels[len(rows) :]:
-        axes.set_visible(False)
-    figure.supxlabel("probability given", fontsize=9)
-    figure.supylabel("share that has the class", fontsize=9)
+def histogram(figure: Figure, scores: np.ndarray, labels: np.ndarray, threshold: float | None) -> None:
+    """Scores of the images with a class, upwards, and of those without it, downwards, each as shares of its own.
+
+    Args:
+        figure: what is drawn on.
+        scores: float [N].
+        labels: float [N] of 1, 0 and NaN (unknown, left out).
+        threshold: marked by a line, where there is one.
+    """
+    axes = figure.subplots()
+    known = scores[~np.isnan(labels)]
+    low, high = (0.0, 1.0) if known.min() >= 0 and known.max() <= 1 else (known.min(), known.max())
+    edges = np.linspace(low, high if high > low else low + 1, 31)
+    for side, sign, colour in ((1, 1, ORANGE), (0, -1, BLUE)):
+        own = scores[labels == side]
+        heights = np.histogram(own, edges)[0] / max(len(own), 1)
+        label = f"{'with' if side else 'without'} it, n = {len(own):,}"
+        axes.bar(edges[:-1], sign * heights, np.diff(edges), align="edge", color=colour, label=label)
+    axes.axhline(0, color="0.3", linewidth=0.7)
+    if threshold is not None:
+        axes.axvline(threshold, color="0.2", linestyle="--", linewidth=0.9)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("score")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=7)
+
+
+def decision_curve(figure: Figure, curve: Mapping[str, Any], threshold: float | None) -> None:
+    """Net benefit over the threshold probability.
+
+    Args:
+        figure: what is drawn on.
+        curve: ``threshold``, ``net_benefit`` and ``treat_all``, lists.
+        threshold: marked by a line, where there is one.
+    """
+    axes = figure.subplots()
+    across = np.array(curve["threshold"], dtype=float)
+    own, everyone = (np.array(curve[key], dtype=float) for key in ("net_benefit", "treat_all"))
+    axes.axhline(0, color="0.6", linewidth=0.9)
+    axes.plot(across, everyone, color="0.7", linewidth=1.2)
+    axes.plot(across, own, color=BLUE, linewidth=1.6)
+    top = max(float(np.nanmax(own)), float(np.nanmax(everyone)), 0.01)
+    axes.set_ylim(-0.4 * top, 1.1 * top)
+    if threshold is not None:
+        axes.axvline(threshold, color="0.2", linestyle="--", linewidth=0.9)
+    axes.set_xlabel("threshold probability")
+    axes.set_ylabel("net benefit")

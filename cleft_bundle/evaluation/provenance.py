@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from cleft_bundle.checkpoints import RunIdentity, run_of_file
@@ -49,3 +50,8 @@ def provenance(network: CLEFT | DualEncoder, checkpoint: str | None, identity: R
         "versions": package_versions(),
         "config": executed_config(),
     }
+
+
+def file_read(kind: str, path: str | Path) -> dict[str, str]:
+    """What tells one file from another: ``kind``, ``path`` and ``sha256``."""
+    return {"kind": kind, "path": str(path), "sha256": sha256(path)}
