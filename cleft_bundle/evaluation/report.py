@@ -23,6 +23,7 @@ from cleft_bundle.evaluation.sections import overview, sections
 from cleft_bundle.evaluation.shift import Sample, shift
 from cleft_bundle.evaluation.tripod import calibration_lines, decision_curves, units
 from cleft_bundle.files import save_text
+from cleft_bundle.metrics import retrieval_chance
 from cleft_bundle.pages import COLOURS, write_page
 
 #: Kinds of cases: their heading, what they are, and what is said where there are none.
@@ -90,6 +91,7 @@ class Extras:
         unknown_roles: those of which its file does not say everything.
         duplicates: lines on images that occur under several patients or splits.
         ranks: of :func:`cleft_bundle.metrics.retrieval_ranks`, the images in the order of the scored ones.
+        caption_id: [N], equal where the captions of the scored images are; None where nothing was retrieved.
         variants: scores [N, K] of single prompts, of the scored images.
         variant_prompts: of each variant, name of the class to its prompt.
         prompts: names of classes to their prompts.
@@ -104,6 +106,7 @@ class Extras:
     unknown_roles: Sequence[str] = ()
     duplicates: Sequence[str] = ()
     ranks: tuple[np.ndarray, np.ndarray] | None = None
+    caption_id: np.ndarray | None = None
     variants: Sequence[np.ndarray] = ()
     variant_prompts: Sequence[Mapping[str, str]] = ()
     prompts: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -206,6 +209,7 @@ def _content(
         "evaluated_as": comparison.name,
         "comparisons": comparison.figures(scored, resampling, folder),
         "retrieval": retrieval,
+        "retrieval_chance": {} if extras.caption_id is None else retrieval_chance(extras.caption_id),
         "captions": None if extras.ranks is None else len(extras.ranks[1]),
         "prompt_sensitivity": prompt_sensitivity(scored, extras.variants, extras.variant_prompts),
         "prompts": dict(extras.prompts),

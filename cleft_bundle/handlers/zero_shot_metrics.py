@@ -26,8 +26,8 @@ class ZeroShotMetrics(Metric):
     :func:`cleft_bundle.metrics.retrieval_metrics`, are put beside it into ``engine.state.metrics``. What they were
     computed from goes to ``engine.state.metric_details[name]`` for pictures and reports: ``names`` (list of N),
     ``logits``, ``scores`` (probabilities) and ``label`` [N, K], as :class:`Predictions` keeps it; where there are any,
-    ``variant_scores`` [N, V, K] of single prompts; for retrieval, ``image_rank`` [N] and ``text_rank`` [M], see
-    :func:`cleft_bundle.metrics.retrieval_ranks`.
+    ``variant_scores`` [N, V, K] of single prompts; for retrieval, ``caption_id`` and ``image_rank`` [N] and
+    ``text_rank`` [M], see :func:`cleft_bundle.metrics.retrieval_ranks`.
 
     Args:
         class_names: names of the K classes.
@@ -85,6 +85,7 @@ class ZeroShotMetrics(Metric):
             ranks = retrieval_ranks(*(gathered[key] for key in ("image_embedding", "text_embedding", "caption_id")))
             engine.state.metrics.update(retrieval_metrics(*ranks))
             details |= zip(("image_rank", "text_rank"), ranks, strict=True)
+            details["caption_id"] = gathered["caption_id"]
         engine.state.metric_details[name] = details
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:

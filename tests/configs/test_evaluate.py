@@ -32,7 +32,8 @@ def options(chest_phantoms, tmp_path):
     prompts["templates"].append("{class}")
     (tmp_path / "prompts.json").write_text(json.dumps(prompts))
     data = {"dataset_dir": chest_phantoms, "prompt_file": str(tmp_path / "prompts.json")}
-    return {**TINY, **data, "resamples": 50, "evaluate_split": "test", "test_fraction": 0.5}
+    return {**TINY, **data, "resamples": 50, "evaluate_split": "test", "test_fraction": 0.5,
+            "allow_chosen_patients": True}  # fmt: skip
 
 
 @pytest.fixture
@@ -62,7 +63,9 @@ def test_an_evaluation_leaves_a_page_and_its_figures(evaluated):
     assert report["table_one"]["columns"] == ["train", "validation", "test"]
     assert len(report["provenance"]["checkpoint"]["sha256"]) == 64
     assert report["provenance"]["backbones"]["language model"]["fingerprint"]
-    assert report["roles"]["calibration"] == report["roles"]["thresholds"] == 0
+    patients = len({item["patient_id"] for item in items})
+    assert report["roles"] == {"weights": 0, "prompts": 0, "epoch": patients, "calibration": 0, "thresholds": 0}
+    assert f"its epoch was chosen on {patients} of the {patients} patients" in (folder / "report.html").read_text()
     assert {row["name"] for row in report["shift"]["rows"]} >= {"view", "embedding by the network"}
 
     spread = report["prompt_sensitivity"]
