@@ -50,7 +50,7 @@ def test_an_evaluation_leaves_a_page_and_its_figures(evaluated):
     report = json.loads((folder / "report.json").read_text())
     metrics = workflow.evaluator.state.metrics
     ranked = [name for name in metrics if name.startswith(("auroc/", "average_precision"))]
-    assert len(ranked) > 10
+    assert len(ranked) > 5
     for name in ranked:  # calibration of a multi-label task changes no ranking
         assert report["metrics"][name]["value"] == pytest.approx(metrics[name], abs=1e-6), name
     for name, figure in report["retrieval"].items():

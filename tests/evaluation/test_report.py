@@ -54,7 +54,8 @@ def test_figures_on_patients_who_chose_something_say_so(written, make_scored):
     assert flattered.count("trained or tuned on some of these patients") == 4  # each tile
     assert f"its epoch was chosen on 12 of the {content['dataset']['patients']} patients" in flattered
     assert "Not known is on whom it chose or learnt: prompts." in flattered
-    same, _ = written(make_scored(chosen={"rule": "youden", "target": None, "on": "these same images", "same_images": True}))
+    here = {"rule": "youden", "target": None, "on": "these same images", "same_images": True}
+    same, _ = written(make_scored(chosen=here))
     assert same.count("trained or tuned on some of these patients") == 4
     unknown, _ = written(make_scored())
     assert "Whether the classifier was trained or tuned on these patients is not known." in unknown
@@ -80,6 +81,7 @@ def test_strange_names_are_shown_as_they_are(written, make_scored):
     assert names[1] in raw
 
 
+@pytest.mark.slow
 def test_a_page_of_very_many_classes_stays_readable(written, make_scored):
     rng = np.random.default_rng(0)
     names = [f"finding {number}" for number in range(150)]
