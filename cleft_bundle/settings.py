@@ -43,6 +43,7 @@ UpToOne = Annotated[float, Field(description="a number from 0 to 1", ge=0, le=1)
 Number = Annotated[float, Field(description="a number")]
 Switch = Annotated[bool, Field(description="true or false")]
 Text = Annotated[str, Field(description="a text (a number as a text in two kinds of quotes: \"'2024'\")")]
+Findings = Annotated[str | list[str], Field(description="called, all, a class or a list of classes")]
 Device = Annotated[
     str, AfterValidator(_device), Field(description="cpu, or cuda or cuda:N with a GPU that this machine has")
 ]
@@ -147,6 +148,8 @@ class Settings(BaseModel):
     report_samples: Whole = 0
     structured_reports: Switch = False
     heat_maps: Switch = False
+    heat_map_findings: Findings = ""
+    heat_map_scale: Rate | None = None
     secondary_captures: Switch = False
 
     @model_validator(mode="after")

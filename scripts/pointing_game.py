@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fire
 import pandas as pd
-import torch
 from monai.transforms import LoadImage
 from PIL import Image
 
 from cleft_bundle.checkpoints import load_classifier
 from cleft_bundle.data import RadiographReader, chexpert, load_prompts, phantoms, rsna
-from cleft_bundle.engines.pointing import explain, play
+from cleft_bundle.engines.pointing import Mapper, explain, play
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics.pointing_game import TOLERANCE, boxes_by_finding
 from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
-from cleft_bundle.networks.heat_maps import finding_directions
+from cleft_bundle.networks.classifier import NO_FINDING
+from cleft_bundle.networks.heat_maps import Head, class_maps
 from cleft_bundle.overlays import overlay
 from cleft_bundle.transforms import OriginalPixels, build_transforms
 
@@ -35,7 +36,6 @@ def main(
     methods: Sequence[str] = ("attention", "occlusion", "similarity"),
     tolerances: Sequence[float] = (0.0, TOLERANCE),
     random_seeds: Sequence[int] = (),
-    plain: bool = False,
     steady: bool = True,
     pictures: str | None = None,
 ) -> None:
@@ -47,7 +47,6 @@ def main(
         methods: of the maps.
         tolerances: pixels beside a box that still hit.
         random_seeds: instead of the trained image tower take one with random weights for each of these seeds.
-        plain: map the class weights themselves, not their contrast between the findings.
         steady: take the mean over slightly moved copies of each image.
         pictures: folder that receives some overlays by the first method.
     """
@@ -55,11 +54,14 @@ def main(
         classifier = load_classifier(model_path)
         chain = OriginalPixels(build_transforms(classifier.preprocessing["transforms"]))
         items = [item for item in list_items(Path(dataset_dir)) if "boxes" in item]
-        directions = finding_directions(classifier.class_names, classifier.class_weights, plain)
+        places = [number for number, name in enumerate(classifier.class_names) if name != NO_FINDING]
+        findings = [classifier.class_names[place] for place in places]
+        maps = {"head": Head.of(classifier), "classes": places, "steady": steady}
         towers = [classifier.image_encoder] if not random_seeds else [random(classifier, s) for s in random_seeds]
         columns: dict[tuple[float, str], pd.Series] = {}
         for method in methods:
-            played = pd.concat([play(tower, items, chain, directions, method, tolerances, steady) for tower in towers])
+            mappers = [partial(class_maps, tower, method=method, **maps) for tower in towers]
+            played = pd.concat([play(items, chain, mapper, findings, tolerances) for mapper in mappers])
             images = played.groupby("finding")["name"].nunique()
             for tolerance, rows in played.groupby("tolerance"):
                 means = rows.groupby("finding")[["hit", "chance"]].mean()
@@ -70,7 +72,7 @@ def main(
         table.insert(0, "images", images)
         print(markdown(table))
         if pictures:
-            draw(towers[0], items, chain, directions, methods[0], Path(pictures))
+            draw(items, chain, partial(class_maps, towers[0], method=methods[0], **maps), findings, Path(pictures))
     except BundleError as error:
         sys.exit(f"error: {error}")
 
@@ -98,21 +100,21 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def draw(
-    network: torch.nn.Module,
     items: Sequence[dict[str, Any]],
     chain: OriginalPixels,
-    directions: dict[str, torch.Tensor],
-    method: str,
+    mapper: Mapper,
+    findings: Sequence[str],
     folder: Path,
     each: int = 3,
 ) -> None:
     """Write overlays of the first images of each finding."""
     folder.mkdir(parents=True, exist_ok=True)
     read = LoadImage(reader=RadiographReader(), image_only=True)
-    for finding, direction in directions.items():
+    for place, finding in enumerate(findings):
         shown = [item for item in items if finding in boxes_by_finding(item)][:each]
-        for number, (item, maps) in enumerate(explain(network, shown, chain, direction[None], method), start=1):
-            picture = overlay(read(item["image"]).numpy(), maps[0].numpy(), boxes_by_finding(item)[finding])
+        for number, (item, maps) in enumerate(explain(shown, chain, mapper), start=1):
+            boxes = boxes_by_finding(item)[finding]
+            picture = overlay(read(item["image"]).numpy(), maps[place].numpy(), boxes=boxes)
             Image.fromarray(picture).save(folder / f"{finding.replace(' ', '_')}_{number}.png")
 
 

@@ -26,7 +26,9 @@ class DeployedClassifier(nn.Module):
             :func:`cleft_bundle.transforms.build_transforms`.
         operating_point: what :meth:`calibrate` was given, but for temperature and bias.
         provenance: how the classifier came about, as JSON-able values: ``run``, the ``id`` and ``name`` of the run
-            that wrote it, and ``seen``, what its images were like. Files before version 0.7.0 have none.
+            that wrote it, ``trained_on``, its patients by role (:meth:`cleft_bundle.checkpoints.TrainedOn.state_dict`),
+            and ``seen``, what its validation images were like (:func:`cleft_bundle.engines.seen.describe_seen`). Files
+            before version 0.7.0 have none.
     """
 
     def __init__(

@@ -1,14 +1,15 @@
 """Where an image tower looks: heat maps over its patches for any direction of the shared space.
 
-A direction is the embedding of a prompt, a row of the class weights, or a difference of such vectors; the score that a
-map explains is the cosine of the image's embedding times the direction. Class and register tokens take part in the
-computation and are left out of the maps.
+A direction is the embedding of a prompt, or any other vector; what a map explains is the product of the image's
+embedding with it. Class and register tokens take part in the computation and are left out of the maps. Of a classifier,
+:func:`class_maps` explains the scores that it reports.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,10 +18,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.networks.classifier import NO_FINDING
+from cleft_bundle.networks.classifier import Task, ZeroShotClassifier
+from cleft_bundle.networks.image_classifier import ImageClassifier
 from cleft_bundle.networks.image_encoder import ImageEncoder
 
 Method = Literal["attention", "occlusion", "similarity"]
+
+#: Of :func:`class_maps`, and the value that pictures show in the strongest colour.
+UNIT, SCALE = "log-odds per 1 % of the picture", 0.5
 
 _STRONGEST = 0.95  # an attention near 1 leaves nothing to attend to instead, and its removal has no finite price
 
@@ -30,11 +35,12 @@ def heat_map(
 ) -> torch.Tensor:
     """Map onto the patches of images what speaks for each of K directions.
 
-    ``attention``: what the score would lose, to first order, if a block could no longer attend to a patch and gave its
-    attention to the other tokens in proportion: A / (1 - A) * (dS/dA - sum(A * dS/dA)), summed over heads and queries.
-    The maps of the later half of the blocks are brought to one standard deviation and added. One forward pass, and
-    one backward pass a direction. Related: Chefer et al., ICCV 2021, who rectify A * dS/dA and multiply it through
-    the blocks; docs/heat_maps.md compares the two.
+    ``attention``: what the score would lose, to first order, if the later half of the blocks could not attend to a
+    patch and gave its attention to the other tokens in proportion: A / (1 - A) * (dS/dA - sum(A * dS/dA)), summed over
+    heads, queries and blocks, of which each is brought to the mean of their standard deviations, so that none outweighs
+    the others. What a patch says by itself, it keeps: the values are some thirds of those of ``occlusion``. One
+    forward pass, and one backward pass a direction. Related: Chefer et al., ICCV 2021, who rectify A * dS/dA and
+    multiply it through the blocks.
 
     ``occlusion``: what the score loses when the pixels of a patch become 0, the mean of the normalisation (Zeiler and
     Fergus, ECCV 2014). One forward pass a patch, however many directions: the slowest, and right for any tower.
@@ -49,12 +55,12 @@ def heat_map(
         network: a ``CLEFT``, a ``ZeroShotClassifier``, an ``ImageEncoder``, or for the first two methods a
             ``DualEncoder``. It is left as it was, and is used in evaluation mode.
         image: float tensor [B, 3, H, W], as the network takes it.
-        direction: float tensor [K, D], see :func:`contrast`.
+        direction: float tensor [K, D], or [B, K, D] where each image has its own.
         method: as above.
 
     Returns:
-        maps [B, K, h, w] over the patches, without gradient: positive for the direction, negative against it.
-        ``attention`` has no unit; the other two are parts of the score.
+        maps [B, K, h, w] over the patches, without gradient, in the unit of the score: positive for the direction,
+        negative against it.
 
     Raises:
         BundleError: where the tower is no vision transformer with one token a patch, or the method does not fit it.
@@ -62,18 +68,15 @@ def heat_map(
     require_one_of("method", method, get_args(Method))
     size = _patch_size(network)
     grid = image.shape[2] // size, image.shape[3] // size
-    if direction.ndim != 2:
-        raise BundleError(f"direction: expected [K, D], got a tensor {tuple(direction.shape)}")
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        with torch.inference_mode(mode=False):
-            image, direction = image.detach().clone(), direction.detach().clone().to(image.device)
-            explain = {"attention": _attention, "occlusion": _occlusion, "similarity": _similarity}[method]
-            return explain(network, image, direction, grid).unflatten(2, grid)
-    finally:
-        for module, training in modes:
-            module.training = training
+    if direction.ndim == 2:
+        direction = direction[None]
+    if direction.ndim != 3 or len(direction) not in (1, len(image)):
+        raise BundleError(f"direction: expected [K, D] or [B, K, D], got a tensor {tuple(direction.shape)}")
+    with _evaluating(network), torch.inference_mode(mode=False):
+        image, direction = image.detach().clone(), direction.detach().clone().to(image.device)
+        direction = direction.expand(len(image), -1, -1)
+        explain = {"attention": _attention, "occlusion": _occlusion, "similarity": _similarity}[method]
+        return explain(network, image, direction, grid).unflatten(2, grid)
 
 
 def pixel_map(
@@ -84,7 +87,7 @@ def pixel_map(
     Args:
         network: as for :func:`heat_map`.
         image: float tensor [B, 3, H, W].
-        direction: float tensor [K, D].
+        direction: as for :func:`heat_map`.
         method: as for :func:`heat_map`.
         steady: take the mean over the image and four copies that are moved by a third of a patch up, down, left and
             right, each map moved back. Where the grid of patches happens to lie then matters less, and single patches
@@ -122,8 +125,8 @@ def _move(image: torch.Tensor, down: int, right: int) -> torch.Tensor:
 def contrast(direction: torch.Tensor) -> torch.Tensor:
     """Turn K directions into what tells each from their mean, [K, D].
 
-    Findings share much of their directions, abnormality above all, and an image commonly shows several. A map of the
-    direction itself then shows all of them; a map of the contrast shows what is the finding's own.
+    The embeddings of prompts share much: abnormality, for findings. A map of one of them shows every finding that there
+    is; a map of its contrast shows what is its own.
 
     Raises:
         BundleError: where there is nothing to tell one from.
@@ -133,20 +136,78 @@ def contrast(direction: torch.Tensor) -> torch.Tensor:
     return direction - direction.mean(dim=0)
 
 
-def finding_directions(
-    class_names: Sequence[str], class_weights: torch.Tensor, plain: bool = False
-) -> dict[str, torch.Tensor]:
-    """The direction [D] of each class of a classifier but "no finding", by its name.
+@dataclass(frozen=True)
+class Head:
+    """What turns the embeddings that a network gives of images into its calibrated logits.
 
     Args:
-        class_names: names of the K classes.
-        class_weights: [K, D].
-        plain: take the class weights themselves, not their :func:`contrast` between the findings.
+        weights: [K, D].
+        bias: [K].
+        task: ``multilabel`` or ``multiclass``.
     """
-    places = [place for place, name in enumerate(class_names) if name != NO_FINDING]
-    weights = class_weights[places]
-    weights = weights if plain or len(weights) < 2 else contrast(weights)
-    return dict(zip([class_names[place] for place in places], weights, strict=True))
+
+    weights: torch.Tensor
+    bias: torch.Tensor
+    task: Task
+
+    @classmethod
+    def of(cls, network: ZeroShotClassifier | ImageClassifier) -> Head:
+        """The head of a classifier."""
+        if isinstance(network, ZeroShotClassifier):
+            return cls(*network.head, network.task)
+        return cls(network.head.weight, network.head.bias, network.task)
+
+    def directions(self, embedding: torch.Tensor) -> torch.Tensor:
+        """What each class's score depends on, to first order: the gradient of its log-odds, log(p / (1 - p)).
+
+        For ``multilabel`` it is the class's weights, which hold its negative prompt already. For ``multiclass`` they
+        are set against the other classes' weights, each by its share of what is left to them: against a rival more
+        than against what is out of the question.
+
+        Args:
+            embedding: [B, D].
+
+        Returns:
+            [B, K, D].
+        """
+        if self.task == "multilabel":
+            return self.weights.expand(len(embedding), -1, -1)
+        logits = embedding @ self.weights.T + self.bias
+        itself = torch.eye(len(self.weights), dtype=torch.bool, device=logits.device)
+        others = logits[:, None, :].masked_fill(itself, -torch.inf).softmax(dim=2)
+        return self.weights - others @ self.weights
+
+
+def class_maps(
+    network: nn.Module,
+    image: torch.Tensor,
+    head: Head,
+    classes: Sequence[int],
+    method: Method = "attention",
+    steady: bool = True,
+) -> torch.Tensor:
+    """Map onto the pixels of images what speaks for classes, in the unit of their calibrated scores.
+
+    The one way from a classifier to a heat map: inference, the report of an evaluation and the pointing game go it.
+
+    Args:
+        network: as for :func:`heat_map`, or an ``ImageClassifier`` for ``attention`` and ``occlusion``.
+        image: float tensor [B, 3, H, W].
+        head: of the scores that are explained; see :meth:`Head.directions`.
+        classes: the places of the K' classes that maps are wanted of.
+        method: as for :func:`heat_map`.
+        steady: as for :func:`pixel_map`.
+
+    Returns:
+        maps [B, K', H, W], without gradient, in :data:`UNIT`: what the log-odds of the calibrated score lose in the way
+        of the method for each hundredth of the picture, whatever the size of picture and patches.
+    """
+    size = _patch_size(network)
+    image = image.to(head.weights.device)
+    with _evaluating(network), torch.no_grad():
+        directions = head.directions(_embed(network, image))[:, list(classes)]
+    patches = (image.shape[2] // size) * (image.shape[3] // size)
+    return pixel_map(network, image, directions, method, steady) * (patches / 100)
 
 
 def _attention(network: nn.Module, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -160,11 +221,12 @@ def _attention(network: nn.Module, image: torch.Tensor, direction: torch.Tensor,
         )
     later = weights[len(weights) // 2 :]
     maps = []
-    for vector in direction:
-        gradients = torch.autograd.grad((embedding @ vector).sum(), later, retain_graph=True)
-        parts = [removal(a.detach(), g)[:, -patches:] for a, g in zip(later, gradients, strict=True)]
-        scaled = [part / part.std(dim=1, keepdim=True).clamp(min=1e-12) for part in parts]
-        maps.append(torch.stack(scaled).sum(dim=0))
+    for vectors in direction.unbind(dim=1):
+        gradients = torch.autograd.grad((embedding * vectors).sum(), later, retain_graph=True)
+        parts = torch.stack([removal(a.detach(), g)[:, -patches:] for a, g in zip(later, gradients, strict=True)])
+        spreads = parts.std(dim=2, keepdim=True)
+        equal = parts / spreads.clamp(min=torch.finfo(parts.dtype).tiny) * spreads.mean(dim=0)
+        maps.append(equal.sum(dim=0))
     return torch.stack(maps, dim=1)
 
 
@@ -192,7 +254,7 @@ def _occlusion(network: nn.Module, image: torch.Tensor, direction: torch.Tensor,
         for column in range(grid[1]):
             covered = image.clone()
             covered[:, :, row * size : (row + 1) * size, column * size : (column + 1) * size] = 0
-            losses.append((whole - _embed(network, covered)) @ direction.T)
+            losses.append(((whole - _embed(network, covered))[:, None] * direction).sum(dim=2))
     return torch.stack(losses, dim=2)
 
 
@@ -201,7 +263,7 @@ def _similarity(
     network: nn.Module, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]
 ) -> torch.Tensor:
     encoder = getattr(network, "image_encoder", network)
-    if not isinstance(encoder, ImageEncoder):
+    if not isinstance(encoder, ImageEncoder) or isinstance(network, ImageClassifier):
         raise BundleError(
             f"method similarity: {type(network).__name__} does not say how it pools; use attention or occlusion"
         )
@@ -218,15 +280,17 @@ def _similarity(
         raise BundleError(f"method similarity: expected {patches} patch tokens, got a tensor {tuple(tokens.shape)}")
     projected = encoder.projection(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
     if encoder.pooling == "cls" or not isinstance(encoder.projection, nn.Linear):
-        return (F.normalize(projected[:, -patches:], dim=-1) @ direction.T).transpose(1, 2)
+        return (F.normalize(projected[:, -patches:], dim=-1) @ direction.mT).transpose(1, 2)
     pooled = projected if encoder.pooling == "tokens_prenorm" else projected[:, -patches:]
     # F.normalize divided the mean of these by its norm; the same division makes the parts add up
     norm = pooled.mean(dim=1, keepdim=True).norm(dim=2, keepdim=True)
-    return (pooled[:, -patches:] / norm @ direction.T).transpose(1, 2) / pooled.shape[1]
+    return (pooled[:, -patches:] / norm @ direction.mT).transpose(1, 2) / pooled.shape[1]
 
 
 def _embed(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """Unit vectors [B, D] of images [B, 3, H, W]."""
+    """What the head of a network takes of images [B, 3, H, W]: unit vectors [B, D], or features."""
+    if isinstance(network, ImageClassifier):
+        return network.image_encoder.features(image)
     encode: Any = getattr(network, "encode_image", None) or getattr(network, "image_encoder", network)
     return encode(image)
 
@@ -239,6 +303,18 @@ def _patch_size(network: nn.Module) -> int:
     if not isinstance(size, int):
         raise BundleError(f"heat map: {type(network).__name__} holds no vision transformer with square patches")
     return size
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, and each of its modules back into what it was."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager

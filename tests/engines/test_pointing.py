@@ -8,6 +8,7 @@ from cleft_bundle.data import RadiographReader
 from cleft_bundle.engines.pointing import explain, play
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ImageEncoder
+from cleft_bundle.networks.heat_maps import pixel_map
 from cleft_bundle.transforms import GreyToRGBd, OriginalPixels
 from tests.conftest import TINY_VIT
 
@@ -46,23 +47,27 @@ def network():
     return ImageEncoder(TINY_VIT, embedding_dim=8)
 
 
+def mapper(network, *directions, method="attention"):
+    return lambda image: pixel_map(network, image, torch.stack(directions), method)
+
+
+def direction(seed):
+    return torch.randn(8, generator=torch.Generator().manual_seed(seed))
+
+
 def test_maps_have_the_size_of_their_files(network, items, transforms):
-    direction = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
-    shapes = [maps.shape for _, maps in explain(network, items, transforms, direction, batch_size=2)]
-    assert shapes == [(2, 80, 60), (2, 50, 90), (2, 56, 56)]
+    maps = explain(items, transforms, mapper(network, direction(0), direction(1)), batch_size=2)
+    assert [found.shape for _, found in maps] == [(2, 80, 60), (2, 50, 90), (2, 56, 56)]
 
 
 def test_the_game_is_played_where_boxes_are(network, items, transforms):
-    directions = {
-        name: torch.randn(8, generator=torch.Generator().manual_seed(i)) for i, name in enumerate(["all", "x"])
-    }
-    table = play(network, items, transforms, directions, "occlusion", tolerances=(0, 3), steady=False)
+    both = mapper(network, direction(0), direction(1), method="occlusion")
+    table = play(items, transforms, both, ["all", "x"], tolerances=(0, 3))
     assert list(table["name"]) == ["1.png", "1.png", "2.png", "2.png"]
     assert set(table["finding"]) == {"all"}
     assert list(table["tolerance"]) == [0, 3, 0, 3]
     assert (table[["hit", "chance"]] == 1).all().all()
-    directions = {"dot": torch.randn(8, generator=torch.Generator().manual_seed(0))}
-    table = play(network, items, transforms, directions, "similarity")
+    table = play(items, transforms, mapper(network, direction(0), method="similarity"), ["dot"])
     assert ((table["chance"] > 0) & (table["chance"] < 0.2)).all()
     with pytest.raises(BundleError, match="none of 3 items has a box of x"):
-        play(network, items, transforms, {"x": torch.zeros(8)})
+        play(items, transforms, both, ["x", "x"])

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks import DualEncoder, ImageEncoder, ZeroShotClassifier
-from cleft_bundle.networks.heat_maps import contrast, heat_map, pixel_map, removal
+from cleft_bundle.networks import DualEncoder, ImageClassifier, ImageEncoder, ZeroShotClassifier
+from cleft_bundle.networks.heat_maps import Head, class_maps, contrast, heat_map, pixel_map, removal
 from tests.conftest import TINY_VIT
 
 METHODS = ("attention", "occlusion", "similarity")
@@ -194,3 +194,90 @@ def test_what_does_not_fit_is_refused(images, directions):
         heat_map(encoder(), images, directions[0])
     with pytest.raises(BundleError, match="holds no vision transformer with square patches"):
         heat_map(nn.Linear(2, 2), images, directions)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_image_can_have_its_own_directions(method, images, directions):
+    network = encoder()
+    own = torch.stack([directions, -directions, directions * 2, directions.flip(0)])
+    expected = torch.stack([heat_map(network, images[n : n + 1], own[n], method)[0] for n in range(4)])
+    torch.testing.assert_close(heat_map(network, images, own, method), expected, atol=1e-6, rtol=1e-4)
+
+
+def head(task, seed=2, classes=3, scale=1.0):
+    rng = torch.Generator().manual_seed(seed)
+    return Head(scale * torch.randn(classes, 8, generator=rng), torch.randn(classes, generator=rng), task)
+
+
+def log_odds(embedding, given):
+    logits = embedding @ given.weights.T + given.bias
+    scores = logits.softmax(1) if given.task == "multiclass" else logits.sigmoid()
+    return (scores / (1 - scores)).log()
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_a_class_is_explained_by_what_its_score_depends_on(task, images):
+    given = head(task)
+    embedding = encoder().eval()(images).detach().double().requires_grad_()
+    given = Head(given.weights.double(), given.bias.double(), task)
+    odds = log_odds(embedding, given)
+    expected = [torch.autograd.grad(odds[:, k].sum(), embedding, retain_graph=True)[0] for k in range(3)]
+    torch.testing.assert_close(given.directions(embedding.detach()), torch.stack(expected, dim=1))
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_a_map_is_the_loss_of_log_odds_for_each_hundredth_of_the_picture(task, images):
+    network, given = encoder().eval(), head(task, scale=0.1)
+    covered = images.clone()
+    covered[:, :, 14:, :14] = 0  # a quarter of the picture
+    with torch.no_grad():
+        loss = log_odds(network(images), given) - log_odds(network(covered), given)
+    maps = class_maps(network, images, given, [2, 0], "occlusion", steady=False)
+    assert maps.shape == (4, 2, 28, 28)
+    torch.testing.assert_close(maps[:, :, -1, 0], loss[:, [2, 0]] / 25, atol=1e-5, rtol=0.05)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_is_as_strong_as_what_it_explains(method, images):
+    network = encoder()
+    maps, faint = (class_maps(network, images, head("multilabel", scale=scale), [1], method) for scale in (1.0, 1e-9))
+    assert maps.abs().max() > 1e-6
+    torch.testing.assert_close(faint * 1e9, maps, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_a_collapsed_network_has_empty_maps(method, task, images):
+    constant = encoder().eval()
+    nn.init.zeros_(constant.projection.weight)
+    nn.init.ones_(constant.projection.bias)
+    same = head(task)
+    same = Head(same.weights[:1].expand(3, -1), same.bias, task)
+    maps = class_maps(constant, images, head(task), [0, 1, 2], method)
+    flat = maps - maps.mean((2, 3), keepdim=True) if method == "similarity" else maps  # whose parts add up to a score
+    assert flat.abs().max() < 1e-6
+    if task == "multiclass":  # classes that cannot be told apart
+        assert class_maps(encoder(), images, same, [0, 1, 2], method).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_classifiers_are_explained_by_their_own_calibrated_heads(task, images):
+    network = ZeroShotClassifier(encoder(), ["a", "b", "c"], task)
+    network.class_weights = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    network.logit_scale = torch.tensor(1.5)
+    network.calibrate(2.0, [0.5, 0.0, -1.0], {})
+    embedding = network.eval().image_encoder(images)
+    torch.testing.assert_close(
+        log_odds(embedding, Head.of(network)), torch.logit(network(images)), atol=1e-4, rtol=1e-4
+    )
+    tuned = ImageClassifier(encoder(), ["a", "b", "c"], task).eval()
+    features = tuned.image_encoder.features(images)
+    torch.testing.assert_close(features @ Head.of(tuned).weights.T + Head.of(tuned).bias, tuned(images))
+    covered = images.clone()
+    covered[:, :, :14, :14] = 0
+    loss = (tuned(images) - tuned(covered)).detach() / 25
+    if task == "multilabel":
+        found = class_maps(tuned, images, Head.of(tuned), [0, 1, 2], "occlusion", steady=False)
+        torch.testing.assert_close(found[:, :, 0, 0], loss, atol=1e-6, rtol=1e-4)
+    with pytest.raises(BundleError, match="ImageClassifier does not say how it pools"):
+        class_maps(tuned, images, Head.of(tuned), [0], "similarity")

@@ -13,6 +13,7 @@ from monai.bundle import ConfigWorkflow
 from PIL import Image
 
 from cleft_bundle.apps.monai_label.lib.model import ServedModel
+from cleft_bundle.apps.monai_label.lib.results import level_names
 from cleft_bundle.checkpoints import save, sha256
 from cleft_bundle.data.phantoms.dicom import Header, write
 from cleft_bundle.data.radiograph_reader import RadiographReader
@@ -218,7 +219,7 @@ def test_a_heat_map_is_a_label_image_over_the_pixels_of_the_file(server, studies
     assert volume.shape == (original.shape[1], original.shape[0], 1)
     values, counts = np.unique(np.asarray(volume.dataobj), return_counts=True)
     assert set(values) <= {0, 1, 2, 3}
-    assert counts[0] / counts.sum() == pytest.approx(0.75, abs=0.02)
+    assert counts.sum() == original.size
     if image == "scene_nifti":
         np.testing.assert_allclose(volume.affine, nib.load(source).affine, atol=1e-6)
     else:
@@ -230,9 +231,27 @@ def test_an_answer_of_parts_names_the_levels_of_the_map(server):
     assert status == 200
     text = content.decode("latin-1")
     answer = json.loads(re.search(r"\{.*\}", text.split("NRRD")[0], re.DOTALL)[0])
-    best = max((row for row in answer["prediction"] if row["label"] != "no finding"), key=lambda row: row["score"])
-    assert answer["heat_map"] == best["label"]
-    assert answer["label_names"] == {f"{best['label']}, highest {share}%": n for n, share in ((1, 25), (2, 10), (3, 3))}
+    called = [name for name in answer["positive"] if name != "no finding"]
+    if called:
+        best = max(called, key=lambda name: scores(answer)[name])
+        assert answer["heat_map"] == best
+        assert answer["label_names"] == level_names(best)
+        assert re.match(rf"{best}: score 0\.\d+, threshold 0\.\d+: called; labels in ", answer["heat_map_note"])
+    else:
+        assert (answer["heat_map"], answer["label_names"]) == (None, {})
+        assert answer["heat_map_note"] == "no finding is called"
+
+
+def test_a_class_without_a_threshold_has_its_map_by_its_name(server, tmp_path):
+    """Classes in words have none; "none" is one of them."""
+    asked = {"classes": "none|edema", "result_extension": ".nii.gz"}
+    status, content = server.infer("phantom_1", "cleft_prompt", output="image", heat_map="highest", **asked)
+    assert status == 200
+    (tmp_path / "map.nii.gz").write_bytes(content)
+    assert not np.asarray(nib.load(tmp_path / "map.nii.gz").dataobj).any()
+    status, content = server.infer("phantom_1", "cleft_prompt", output="", heat_map="class:none", **asked)
+    assert status == 200
+    assert b'"heat_map": "none"' in content.replace(b'"heat_map":"none"', b'"heat_map": "none"')
 
 
 def test_a_replaced_classifier_is_served_without_a_restart(server, trained, studies, tmp_path):

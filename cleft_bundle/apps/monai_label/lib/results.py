@@ -12,13 +12,15 @@ import numpy as np
 
 from cleft_bundle.data.radiograph_reader import sniff
 from cleft_bundle.files import save_text
+from cleft_bundle.inferers import HeatMaps
+from cleft_bundle.networks.heat_maps import SCALE, UNIT
 
 MARKUPS_SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
     "markups-schema-v1.0.3.json#"
 )
-#: Share of the pixels that lie below each level of a heat map's label image.
-LEVELS = (0.75, 0.9, 0.97)
+#: From which value on each label of a heat map's label image counts, in UNIT.
+LEVELS = tuple(share * SCALE for share in (0.25, 0.5, 0.75))
 _LINES = 30  # of text that fit one below the other onto an image
 
 
@@ -85,13 +87,20 @@ def write_markups(path: str | Path, scores: Mapping[str, float], shape: tuple[in
 
 
 def heat_levels(heat: np.ndarray) -> np.ndarray:
-    """A heat map [H, W] as labels: uint8 [H, W], the number of :data:`LEVELS` that a pixel exceeds."""
-    return np.digitize(heat, np.quantile(heat, LEVELS), right=True).astype(np.uint8)
+    """A heat map [H, W] as labels: uint8 [H, W], the number of :data:`LEVELS` that a pixel reaches."""
+    return np.digitize(heat, LEVELS).astype(np.uint8)
 
 
 def level_names(finding: str) -> dict[str, int]:
     """Names of the labels of :func:`heat_levels`, and their values."""
-    return {f"{finding}, highest {1 - level:.0%}": number for number, level in enumerate(LEVELS, start=1)}
+    return {f"{finding}, {level:g} or more": number for number, level in enumerate(LEVELS, start=1)}
+
+
+def note(finding: str | None, scores: Mapping[str, float], maps: HeatMaps) -> str:
+    """What is to be known of a heat map: score, threshold, whether the finding is called, and the unit."""
+    if finding is None:
+        return "no finding is called" if maps.decides else "the classes have no thresholds: name one"
+    return f"{finding}: {maps.verdict(finding, scores).sentence}; labels in {UNIT}"
 
 
 def prediction(scores: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cleft_bundle.networks.classifier import NO_FINDING
-
 from ..model import Loaded, ServedModel
-from .scoring import HIGHEST, NONE, ScoringTask
+from .scoring import ScoringTask, heat_map_options
 
 
 class ClassifierTask(ScoringTask):
@@ -30,7 +28,7 @@ class ClassifierTask(ScoringTask):
     def info(self) -> dict[str, Any]:
         """What clients are told: the classes and options as they are now."""
         names = self.model.class_names
-        config = {"heat_map": [NONE, HIGHEST, *(name for name in names if name != NO_FINDING)]}
+        config = {"heat_map": heat_map_options(names)}
         return {**super().info(), "labels": {name: number for number, name in enumerate(names)}, "config": config}
 
     def get_path(self, validate: bool = True) -> str:

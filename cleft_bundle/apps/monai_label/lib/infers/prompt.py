@@ -9,7 +9,7 @@ from typing import Any
 from ..model import Loaded, ServedModel
 from ..prompts import PromptClassifiers, read_classes
 from ..settings import Settings
-from .scoring import HIGHEST, NONE, ScoringTask
+from .scoring import OPTIONS, ScoringTask
 
 
 class PromptTask(ScoringTask):
@@ -53,6 +53,6 @@ class PromptTask(ScoringTask):
         config = {
             "classes": "|".join(self.model.class_names),
             "task": ["multilabel", "multiclass"],
-            "heat_map": [NONE, HIGHEST],
+            "heat_map": [*OPTIONS],
         }
         return {**super().info(), "config": config}

@@ -6,7 +6,7 @@ import logging
 import tempfile
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ from cleft_bundle.data import TolerantDataset
 from cleft_bundle.data.file_trees import walk
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.inferers import HeatMaps
+from cleft_bundle.names import column
+from cleft_bundle.networks.classifier import NO_FINDING
 
 from ..model import Loaded
-from ..results import heat_levels, level_names, patient_affine, prediction, write_markups
+from ..results import heat_levels, level_names, note, patient_affine, prediction, write_markups
 
 logger = logging.getLogger(__name__)
 
-NONE, HIGHEST = "none", "highest"
+NONE, HIGHEST = OPTIONS = ("none", "highest")
 _EXTENSIONS = (".nrrd", ".nii", ".nii.gz", ".mha")
 
 
@@ -35,7 +37,9 @@ class ScoringTask(InferTask):
     The answer is JSON and a file. The JSON has ``prediction``, a list of ``idx``, ``label`` and ``score`` for each
     class, ``positive``, the classes that reach their threshold (None where the classifier has none), ``task``, and
     ``model``, the SHA-256 of the file that scored. The file is the scores as Markups, or, where the request's
-    ``heat_map`` names a class or is ``highest``, a label image of its heat map.
+    ``heat_map`` names a class or is ``highest``, the finding of the highest score among those that are called, a label
+    image of its heat map, with nothing in it where no finding is called. The JSON then has ``heat_map``, the class or
+    None, and ``heat_map_note``, what is to be known of it.
 
     Args:
         task_type: as what the task is announced, ``classification``; 3D Slicer's module lists ``detection`` only.
@@ -84,8 +88,8 @@ class ScoringTask(InferTask):
         }
         file = None
         if request.get("result_write_to_file", True):
-            finding = _finding(request, scores, maps)
-            file, names = _write(request, path, original, scores, finding, maps)
+            asked = _asked(request, maps)
+            file, names = _write(request, path, original, scores, asked, maps)
             result |= names
         result["latencies"] = {"total": round(time.monotonic() - start, 3)}
         return file, result
@@ -126,14 +130,17 @@ def _positive(loaded: Loaded, scores: Mapping[str, float]) -> list[str] | None:
     return [name for name, least in thresholds.items() if scores[name] >= least] if thresholds else None
 
 
-def _finding(request: Mapping[str, Any], scores: Mapping[str, float], maps: HeatMaps) -> str | None:
-    """The class that a heat map is wanted of."""
+def heat_map_options(class_names: Sequence[str]) -> list[str]:
+    """The values of a request's ``heat_map``; a class called like one of the others has ``class:`` before it."""
+    return [*OPTIONS, *(column(name, OPTIONS) for name in class_names if name != NO_FINDING)]
+
+
+def _asked(request: Mapping[str, Any], maps: HeatMaps) -> str:
+    """What the request says of a heat map."""
     given = request.get("heat_map", NONE)
     given = given[0] if isinstance(given, list) else given  # the options of a viewer that were left as they are
-    require_one_of("heat_map", given, [NONE, HIGHEST, *maps.directions])
-    if given == NONE:
-        return None
-    return max(maps.directions, key=lambda name: scores[name]) if given == HIGHEST else given
+    require_one_of("heat_map", given, heat_map_options(maps.network.class_names))
+    return given
 
 
 def _write(
@@ -141,22 +148,26 @@ def _write(
     path: Path,
     original: Mapping[str, Any],
     scores: Mapping[str, float],
-    finding: str | None,
+    asked: str,
     maps: HeatMaps,
 ) -> tuple[str, dict[str, Any]]:
     """Write the file of an answer, and say what goes with it into the JSON."""
     image = original["image"]
     affine = patient_affine(path, np.asarray(image.meta["original_spacing"]))
-    if finding is None:
+    if asked == NONE:
         file = _temporary(".json")
         write_markups(file, scores, tuple(image.shape[-2:]), affine)
         return file, {}
     extension = request.get("result_extension") or _EXTENSIONS[0]
     require_one_of("result_extension", extension, _EXTENSIONS)
+    called = maps.called(scores)
+    named = {column(name, OPTIONS): name for name in scores}.get(asked) if asked != HIGHEST else None
+    finding = max(called, key=lambda name: scores[name], default=None) if asked == HIGHEST else named
+    heat = np.zeros(image.shape[-2:]) if finding is None else maps(original, [finding])[0].numpy()
     file = _temporary(extension)
-    labels = heat_levels(maps(original, finding).numpy())
-    write_itk(labels.T[:, :, None], file, affine, np.uint8, True)
-    return file, {"heat_map": finding, "label_names": level_names(finding)}
+    write_itk(heat_levels(heat).T[:, :, None], file, affine, np.uint8, True)
+    names = {} if finding is None else level_names(finding)
+    return file, {"heat_map": finding, "heat_map_note": note(finding, scores, maps), "label_names": names}
 
 
 def _temporary(suffix: str) -> str:
