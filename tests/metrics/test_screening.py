@@ -4,6 +4,7 @@ from scipy.special import expit
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics import Screening
+from cleft_bundle.metrics.screening import MIN_IMAGES
 
 NAMES = ["edema", "fracture"]
 
@@ -60,3 +61,17 @@ def test_a_class_without_both_sides_gets_no_threshold(validation):
 def test_what_would_fail_at_the_end_is_refused_at_the_start(settings, words):
     with pytest.raises(BundleError, match=words):
         Screening(**settings)
+
+
+def test_too_few_images_stay_uncalibrated_and_the_log_says_so(caplog):
+    logits = np.linspace(-1, 1, MIN_IMAGES)[:, None]
+    labels = (logits > 0.2).astype(float)
+    labels[3] = np.nan
+    chosen = Screening().choose(logits, labels, ["edema"], "multilabel")
+    assert (chosen.calibration.temperature, chosen.calibration.n_images) == (1, 0)
+    assert "14 validation images with a usable label are too few to calibrate on (15 are needed)" in caplog.text
+    assert chosen.thresholds
+    labels[3] = 0
+    chosen = Screening().choose(logits, labels, ["edema"], "multilabel", patients=np.arange(MIN_IMAGES))
+    assert chosen.calibration.low < chosen.calibration.temperature < chosen.calibration.high
+    assert chosen.calibration.n_images == MIN_IMAGES
