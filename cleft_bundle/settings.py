@@ -81,6 +81,9 @@ class Settings(BaseModel):
     # what is computed on, and how often something is written
     device: Device = "cpu"
     seed: Seed = 0
+    split_seed: Seed = 0
+    subset_seed: Seed = 0
+    phantom_seed: Seed = 0
     num_workers: Whole = 0
     num_threads: Count | None = None
     checkpoint_interval: Whole = 0

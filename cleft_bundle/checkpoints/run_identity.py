@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from cleft_bundle.checkpoints.training_state import load_training_state
 from cleft_bundle.distributed import from_first, rank
 from cleft_bundle.errors import BundleError
 from cleft_bundle.locks import FolderLock
+from cleft_bundle.networks.classifier import decode_settings
+
+logger = logging.getLogger(__name__)
 
 RESUME = (False, True, "auto")
 
@@ -92,6 +96,23 @@ class RunIdentity:
         for lock in self._locks:
             lock.release()
 
+    def publish(self, content: Any, path: str | Path) -> None:
+        """Write a file of the run; where it takes the place of another run's, the log says whose.
+
+        Args:
+            content: of the file, which names this run.
+            path: the file.
+        """
+        self.say_replaced(path)
+        files.save(content, path)
+
+    def say_replaced(self, path: str | Path) -> None:
+        """Say in the log whose file it is that is about to be replaced, where another run's is."""
+        if Path(path).is_file():
+            found = run_of_file(path)
+            if found.get("id") != self.id:
+                logger.warning("%s of %s is replaced", path, f"run {found['name']}" if found else "an unknown run")
+
     def check_own(self, state: Any, path: str | Path) -> None:
         """Refuse a file that another run wrote.
 
@@ -110,6 +131,8 @@ class RunIdentity:
 
 def run_of(state: Any) -> dict[str, str]:
     """The ``id`` and ``name`` of the run that wrote a checkpoint; empty where it doesn't say, as before 0.7.0."""
+    if isinstance(state, Mapping) and "_extra_state" in state:  # a model.pt
+        state = decode_settings(state["_extra_state"]).get("provenance")
     run = state.get("run") if isinstance(state, Mapping) else None
     return dict(run) if isinstance(run, Mapping) else {}
 

@@ -30,6 +30,7 @@ def make_splits(
     train_fraction: float = 1.0,
     test_fraction: float = 0.0,
     task: Task | None = None,
+    subset_seed: int | None = None,
 ) -> dict[str, list[Item]]:
     """Divide items into training, validation and test: by patient, never by image.
 
@@ -45,7 +46,7 @@ def make_splits(
     Args:
         items: what a ``datalist`` function returns.
         fractions: share of the patients for train, validation and test, or a dictionary with these names.
-        seed: another seed draws other patients.
+        seed: another seed draws other patients for the splits and for a balanced test set.
         classes: names of the labels, for the balanced test set and the messages of :func:`check_items`.
         shared_patients: what to do with patients whom the named splits put on several sides: "error", or "drop" to
             keep such a patient's images in the last of the splits (test before validation before train) and leave
@@ -58,6 +59,7 @@ def make_splits(
             split and no test split: what is chosen on validation can then be tried on others.
         task: the log says how many images of each split have no label that this task can use
             (:mod:`cleft_bundle.data.usable_labels`); None: nothing is said of labels.
+        subset_seed: another seed keeps other training patients of a ``train_fraction``; None: as ``seed``.
 
     Returns:
         Items under "train", "validation" and "test", each a copy with its ``split`` and sorted by name.
@@ -96,7 +98,7 @@ def make_splits(
     for item in pool:
         side = side_of[item["patient_id"]]
         divided[side].append({**item, "split": side})
-    divided["train"] = patient_fraction(divided["train"], train_fraction, seed)
+    divided["train"] = patient_fraction(divided["train"], train_fraction, seed if subset_seed is None else subset_seed)
     for split, members in divided.items():
         members.sort(key=lambda item: item["name"])
         usable = label_summary(members, task) if task else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.engines import SupervisedEvaluator
 
-from cleft_bundle.checkpoints import RunIdentity, TrainedOn, load_finetuned, save
+from cleft_bundle.checkpoints import RunIdentity, TrainedOn, load_finetuned
 from cleft_bundle.checkpoints.finetuned import FinetunedState
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.engines.features import embed_together
@@ -45,7 +45,7 @@ def finish_finetuning(
         evaluator: the validation engine, which knows the best epoch.
         best_checkpoint: file that :class:`cleft_bundle.handlers.BestCheckpoint` wrote.
         trained_on: the split and the patients of the training.
-        trained_path: receives the classifier, such as ``models/finetuned.pt``.
+        trained_path: receives the classifier, ``finetuned.pt`` in the folder of the run; its learning curve lies there.
         items: ``train``, the items of the training, and ``evaluated``, those whose figures are reported.
         loading: further arguments of :func:`cleft_bundle.engines.features.embed_images`.
         start: ``source``, ``fraction`` and ``checkpoint``, where the training started from.
@@ -62,7 +62,7 @@ def finish_finetuning(
         logits = embed_together(items["evaluated"], encode=network, **loading)
         if rank() > 0:
             return
-        save(FinetunedState(network, trained_on, identity).state_dict(), trained_path)
+        identity.publish(FinetunedState(network, trained_on, identity).state_dict(), trained_path)
         settings: dict[str, Any] = {
             "run": identity.id,
             "best_epoch": evaluator.state.best_metric_epoch,
@@ -74,7 +74,7 @@ def finish_finetuning(
         point = comparison.measure(METHOD, start["source"], start["fraction"], items["train"], predictions, settings)
         with comparison.opened():
             comparison.add(point, tracker.run_id)
-        tracker.finish([comparison.output_dir / "loss_curve.png"], {})
+        tracker.finish([Path(trained_path).parent / "loss_curve.png"], {})
     done = f"fine-tuning is done; epoch {evaluator.state.best_metric_epoch} was the best on the validation patients:"
     run = f"  run                    {identity.name} ({identity.id})"
     lines = [done, *comparison.summary(), run, f"  classifier             {Path(trained_path)}"]

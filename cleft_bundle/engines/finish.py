@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monai.engines import SupervisedEvaluator
 
-from cleft_bundle.checkpoints import RunIdentity, TrainedOn, TrainedState, load_trained, save
+from cleft_bundle.checkpoints import RunIdentity, TrainedOn, TrainedState, load_trained
 from cleft_bundle.config import command, command_line
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
@@ -60,13 +60,14 @@ def finish_training(
         wait_for_all()  # the first process may still be writing the file
         load_trained(network, best_checkpoint, identity)
         if rank() == 0:  # before pictures and MLflow
-            save(TrainedState(network, trained_on, identity).state_dict(), cleft_path)
+            identity.publish(TrainedState(network, trained_on, identity).state_dict(), cleft_path)
         evaluator.run(evaluator.state.best_metric_epoch)
         metrics = dict(evaluator.state.metrics)
         if rank() > 0:
             return metrics
         provenance = {"run": identity.state_dict(), "trained_on": trained_on.calibrated().state_dict()}
         validation = evaluator.state.metric_details[evaluator.state.key_metric_name]
+        identity.say_replaced(model_path)
         classifier_builder.write(network, model_path, provenance, validation)
         pictures = [Path(output_dir) / name for name in PICTURES]
         tracker.finish([*pictures, model_path], metrics)

@@ -22,7 +22,8 @@ from cleft_bundle.distributed import rank
 from cleft_bundle.engines.features import embed_together
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import sha256
-from cleft_bundle.handlers.label_efficiency import LabelEfficiency, Point
+from cleft_bundle.handlers.label_efficiency import LabelEfficiency
+from cleft_bundle.handlers.label_points import Point
 from cleft_bundle.metrics import Predictions, classification_metrics
 from cleft_bundle.networks import ImageEncoder
 from cleft_bundle.networks.classifier import Task
@@ -132,7 +133,7 @@ class Probing:
         task: ``multiclass`` or ``multilabel``.
         strengths: values of ``C`` to choose from.
         checkpoint: the file that source ``cleft`` came from.
-        seed: of the fractions.
+        seed: of the fractions, ``subset_seed`` in a config.
     """
 
     towers: Mapping[str, ImageEncoder]

@@ -4,6 +4,7 @@ from cleft_bundle.handlers.checkpoints import BestCheckpoint, TrainingCheckpoint
 from cleft_bundle.handlers.heat_maps import HeatMapWriter
 from cleft_bundle.handlers.journal import PredictionJournal
 from cleft_bundle.handlers.label_efficiency import LabelEfficiency
+from cleft_bundle.handlers.label_points import point_name
 from cleft_bundle.handlers.plots import EvaluationPlots, LossCurve
 from cleft_bundle.handlers.predictions import PredictionWriter
 from cleft_bundle.handlers.progress import ProgressHandler
@@ -34,6 +35,7 @@ __all__ = [
     "count_updates",
     "ends_group",
     "loss_and_scale",
+    "point_name",
     "run_parameters",
     "unique_run_name",
 ]

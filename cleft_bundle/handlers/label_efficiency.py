@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import matplotlib as mpl
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from cleft_bundle.best_effort import best_effort
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.files import save_text
+from cleft_bundle.handlers.label_points import COLOURS, Point, label_efficiency_figure, over_seeds, table
 from cleft_bundle.handlers.mlflow_handler import GuardedMLFlowHandler
-from cleft_bundle.handlers.plots import PLAIN, save_figure
+from cleft_bundle.handlers.plots import save_figure
 from cleft_bundle.handlers.tracking import RunTracker, unique_run_name
 from cleft_bundle.metrics import Interval, Predictions, bootstrap
 from cleft_bundle.secrets import masked, masked_values
@@ -28,37 +26,6 @@ from cleft_bundle.secrets import masked, masked_values
 logger = logging.getLogger(__name__)
 
 METRICS = ("auroc", "average_precision", "accuracy", "balanced_accuracy")
-SHOWN = "auroc_macro"
-COLOURS = {"cleft": "C0", "backbone": "C1", "random": "0.45"}
-SPREAD = 1.05  # factor between neighbouring points of one fraction, so that their intervals stay apart
-
-
-@dataclass(frozen=True)
-class Point:
-    """One method from one source on one fraction of the labels.
-
-    Args:
-        method: such as ``linear probe``.
-        source: where the image tower came from: ``cleft``, ``backbone`` or ``random``.
-        fraction: share of the training patients.
-        train_images: number of training images.
-        train_patients: number of their patients.
-        figures: metrics of the evaluated split.
-        settings: what else is worth keeping, such as the ``C`` that was chosen.
-    """
-
-    method: str
-    source: str
-    fraction: float
-    train_images: int
-    train_patients: int
-    figures: Mapping[str, Interval]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple[str, str, float]:
-        """What tells it from other points of a comparison."""
-        return self.method, self.source, self.fraction
 
 
 class LabelEfficiency:
@@ -66,8 +33,9 @@ class LabelEfficiency:
 
     In MLflow every point is a child of one parent run, which keeps the table and the picture. Where ``output_dir``
     holds a comparison of the same images by the same backbone, points are added to it and to its parent run, so that
-    several commands make one picture; a point that is computed anew replaces the old one. A comparison of something
-    else is replaced.
+    several commands make one picture. A point replaces one of the same method, source, checkpoint, fraction and seeds,
+    and no other. A comparison of something else is set aside, under a name with a few digits of its own, and comes
+    back when it is gone on with.
 
     Args:
         output_dir: receives ``label_efficiency.json`` and ``label_efficiency.png``.
@@ -78,7 +46,9 @@ class LabelEfficiency:
         title: what the images are.
         resamples: of the intervals.
         confidence: of the intervals.
-        seed: of the resamples.
+        seeds: those of the run, which its points keep: ``seed`` (of weights and order), ``subset_seed`` and
+            ``split_seed``.
+        seed: of the resamples: the same for all points, so that it is none of a run's seeds.
     """
 
     def __init__(
@@ -91,6 +61,7 @@ class LabelEfficiency:
         title: str,
         resamples: int = 1000,
         confidence: float = 0.95,
+        seeds: Mapping[str, int] | None = None,
         seed: int = 0,
     ) -> None:
         if setting["evaluate_split"] == "validation":
@@ -105,8 +76,9 @@ class LabelEfficiency:
         }
         intervals = {"confidence": confidence, "resamples": resamples, "seed": seed}
         self.setting = masked_values(json.loads(json.dumps({"title": title, **setting, **evaluated, **intervals})))
+        self.seeds = dict(seeds or {})
         self.parent: str | None = None
-        self.points: dict[tuple[str, str, float], Point] = {}
+        self.points: dict[tuple[object, ...], Point] = {}
         self._tracker: RunTracker | None = None
 
     @property
@@ -132,7 +104,7 @@ class LabelEfficiency:
         resamples, seed, confidence = (self.setting[name] for name in ("resamples", "seed", "confidence"))
         figures = bootstrap(predictions, METRICS, resamples, seed, confidence)
         patients = {item["patient_id"] for item in train_items}
-        return Point(method, source, fraction, len(train_items), len(patients), figures, settings)
+        return Point(method, source, fraction, len(train_items), len(patients), figures, settings, self.seeds)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -155,17 +127,6 @@ class LabelEfficiency:
             point: the point.
             run_id: MLflow's run that the point came from. None makes one.
         """
-        # figures of another checkpoint do not belong beside those of this one
-        checkpoint = point.settings.get("checkpoint")
-        stale = [
-            key
-            for key, other in self.points.items()
-            if other.source == point.source and other.settings.get("checkpoint") != checkpoint
-        ]
-        if stale:
-            logger.warning("%d points of %s came from another checkpoint: they are left out", len(stale), point.source)
-        for key in [*stale, point.key]:
-            self.points.pop(key, None)
         self.points[point.key] = point
         handler = None if self._tracker is None else self._tracker.handler
         if handler is not None and self.parent is not None:
@@ -174,11 +135,10 @@ class LabelEfficiency:
     def summary(self) -> list[str]:
         """The points as lines of a table."""
         share = f"{100 * self.setting['confidence']:.4g} %"
-        head = f"  {'method':<14} {'source':<10} {'labels':>7} {'images':>7}  macro AUROC ({share} interval)"
         files = [f"  table                  {self.table}", f"  picture                {self.picture}"]
         if uri := self.tracking["tracking_uri"]:
             files.append(f"  MLflow                 {masked(uri)}, experiment {self.tracking['experiment_name']}")
-        return [head, *(_line(point) for point in self._sorted()), *files]
+        return [*table(self._sorted(), share), *files]
 
     def _log(self, handler: GuardedMLFlowHandler, point: Point, run_id: str | None) -> None:
         client, child = handler.client, run_id
@@ -187,18 +147,27 @@ class LabelEfficiency:
             child = str(client.create_run(handler.experiment.experiment_id, run_name=name).info.run_id)
         client.set_tag(child, "mlflow.parentRunId", self.parent)
         described = {"method": point.method, "source": point.source, "label_fraction": point.fraction}
-        described |= {"train_images": point.train_images, "train_patients": point.train_patients, **point.settings}
+        described |= {
+            "train_images": point.train_images,
+            "train_patients": point.train_patients,
+            **point.seeds,
+            **point.settings,
+        }
         figures = {f"{self.setting['evaluate_split']}_{name}": value for name, value in _flat(point.figures).items()}
         client.log_values(child, figures, {f"point_{name}": value for name, value in described.items()})
         if run_id is None:
             client.set_terminated(child)
 
     def _read(self) -> None:
-        if not self.table.is_file():
-            return
-        stored = json.loads(self.table.read_text(encoding="utf-8"))
-        if stored.get("setting") != self.setting:
-            logger.warning("%s is of another comparison and is replaced", self.table)
+        stored = self._stored()
+        if stored is not None and stored.get("setting") != self.setting:
+            self._move(stored.get("setting"), aside=True)
+            logger.warning("%s was of another comparison: it is now %s", self.table, self._aside(stored.get("setting")))
+            stored = None
+        if stored is None and self._aside(self.setting).is_file():
+            self._move(self.setting, aside=False)
+            stored = self._stored()
+        if stored is None:
             return
         if stored["tracking_uri"] == masked(self.tracking["tracking_uri"]):
             self.parent = stored["parent_run"]
@@ -206,12 +175,28 @@ class LabelEfficiency:
             point = Point(**{**row, "figures": {name: _interval(figure) for name, figure in row["figures"].items()}})
             self.points[point.key] = point
 
+    def _stored(self) -> dict[str, Any] | None:
+        return json.loads(self.table.read_text(encoding="utf-8")) if self.table.is_file() else None
+
+    def _aside(self, setting: Any, suffix: str = ".json") -> Path:
+        """Where the files of a comparison lie while another one has their place."""
+        digits = hashlib.sha256(json.dumps(setting, sort_keys=True).encode()).hexdigest()[:8]
+        return self.table.with_suffix(f".{digits}{suffix}")
+
+    def _move(self, setting: Any, aside: bool) -> None:
+        for place in (self.table, self.picture):
+            other = self._aside(setting, place.suffix)
+            source, target = (place, other) if aside else (other, place)
+            if source.is_file():
+                source.replace(target)
+
     def _write(self) -> None:
         content = {
             "setting": self.setting,
             "tracking_uri": masked(self.tracking["tracking_uri"]),
             "parent_run": self.parent,
             "points": [_without_nan(asdict(point)) for point in self._sorted()],
+            "over_seeds": over_seeds(self._sorted()),
         }
         save_text(json.dumps(content, indent=1, allow_nan=False) + "\n", self.table)
         setting = self.setting
@@ -224,51 +209,10 @@ class LabelEfficiency:
 
     def _sorted(self) -> list[Point]:
         order = list(COLOURS)
-        return sorted(self.points.values(), key=lambda p: (p.method, order.index(p.source), p.fraction))
-
-
-@mpl.rc_context(PLAIN)
-def label_efficiency_figure(points: Sequence[Point], title: str, confidence: float = 0.95) -> Figure:
-    """Draw the macro AUROC over the share of the labels, one line a method and source, with intervals."""
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    methods = list(dict.fromkeys(point.method for point in points))
-    lines = list(dict.fromkeys((point.method, point.source) for point in points))
-    for number, (method, source) in enumerate(lines):
-        row = [point for point in points if (point.method, point.source) == (method, source) and SHOWN in point.figures]
-        values = [point.figures[SHOWN] for point in row]
-        spread = SPREAD ** (number - (len(lines) - 1) / 2)
-        style: dict[str, Any] = {
-            "color": COLOURS[source],
-            "linestyle": ("-", "--", ":")[methods.index(method)],
-            "linewidth": 1.6,
-        }
-        errors = [
-            [0.0 if math.isnan(v.low) else max(0.0, v.value - v.low) for v in values],
-            [0.0 if math.isnan(v.high) else max(0.0, v.high - v.value) for v in values],
-        ]
-        axes.errorbar(
-            [point.fraction * spread for point in row],
-            [value.value for value in values],
-            yerr=errors,
-            marker="os^"[methods.index(method)],
-            markersize=5,
-            capsize=3,
-            label=f"{method}, {source}",
-            **style,
+        return sorted(
+            self.points.values(),
+            key=lambda p: (p.method, order.index(p.source), p.line[2], p.fraction, sorted(p.seeds.items())),
         )
-    axes.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
-    axes.set_xscale("log")
-    sizes: dict[float, int] = {point.fraction: point.train_images for point in points}
-    axes.set_xticks(list(sizes), [f"{100 * share:.4g} %\n{count} images" for share, count in sizes.items()])
-    axes.minorticks_off()
-    axes.set_xlabel("labels of the training split")
-    axes.set_ylabel(f"macro AUROC, {100 * confidence:.4g} % interval by patient")
-    axes.grid(axis="y", color="0.92")
-    axes.set_title(title, fontsize=10)
-    axes.legend(fontsize=8, loc="best", frameon=False)
-    return figure
 
 
 def _interval(stored: Mapping[str, Any]) -> Interval:
@@ -286,15 +230,6 @@ def _flat(figures: Mapping[str, Interval]) -> dict[str, float]:
             metric, slash, class_name = name.partition("/")
             flat |= {f"{metric}_{end}{slash}{class_name}": getattr(figure, end) for end in ("low", "high")}
     return flat
-
-
-def _line(point: Point) -> str:
-    figure = point.figures.get(SHOWN)
-    shown = "not defined" if figure is None else f"{figure.value:.3f}"
-    if figure is not None:
-        shown += f" ({figure.low:.3f} to {figure.high:.3f})" if figure.is_known else " (too few patients)"
-    share = f"{100 * point.fraction:.4g} %"
-    return f"  {point.method:<14} {point.source:<10} {share:>7} {point.train_images:>7}  {shown}"
 
 
 def _without_nan(value: Any) -> Any:

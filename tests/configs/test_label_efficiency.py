@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cleft_bundle.checkpoints import load_finetuned
+from cleft_bundle.data import fingerprint
 from cleft_bundle.networks import ImageEncoder
 from tests.configs.conftest import TINY, bundle_error
 from tests.conftest import ROOT
@@ -19,6 +20,10 @@ SOURCE_KEYS = ("method", "source", "fraction")
 @pytest.fixture
 def pretrained(run_config, chest_phantoms):
     run_config(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+
+
+def finetuned_pt(tmp_path, point):
+    return tmp_path / "models" / "finetune" / f"{point}_seed0_subset0_split0" / "finetuned.pt"
 
 
 def table(tmp_path):
@@ -48,11 +53,20 @@ def test_both_methods_make_one_comparison(run_config, pretrained, chest_phantoms
     assert tuned.parser.get_parsed_content("train#trainer").state.epoch == 2
     stored = table(tmp_path)
     assert len(stored["points"]) == 5
+    again = run_config(
+        files, "training", dataset_dir=chest_phantoms, source="random", train_fraction=0.2, seed=1, **SMALL
+    )
+    first, second = (run.parser.get_parsed_content("splits") for run in (tuned, again))
+    assert fingerprint(first) == fingerprint(second), "a seed moves no patient"
+    point = next(row for row in table(tmp_path)["over_seeds"] if row["method"] == "fine-tuning")
+    assert (point["seeds"], len(table(tmp_path)["points"])) == (2, 6), "a second seed replaces nothing"
+    assert len(list((tmp_path / "models" / "finetune").glob("random_0.2_seed?_subset0_split0/finetuned.pt"))) == 2
+    stored = table(tmp_path)
     point = stored["points"][0]
     assert tuple(point[key] for key in SOURCE_KEYS) == ("fine-tuning", "random", 0.2)
-    assert point["train_images"] == stored["points"][1]["train_images"], "both methods take the same patients"
+    assert point["train_images"] == stored["points"][2]["train_images"], "both methods take the same patients"
 
-    network = load_finetuned(tmp_path / "models" / "finetuned.pt")
+    network = load_finetuned(finetuned_pt(tmp_path, "random_0.2"))
     validation = tuned.parser.get_parsed_content("validate#dataset")
     with torch.no_grad():
         logits = network(torch.stack([item["image"] for item in validation]))
@@ -67,10 +81,12 @@ def test_both_methods_make_one_comparison(run_config, pretrained, chest_phantoms
     client = mlflow.MlflowClient(stored["tracking_uri"])
     experiment = client.get_experiment_by_name("cleft_bundle").experiment_id
     children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{stored['parent_run']}'")
-    figures = {tuple(child.data.params[f"point_{key}"] for key in ("method", "source", "label_fraction")):
+    figures = {tuple(child.data.params[f"point_{key}"] for key in ("method", "source", "label_fraction", "seed")):
                child.data.metrics["validation_auroc_macro"] for child in children}  # fmt: skip
     assert figures == {
-        tuple(str(point[key]) for key in SOURCE_KEYS): pytest.approx(point["figures"]["auroc_macro"]["value"])
+        (*(str(point[key]) for key in SOURCE_KEYS), str(point["seeds"]["seed"])): pytest.approx(
+            point["figures"]["auroc_macro"]["value"]
+        )
         for point in stored["points"]
     }
     assert {child.info.status for child in children} == {"FINISHED"}
@@ -87,7 +103,7 @@ def test_finetuning_starts_from_the_checkpoint(run_config, pretrained, chest_pha
         backbone_learning_rate=0.0,
     )
     stage_one = torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)["weights"]
-    written = torch.load(tmp_path / "models" / "finetuned.pt", weights_only=True)
+    written = torch.load(finetuned_pt(tmp_path, "cleft_1.0"), weights_only=True)
     for name, tensor in stage_one.items():
         if name.startswith("image_encoder."):
             assert torch.equal(written["weights"][name], tensor), name

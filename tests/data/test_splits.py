@@ -46,6 +46,20 @@ def test_order_of_rows_does_not_matter_and_the_seed_does(picture):
     assert splits.make_splits(items, seed=4)["test"] != first["test"]
 
 
+def test_the_seed_of_the_subset_moves_nobody_between_splits(picture):
+    items = many(picture)
+    first, second, former = (
+        splits.make_splits(items, seed=3, train_fraction=0.25, subset_seed=subset) for subset in (3, 4, None)
+    )
+    whole = splits.make_splits(items, seed=3)
+    assert first == former, "without one, the seed of the split serves, as before"
+    assert first["validation"] == second["validation"] == whole["validation"]
+    assert first["test"] == second["test"] == whole["test"]
+    assert patients(first["train"]) != patients(second["train"])
+    assert len(patients(first["train"])) == len(patients(second["train"])) == 40
+    assert patients(first["train"]) | patients(second["train"]) <= patients(whole["train"])
+
+
 def test_inputs_are_left_as_they_are(picture):
     items = many(picture)
     splits.make_splits(items)

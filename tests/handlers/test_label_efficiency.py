@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cleft_bundle.handlers.label_efficiency import LabelEfficiency, Point, label_efficiency_figure
+from cleft_bundle.handlers.label_efficiency import LabelEfficiency
+from cleft_bundle.handlers.label_points import Point, label_efficiency_figure, over_seeds, point_name
 from cleft_bundle.metrics import Interval, Predictions
 
 ITEMS = [{"name": f"{n}", "caption": "x", "patient_id": f"{n // 2}"} for n in range(40)]
@@ -26,6 +27,11 @@ def no_tracking_uri(monkeypatch):
 def comparison(tmp_path, uri="", **setting):
     common = {"evaluate_split": "test", "classes": ["a", "b"]}
     return LabelEfficiency(str(tmp_path / "eval"), uri, "test", ITEMS, common | setting, "phantoms", resamples=20)
+
+
+def of_seed(seed, value, **changes):
+    figures = {"auroc_macro": Interval(value, value - 0.1, value + 0.1, 40, 20)}
+    return replace(POINT, figures=figures, seeds={"seed": seed, "subset_seed": 0, "split_seed": 0}, **changes)
 
 
 def put(comparison, *points, run_id=None):
@@ -48,15 +54,53 @@ def test_commands_add_points_to_one_comparison(tmp_path):
     assert not list(tmp_path.rglob(".writing*"))
 
 
-def test_another_comparison_or_checkpoint_does_not_mix_in(tmp_path, caplog):
+def test_points_of_other_seeds_and_checkpoints_stay_and_the_same_is_replaced(tmp_path):
+    put(comparison(tmp_path), of_seed(0, 0.7), of_seed(1, 0.8))
+    stored = put(comparison(tmp_path), of_seed(1, 0.9), of_seed(0, 0.6, settings={"checkpoint": "other"}))
+    assert [(p["settings"]["checkpoint"], p["seeds"]["seed"], p["figures"]["auroc_macro"]["value"]) for p in
+            stored["points"]] == [("abc", 0, 0.7), ("abc", 1, 0.9), ("other", 0, 0.6)]  # fmt: skip
+    gathered = [(row["checkpoint"], row["seeds"], row["figures"]["auroc_macro"]) for row in stored["over_seeds"]]
+    both = {"mean": 0.8, "sd": pytest.approx(np.std([0.7, 0.9], ddof=1)), "low": 0.7, "high": 0.9, "seeds": 2}
+    assert gathered == [
+        ("abc", 2, both | {"mean": pytest.approx(0.8)}),
+        ("other", 1, {"mean": 0.6, "sd": None, "low": 0.6, "high": 0.6, "seeds": 1}),
+    ]
+
+
+def test_a_run_of_another_seed_is_of_the_same_comparison(tmp_path):
+    items = ITEMS[:10]
+    rng = np.random.default_rng(0)
+    names, patients = [item["name"] for item in ITEMS], [item["patient_id"] for item in ITEMS]
+    predictions = Predictions(
+        rng.random((40, 2)), np.eye(2)[np.arange(20).repeat(2) % 2], ["a", "b"], "multilabel", names, patients
+    )
+    points = []
+    for seed in (0, 1):
+        run = LabelEfficiency(str(tmp_path), "", "test", ITEMS, {"evaluate_split": "test"}, "phantoms", 20,
+                              seeds={"seed": seed, "subset_seed": 2, "split_seed": 3})  # fmt: skip
+        points.append(run.measure("linear probe", "cleft", 0.1, items, predictions, {}))
+        stored = put(run, points[-1])
+    assert [point["seeds"] for point in stored["points"]] == [
+        {"seed": seed, "subset_seed": 2, "split_seed": 3} for seed in (0, 1)
+    ]
+    assert points[0].figures == points[1].figures, "the draws of the intervals are none of the run's seeds"
+
+
+def test_another_comparison_is_set_aside_and_comes_back(tmp_path, caplog):
     put(comparison(tmp_path), POINT, replace(POINT, source="random", settings={}))
-    other = replace(POINT, fraction=0.1, settings={"checkpoint": "other"})
-    stored = put(comparison(tmp_path), other)
-    assert [(p["source"], p["fraction"]) for p in stored["points"]] == [("cleft", 0.1), ("random", 0.01)]
-    assert "1 points of cleft came from another checkpoint" in caplog.text
     stored = put(comparison(tmp_path, classes=["a", "c"]), POINT)
     assert len(stored["points"]) == 1
-    assert "is of another comparison and is replaced" in caplog.text
+    assert "was of another comparison: it is now" in caplog.text
+    assert len(list((tmp_path / "eval").glob("label_efficiency.*.json"))) == 1
+    assert len(list((tmp_path / "eval").glob("label_efficiency.*.png"))) == 1
+    stored = put(comparison(tmp_path), replace(POINT, fraction=0.1))
+    assert [(p["source"], p["fraction"]) for p in stored["points"]] == [
+        ("cleft", 0.01),
+        ("cleft", 0.1),
+        ("random", 0.01),
+    ]
+    stored = put(comparison(tmp_path, classes=["a", "c"]), replace(POINT, fraction=0.1))
+    assert [p["fraction"] for p in stored["points"]] == [0.01, 0.1]
 
 
 def test_mlflow_holds_a_parent_with_table_and_picture_and_a_child_a_point(tmp_path):
@@ -126,3 +170,45 @@ def test_the_picture_names_every_line_and_share(tmp_path):
     ]  # fmt: skip
     figure.savefig(tmp_path / "figure.png")
     assert np.asarray(Image.open(tmp_path / "figure.png").convert("L")).std() > 5
+
+
+def test_several_seeds_are_one_line_with_their_mean_and_spread(tmp_path):
+    points = [of_seed(seed, value) for seed, value in enumerate([0.7, 0.8, 0.9])]
+    points.append(of_seed(0, 0.5, fraction=1.0, train_images=400))
+    lines = comparison_of(tmp_path, points).summary()
+    assert "0.800, sd 0.100 (0.700 to 0.900 in 3 seeds)" in lines[1]
+    assert "0.500 (0.400 to 0.600)" in lines[2]
+    axes = label_efficiency_figure(points, "phantoms, test").axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["linear probe, cleft, 3 seeds"]
+    (bars,) = axes.containers
+    middle = bars.lines[0].get_ydata()
+    assert middle.tolist() == pytest.approx([0.8, 0.5])
+    first, second = bars.lines[2][0].get_segments()
+    assert (first[0][1], first[1][1]) == pytest.approx((0.7, 0.9)), "a standard deviation of 0.1 on either side"
+    assert (second[0][1], second[1][1]) == pytest.approx((0.4, 0.6)), "the interval of a single seed"
+    assert "of several seeds mean and sd" in axes.get_ylabel()
+    assert over_seeds([]) == []
+
+
+def test_points_of_several_checkpoints_are_told_apart(tmp_path):
+    points = [of_seed(0, 0.7), of_seed(0, 0.8, settings={"checkpoint": "0123456789abcdef"})]
+    lines = comparison_of(tmp_path, points).summary()
+    assert "cleft 01234567 " in lines[1]
+    assert "cleft abc " in lines[2]
+    legend = label_efficiency_figure(points, "phantoms").axes[0].get_legend()
+    assert len({text.get_text() for text in legend.get_texts()}) == 2
+
+
+def comparison_of(tmp_path, points):
+    gathered = comparison(tmp_path)
+    put(gathered, *points)
+    return gathered
+
+
+def test_no_two_runs_of_a_grid_share_a_folder():
+    grid = [(source, share, seed, subset, split) for source in ("cleft", "random") for share in (0.01, 0.1, 1)
+            for seed in (0, 1) for subset in (0, 1) for split in (0, 1)]  # fmt: skip
+    names = [point_name(*cell) for cell in grid]
+    assert len(set(names)) == len(grid)
+    assert point_name("cleft", 0.1, 1, 2, 3) == "cleft_0.1_seed1_subset2_split3"
+    assert point_name("cleft", 1, 0, 0, 0) == point_name("cleft", 1.0, 0, 0, 0)

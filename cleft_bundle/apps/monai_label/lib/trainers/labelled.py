@@ -139,7 +139,7 @@ def divide(
         if lacking and (value == 1 or task == "multilabel"):
             raise BundleError(
                 f"{len(splits['train'])} images to train on: none {kind} {', '.join(lacking)}; label more of them, or "
-                "choose another val_split or seed"
+                "choose another val_split or split_seed"
             )
     labels = [tuple(item["label"]) for item in splits["validation"]]
     if len(set(labels)) < 2:

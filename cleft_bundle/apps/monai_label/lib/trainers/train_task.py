@@ -90,6 +90,7 @@ class CleftTrainTask(BundleTrainTask):
             "max_epochs": 0,  # 0: as the config of the method has it; the linear head is fitted, not stepped
             "publish": list(PUBLISH),
             "seed": 0,
+            "split_seed": 0,
             **{key: given[key] for key in kept},
         }
 
@@ -185,7 +186,9 @@ class CleftTrainTask(BundleTrainTask):
         """Divide by patient, into the file that the configs read."""
         names, task = self.model.class_names, self.model.classifier.task
         sides = self.folder / "split.json"
-        splits = divide(datalist, names, task, float(request["val_split"]), int(request["seed"]), read_sides(sides))
+        splits = divide(
+            datalist, names, task, float(request["val_split"]), int(request["split_seed"]), read_sides(sides)
+        )
         write_sides(splits, sides)
         write_datalist(splits, self._datalist, self.folder, names)
         logger.info("%d labelled images, of which %d for validation", len(datalist), len(splits["validation"]))
