@@ -23,7 +23,6 @@ from cleft_bundle.evaluation.sections import overview, sections
 from cleft_bundle.evaluation.shift import Sample, shift
 from cleft_bundle.evaluation.tripod import calibration_lines, decision_curves, units
 from cleft_bundle.files import save_text
-from cleft_bundle.metrics import retrieval_chance
 from cleft_bundle.pages import COLOURS, write_page
 
 #: Kinds of cases: their heading, what they are, and what is said where there are none.
@@ -91,7 +90,7 @@ class Extras:
         unknown_roles: those of which its file does not say everything.
         duplicates: lines on images that occur under several patients or splits.
         ranks: of :func:`cleft_bundle.metrics.retrieval_ranks`, the images in the order of the scored ones.
-        caption_id: [N], equal where the captions of the scored images are; None where nothing was retrieved.
+        chance: recall by chance, see :func:`cleft_bundle.metrics.retrieval_chance`.
         variants: scores [N, K] of single prompts, of the scored images.
         variant_prompts: of each variant, name of the class to its prompt.
         prompts: names of classes to their prompts.
@@ -106,7 +105,7 @@ class Extras:
     unknown_roles: Sequence[str] = ()
     duplicates: Sequence[str] = ()
     ranks: tuple[np.ndarray, np.ndarray] | None = None
-    caption_id: np.ndarray | None = None
+    chance: Mapping[str, float] = field(default_factory=dict)
     variants: Sequence[np.ndarray] = ()
     variant_prompts: Sequence[Mapping[str, str]] = ()
     prompts: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -209,7 +208,7 @@ def _content(
         "evaluated_as": comparison.name,
         "comparisons": comparison.figures(scored, resampling, folder),
         "retrieval": retrieval,
-        "retrieval_chance": {} if extras.caption_id is None else retrieval_chance(extras.caption_id),
+        "retrieval_chance": dict(extras.chance),
         "captions": None if extras.ranks is None else len(extras.ranks[1]),
         "prompt_sensitivity": prompt_sensitivity(scored, extras.variants, extras.variant_prompts),
         "prompts": dict(extras.prompts),

@@ -20,6 +20,7 @@ from cleft_bundle.evaluation.scored import ScoredImages, row_order
 from cleft_bundle.evaluation.shift import Sample, looked_at, sample_of
 from cleft_bundle.inferers import ZeroShotInferer
 from cleft_bundle.networks import CLEFT, DualEncoder
+from cleft_bundle.networks.heat_maps import Head
 
 Item = dict[str, Any]
 
@@ -90,12 +91,12 @@ class EvaluationReport:
         extras = Extras(
             cohorts=self.splits,
             ranks=(details["image_rank"][rows], details["text_rank"]) if "image_rank" in details else None,
-            caption_id=details["caption_id"][rows] if "caption_id" in details else None,
+            chance=details.get("retrieval_chance", {}),
             variants=details["variant_scores"][rows].swapaxes(0, 1) if "variant_scores" in details else (),
             variant_prompts=self.inferer.variant_prompts,
             prompts=self.inferer.prompts,
             negative_prompts=self.inferer.negatives,
-            explain=self.settings.cases.explain_by(evaluator.network, self.inferer.weights, names),
+            explain=self.settings.cases.explain_by(evaluator.network, self._head(evaluator.network, scored), names),
             training=self._sample(self.splits["train"], evaluator.network),
             here=self._sample(self.items, evaluator.network),
             roles=self._roles(),
@@ -110,6 +111,13 @@ class EvaluationReport:
         found = roles(self.checkpoint, self.items) if self.checkpoint else {}
         evaluated, chose = ({item["patient_id"] for item in items} for items in (self.items, self.operating.items))
         return {**found, **dict.fromkeys(("calibration", "thresholds"), len(evaluated & chose))}
+
+    def _head(self, network: CLEFT | DualEncoder, scored: ScoredImages) -> Head:
+        """What gives the calibrated logits, as ``model.pt`` would hold it."""
+        weights, fitted = self.inferer.weights, scored.calibration
+        bias = torch.tensor([fitted["bias"][name] for name in scored.class_names])
+        scale = network.scale.detach() / fitted["temperature"]
+        return Head(scale * weights, bias.to(weights), scored.task)
 
     def _sample(self, items: Sequence[Item], network: CLEFT | DualEncoder) -> Sample:
         """What is known of some images, and how some of them look to the network."""

@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 import mlflow
 import numpy as np
 import pytest
+from PIL import Image
 
+from cleft_bundle.commands.report import report as make_report
 from cleft_bundle.data import fingerprint
 from tests.configs.conftest import TINY, bundle_error
 from tests.conftest import ROOT
@@ -148,3 +150,68 @@ def test_evaluations_of_the_same_images_are_compared(evaluated, run_config, opti
     with pytest.raises(RuntimeError) as caught:
         run_config(files, "evaluating", **options | {"evaluate_split": "validation"})
     assert "is of other images" in bundle_error(caught)
+
+
+FINDINGS = ("effusion", "no finding", "pneumonia")
+
+
+@pytest.fixture
+def hospital(tmp_path):
+    """Pictures of three findings, two a patient, and their table."""
+    folder = tmp_path / "hospital"
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    lines = ["image,finding,patient_id,split,sex,age,view"]
+    for number in range(96):
+        kind, patient = (number // 2) % 3, number // 2
+        pixels = rng.integers(0, 120, (56, 56), dtype=np.uint8)
+        pixels[18 * kind : 18 * kind + 18] += rng.integers(40, 130, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+        split = "train" if patient < 24 else "validation"
+        lines.append(f"images/{number}.png,{FINDINGS[kind]},p{patient},{split},{'FM'[patient % 2]},{20 + patient},PA")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def differing(one, other, path=""):
+    """The places at which two reports differ by more than 1e-6."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = sorted(one.keys() | other.keys())
+        return [place for key in keys for place in differing(one.get(key), other.get(key), f"{path}/{key}")]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return [place for key, pair in pairs for place in differing(*pair, f"{path}/{key}")]
+    if isinstance(one, float) and isinstance(other, float | int):
+        return [] if one == pytest.approx(other, abs=1e-6, rel=1e-6) else [f"{path}: {one} and {other}"]
+    return [] if one == other else [f"{path}: {one} and {other}"]
+
+
+def test_a_report_of_a_table_and_of_a_file_is_that_of_the_evaluation(hospital, run_config, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["cleft", "report"])
+    data = {"dataset_dir": str(hospital), "tracking_uri": ""}
+    run_config(["train.json", "data_folder.json"], "training", **data, **TINY)
+    evaluated, scored = tmp_path / "evaluated", tmp_path / "scored"
+    files = ["train.json", "data_folder.json", "evaluate.json"]
+    run_config(files, "evaluating", **data, **TINY, resamples=40, report_cases=2, output_dir=str(evaluated))
+    model = str(tmp_path / "models" / "model.pt")
+    run_config(["inference.json"], dataset_dir=str(hospital), model_path=model, output_dir=str(scored), num_workers=0)
+    given = {"labels": str(hospital / "labels.csv"), "split": "validation", "resamples": "40", "cases": "2"}
+    table, file = tmp_path / "of_table", tmp_path / "of_file"
+    limits = str(evaluated / "report.json")
+    predictions = str(scored / "predictions.csv")
+    make_report(scores=predictions, thresholds=limits, output_dir=str(table), **given)
+    make_report(model=model, output_dir=str(file), **given)
+    first, second, third = (json.loads((folder / "report.json").read_text()) for folder in (evaluated, table, file))
+    assert first["task"] == "multiclass"
+    for key in ("metrics", "classes", "confusion_matrix", "reliability", "subgroups", "calibration_lines", "units",
+                "decision_curves", "outcomes"):  # fmt: skip
+        assert differing(first[key], second[key], key) == []
+        assert differing(first[key], third[key], key) == []
+    for other in (second, third):
+        assert differing(first["operating_points"]["classes"], other["operating_points"]["classes"]) == []
+    assert first["operating_points"]["calibration"]["temperature"] == pytest.approx(
+        third["operating_points"]["calibration"]["temperature"], rel=1e-6
+    )
+    assert third["roles"]["weights"] == 0
+    assert third["roles"]["calibration"] == third["roles"]["thresholds"] == third["dataset"]["patients"]
+    assert second["roles"] is None
