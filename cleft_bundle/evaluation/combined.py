@@ -41,10 +41,10 @@ class Combination:
                     raise BundleError(f"combine: '{name}' stands in two lists")
                 owner[name] = new
         self.class_names = list(dict.fromkeys(owner.get(name, name) for name in class_names))
-        if len(self.class_names) < 2 <= len(class_names):
-            raise BundleError("combine: fewer than two classes are left")
         if strange := [new for new in parts if new in class_names and new not in parts[new]]:
             raise BundleError(f"combine: '{strange[0]}' is the name of another class")
+        if len(self.class_names) < 2 <= len(class_names):
+            raise BundleError("combine: fewer than two classes are left")
         self.changes = bool(parts)
         place = {name: number for number, name in enumerate(self.class_names)}
         self._sums = np.zeros((len(class_names), len(self.class_names)))

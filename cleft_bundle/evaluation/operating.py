@@ -13,7 +13,7 @@ from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.evaluation.figures import Resampling, as_json
 from cleft_bundle.evaluation.scored import ScoredImages, row_order
-from cleft_bundle.metrics import Interval, Screening, apply_thresholds
+from cleft_bundle.metrics import Calibration, Interval, Screening, apply_thresholds
 from cleft_bundle.networks.classifier import Task
 
 Item = dict[str, Any]
@@ -63,17 +63,13 @@ class Operating:
             ``scores`` [N, K], ``thresholds``, ``calibration`` and ``chosen`` of :class:`ScoredImages`.
         """
         same = self.details is None
+        method = self.screening.calibration
         chosen_on, known = logits, labels
         if self.details is not None:
             rows = row_order(self.details["names"], self.items)
             chosen_on, known = self.details["logits"][rows], self.details["label"][rows]
         chosen = self.screening.choose(chosen_on, known, class_names, task)
-        calibration = {
-            "method": self.screening.calibration,
-            "temperature": chosen.calibration.temperature,
-            "bias": dict(zip(class_names, map(float, chosen.calibration.bias), strict=True)),
-            "images": len(known),
-        }
+        calibration = described(chosen.calibration, method if chosen.calibration.n_images else "none", class_names)
         how = {
             "rule": self.screening.rule,
             "target": self.screening.target,
@@ -86,6 +82,18 @@ class Operating:
             "calibration": calibration,
             "chosen": how,
         }
+
+
+def described(calibration: Calibration, method: str, class_names: Sequence[str]) -> dict[str, Any]:
+    """A calibration as reports tell it: ``none`` where nothing was fitted, and the temperature's interval if known."""
+    interval = {"low": calibration.low, "high": calibration.high}
+    return {
+        "method": method,
+        "temperature": calibration.temperature,
+        "bias": dict(zip(class_names, map(float, calibration.bias), strict=True)),
+        "images": calibration.n_images,
+        **{key: None if math.isnan(value) else value for key, value in interval.items()},
+    }
 
 
 def operating_points(

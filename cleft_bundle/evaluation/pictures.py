@@ -149,7 +149,7 @@ def histogram(figure: Figure, scores: np.ndarray, labels: np.ndarray, threshold:
         own = scores[labels == side]
         heights = np.histogram(own, edges)[0] / max(len(own), 1)
         label = f"{'with' if side else 'without'} it, n = {len(own):,}"
-        axes.bar(edges[:-1], sign * heights, np.diff(edges), align="edge", color=colour, label=label)
+        axes.stairs(sign * heights, edges, fill=True, color=colour, label=label)
     axes.axhline(0, color="0.3", linewidth=0.7)
     if threshold is not None:
         axes.axvline(threshold, color="0.2", linestyle="--", linewidth=0.9)

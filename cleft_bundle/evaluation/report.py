@@ -90,6 +90,7 @@ class Extras:
         unknown_roles: those of which its file does not say everything.
         duplicates: lines on images that occur under several patients or splits.
         ranks: of :func:`cleft_bundle.metrics.retrieval_ranks`, the images in the order of the scored ones.
+        chance: recall by chance, see :func:`cleft_bundle.metrics.retrieval_chance`.
         variants: scores [N, K] of single prompts, of the scored images.
         variant_prompts: of each variant, name of the class to its prompt.
         prompts: names of classes to their prompts.
@@ -104,6 +105,7 @@ class Extras:
     unknown_roles: Sequence[str] = ()
     duplicates: Sequence[str] = ()
     ranks: tuple[np.ndarray, np.ndarray] | None = None
+    chance: Mapping[str, float] = field(default_factory=dict)
     variants: Sequence[np.ndarray] = ()
     variant_prompts: Sequence[Mapping[str, str]] = ()
     prompts: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -206,6 +208,7 @@ def _content(
         "evaluated_as": comparison.name,
         "comparisons": comparison.figures(scored, resampling, folder),
         "retrieval": retrieval,
+        "retrieval_chance": dict(extras.chance),
         "captions": None if extras.ranks is None else len(extras.ranks[1]),
         "prompt_sensitivity": prompt_sensitivity(scored, extras.variants, extras.variant_prompts),
         "prompts": dict(extras.prompts),

@@ -11,6 +11,7 @@ import numpy as np
 from cleft_bundle.data.usable_labels import label_matrix
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.evaluation.combined import Combination
+from cleft_bundle.evaluation.operating import described
 from cleft_bundle.evaluation.scored import ScoredImages
 from cleft_bundle.evaluation.shift import Embed
 from cleft_bundle.evaluation.tables import join, read_label_table, read_score_table, task_of
@@ -137,12 +138,7 @@ def _calibration(scorer: Scorer) -> Mapping[str, Any]:
     found = scorer.calibration
     if found is None:
         return {"method": "none", "temperature": 1.0, "bias": dict.fromkeys(scorer.class_names, 0.0)}
-    method = "bias" if any(found.bias) else "temperature"
-    return {
-        "method": method,
-        "temperature": found.temperature,
-        "bias": dict(zip(scorer.class_names, map(float, found.bias), strict=True)),
-    }
+    return described(found, "bias" if any(found.bias) else "temperature", scorer.class_names)
 
 
 def located(items: Sequence[Item], images: str | None) -> list[Item]:

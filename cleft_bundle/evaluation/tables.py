@@ -79,13 +79,17 @@ def read_score_table(path: str | Path, classes: Sequence[str] | None = None) -> 
     partly = np.isnan(scores).any(axis=1) & ~np.isnan(scores).all(axis=1)
     if partly.any():
         raise BundleError(
-            f"{path}: {tables.rows(int(partly.sum()))} have a score for some of the classes only, the first is row "
+            f"{path}: {_rows_have(int(partly.sum()))} a score for some of the classes only, the first is row "
             f"{frame.index[partly][0]}"
         )
     told = list(frame["error"]) if "error" in frame else [""] * len(frame)
     missing = np.isnan(scores).all(axis=1)
     errors = [(error or "no score in the table") if gone else "" for error, gone in zip(told, missing, strict=True)]
     return ScoreTable(list(columns), list(frame[named]), scores, errors)
+
+
+def _rows_have(count: int) -> str:
+    return "1 row has" if count == 1 else f"{count} rows have"
 
 
 def _class_columns(frame: pd.DataFrame, path: str | Path, classes: Sequence[str] | None) -> dict[str, str]:

@@ -91,6 +91,7 @@ class EvaluationReport:
         extras = Extras(
             cohorts=self.splits,
             ranks=(details["image_rank"][rows], details["text_rank"]) if "image_rank" in details else None,
+            chance=details.get("retrieval_chance", {}),
             variants=details["variant_scores"][rows].swapaxes(0, 1) if "variant_scores" in details else (),
             variant_prompts=self.inferer.variant_prompts,
             prompts=self.inferer.prompts,

@@ -46,7 +46,9 @@ def _fitted(content: Mapping[str, Any]) -> str:
     if fitted["method"] == "none":
         return "The scores are not calibrated."
     biased = " and a bias for each class" if fitted["method"] == "bias" else ""
-    words = f"Calibrated by a temperature of {fitted['temperature']:.3g}{biased}"
+    low, high = fitted.get("low"), fitted.get("high")
+    between = "" if low is None else f" ({low:.3g} to {high:.3g})"
+    words = f"Calibrated by a temperature of {fitted['temperature']:.3g}{between}{biased}"
     place = points["chosen"].get("on")
     images = f", {fitted['images']:,} images" if fitted.get("images") else ""
     flattered = ", so that this section flatters it" if points["chosen"].get("same_images") else ""

@@ -26,6 +26,10 @@ def sections(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         )
         for direction, words in _DIRECTIONS.items()
     ]
+    chance = content["retrieval_chance"]
+    for direction, words in _DIRECTIONS.items() if chance else ():
+        cells = [bare(chance.get(f"{direction}_recall_at_{k}")) for k in ks]
+        rows.append(row(f"{words}, by chance", [*cells, bare(None)]))
     text = (
         f"Each image seeks its caption among {content['captions']:,} different ones, and each of these any of its "
         f"images among {content['dataset']['images']:,}. Recall at k: the share that is found among the first k."
