@@ -43,6 +43,9 @@ UpToOne = Annotated[float, Field(description="a number from 0 to 1", ge=0, le=1)
 Number = Annotated[float, Field(description="a number")]
 Switch = Annotated[bool, Field(description="true or false")]
 Text = Annotated[str, Field(description="a text (a number as a text in two kinds of quotes: \"'2024'\")")]
+Names = Annotated[
+    list[str] | tuple[str, ...] | str, Field(description="a name, or a list of names such as \"['first','second']\"")
+]
 Device = Annotated[
     str, AfterValidator(_device), Field(description="cpu, or cuda or cuda:N with a GPU that this machine has")
 ]
@@ -94,6 +97,8 @@ class Settings(BaseModel):
     uncertain: Text = ""
     unknown_codes: Text = ""
     shared_patients: Text = ""
+    exclude: Names | None = None
+    image_types: Names = ()
     caption_template: Text = ""
     frontal_only: Switch = False
     spot_views: Switch = False

@@ -23,7 +23,7 @@ from cleft_bundle.data.captions import PromptSet, describe_findings
 from cleft_bundle.data.dicom_views import DESCRIPTION
 from cleft_bundle.data.image_lists import list_images
 from cleft_bundle.data.pseudonyms import pseudonym
-from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.errors import BundleError, require_some_of
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +74,8 @@ def datalist(
     split: str | None = None,
     *,
     prompts: PromptSet,
-    modalities: Collection[str] = MODALITIES,
-    exclude: Collection[str] = EXCLUDED,
+    modalities: str | Collection[str] = MODALITIES,
+    exclude: str | Collection[str] | None = EXCLUDED,
     table: str = "labels.csv",
 ) -> list[dict[str, Any]]:
     """List the radiographs below a folder with what their headers say.
@@ -99,8 +99,8 @@ def datalist(
             classes: words of :data:`VIEW_WORDS`, or findings of the table, in lower case.
         modalities: what to keep.
         exclude: what to leave out: traits of :func:`cleft_bundle.data.dicom_views.traits_of`, and "duplicate", every
-            file of a SOP instance of a study but the first in the order of their paths. What stays has them in
-            ``traits``.
+            file of a SOP instance of a study but the first in the order of their paths; None for nothing. What stays
+            has them in ``traits``.
         table: file name of the table of labels; it need not be there.
 
     Returns:
@@ -118,8 +118,8 @@ def datalist(
     """
     if split is not None:
         raise BundleError(f"split='{split}': headers name no split; expected None")
-    for trait in exclude:
-        require_one_of("exclude", trait, _LEFT_OUT)
+    excluded = require_some_of("exclude", exclude, _LEFT_OUT)
+    kept = (modalities,) if isinstance(modalities, str) else tuple(modalities)
     prompts.check_slots(SLOTS)
     root = Path(root)
     sidecar = _read_labels(root / table)
@@ -134,7 +134,7 @@ def datalist(
     interval = 0.2 if sys.stderr.isatty() else 30.0
     hidden = len(files) < parts.LONG
     for file in tqdm(files, desc="reading headers", unit="file", mininterval=interval, disable=hidden):
-        details = _read(file["image"], modalities)
+        details = _read(file["image"], kept)
         if isinstance(details, str):
             skipped[details] += 1
             continue
@@ -143,7 +143,7 @@ def datalist(
         traits = [*filter(None, details["traits"].split("|")), *(["duplicate"] if copies[names] > 1 else [])]
         keys = [key for key in (details["instance"], file["path"], Path(file["path"]).name) if key in sidecar]
         used.update(keys[:1])
-        refused = next((_LEFT_OUT[trait] for trait in traits if trait in exclude), None)
+        refused = next((_LEFT_OUT[trait] for trait in traits if trait in excluded), None)
         details["traits"] = "|".join(traits)
         item = _item(
             (*names[:2], f"{names[2]}-{copies[names]}".removesuffix("-1")),

@@ -238,9 +238,15 @@ def test_what_is_no_plain_view_can_be_kept_and_is_named(tmp_path, caplog):
     assert len({item["name"] for item in items}) == 6
     check_items(items, list(PROMPTS.classes))
     assert "among the items: 2 of a part of the organ" in caplog.text
-    assert len(dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude=[])) == 7
-    with pytest.raises(BundleError, match=r"exclude: expected one of specimen, .*, duplicate, got 'implants'"):
-        dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude=["implants"])
+    assert dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude="specimen") == items
+    for nothing in ([], None):
+        assert len(dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude=nothing)) == 7
+
+
+@pytest.mark.parametrize("exclude", [["implants"], "implants", [None], [["implant"]], 5, {"implant": True}])
+def test_what_cannot_be_excluded_is_one_line(tmp_path, exclude):
+    with pytest.raises(BundleError, match=r"^exclude: expected [a-z ]+ of specimen, .*, duplicate, got .*$"):
+        dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude=exclude)
 
 
 def test_an_instance_of_two_patients_is_told(tmp_path, caplog):
