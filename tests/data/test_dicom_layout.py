@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from openjpeg.utils import encode_array
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from cleft_bundle.data.dicom_layout import Depth, Layout, agreed_layout
 from cleft_bundle.errors import RadiographError
@@ -196,6 +196,52 @@ def test_declared_overlays_are_no_part_of_the_value(tmp_path):
     ds.add_new(0x60000102, "US", 12)
     ds.save_as(path)
     np.testing.assert_allclose(load(path)[0], pixels / 4095, atol=1e-6)
+
+
+def chest(high):
+    """A picture with edges and noise, from 0 to `high`, whose neighbours differ by as much as those of a radiograph."""
+    rows, columns = np.mgrid[:ROWS, :COLUMNS]
+    smooth = (np.sin(rows / 6.0) + np.cos(columns / 9.0) + 2 * (columns > 40)) / 4
+    noisy = smooth + np.random.default_rng(3).normal(0, 0.01, smooth.shape)
+    return np.rint((noisy - noisy.min()) / np.ptp(noisy) * high).astype(np.uint16)
+
+
+def graphic():
+    """A frame and a line of letters, as an overlay has them: 0 or 1."""
+    drawn = np.zeros((ROWS, COLUMNS), np.uint16)
+    drawn[4:40, 5], drawn[4:40, 50], drawn[4, 5:50], drawn[40, 5:51] = 1, 1, 1, 1
+    drawn[20:27:2, 10:40:3] = 1
+    return drawn
+
+
+@pytest.mark.parametrize("kind", [*ENCODERS, "native"])
+@pytest.mark.parametrize("bit", [12, 15])
+def test_a_graphic_in_the_high_bits_that_the_header_does_not_declare_is_no_part_of_the_value(tmp_path, kind, bit):
+    path = tmp_path / "x.dcm"
+    pixels = chest(4095)
+    (pydicoms(ExplicitVRLittleEndian) if kind == "native" else ENCODERS[kind])(
+        path, pixels | graphic() << bit, 16, False
+    )
+    claim(path, BitsStored=12, HighBit=11)
+    np.testing.assert_allclose(load(path)[0], pixels / 4095, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_larger_values_than_the_header_says_are_no_graphic(tmp_path, kind):
+    path = tmp_path / "x.dcm"
+    pixels = chest(65535)
+    ENCODERS[kind](path, pixels, 16, False)
+    for bits in (15, 12, 10):
+        claim(path, BitsStored=bits, HighBit=bits - 1)
+        np.testing.assert_allclose(load(path)[0], pixels / 65535, atol=1e-6)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_native_values_that_the_header_cannot_hold_are_refused_and_not_wrapped(tmp_path, signed):
+    pixels = (chest(60000).astype(np.int32) - 30000 * signed).astype(np.int16 if signed else np.uint16)
+    path = make_dicom(tmp_path / "x.dcm", pixels, BitsStored=12, HighBit=11, PixelRepresentation=int(signed))
+    with pytest.raises(RadiographError, match=r"x\.dcm: \(0028,0101\) BitsStored is 12, but the pixels hold larger"):
+        load(path)
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
