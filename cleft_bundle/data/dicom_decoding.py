@@ -62,7 +62,7 @@ def decode(ds: Any, frame: int = 0, target_size: int | None = None) -> Decoded:
     """Decode the pixel data of a data set that passed `check_header`.
 
     Args:
-        ds: the data set.
+        ds: the data set; PixelRepresentation changes where the compressed image can hold no signed values.
         frame: number of the frame, from 0.
         target_size: if given, a grey JPEG 2000 image is decoded at the lowest resolution level whose longer side still
             has this many pixels; see `codestreams.decode_reduced`.
@@ -75,6 +75,8 @@ def decode(ds: Any, frame: int = 0, target_size: int | None = None) -> Decoded:
         return _first_right(ds, _plain_native(ds), ("numpy",), frame, [], None)
     data = without_boxes(_compressed_frame(ds, frame))
     stream = check_stream(ds, data)
+    if stream.kind == "JPEG":  # with a cosine transform, values have no sign (PS3.5 section 8.2.1)
+        ds.PixelRepresentation = 0
     depth = Depth(stream.bits, stream.signed)
     said: list[str] = []
     halvings = min(stream.levels, _halvings(max(stream.rows, stream.columns), target_size))

@@ -308,3 +308,58 @@ def test_a_precision_that_no_decoder_may_see_is_an_error_and_not_the_end(tmp_pat
         said = str(error)
     # a decoder of the other two may take the damaged precision for true
     assert "PixelData" in said if kind == "JPEG lossless" else "PixelData" in said or shape == (ROWS, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"Rows": ROWS // 2},
+        {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7},
+        {"Columns": COLUMNS // 3},
+    ],
+)
+def test_native_pixels_that_are_too_many_for_the_header_are_refused_by_name(tmp_path, elements):
+    path = claim(make_dicom(tmp_path / "x.dcm", chest(4095)), **elements)
+    with pytest.raises(RadiographError, match=r"x\.dcm: \(7FE0,0010\) PixelData holds 6144 bytes, but \(0028,0010\)"):
+        load(path)
+
+
+@pytest.mark.parametrize("padding", [1, 128, 511])
+def test_a_block_that_is_filled_up_is_no_contradiction(tmp_path, padding):
+    path = make_dicom(tmp_path / "x.dcm", chest(4095))
+    expected = load(path)[0]
+    ds = pydicom.dcmread(path)
+    ds.PixelData += bytes(padding + padding % 2)
+    ds.save_as(path)
+    np.testing.assert_array_equal(load(path)[0], expected)
+
+
+@pytest.mark.parametrize("kind", ["JPEG 2000", "JPEG-LS", "RLE"])
+@pytest.mark.parametrize("table", [True, False], ids=["offsets", "no offsets"])
+def test_more_compressed_images_than_frames_are_refused_by_name(tmp_path, kind, table):
+    path = tmp_path / "x.dcm"
+    ENCODERS[kind](path, chest(4095), 12, False)
+    expected = load(path)[0]
+    ds = pydicom.dcmread(path)
+    frame = first_frame(ds)
+    ds.PixelData = encapsulate([frame], fragments_per_frame=4, has_bot=table)  # one frame in four pieces is right
+    ds.save_as(path)
+    np.testing.assert_array_equal(load(path)[0], expected)
+    ds.PixelData = encapsulate([frame, frame], has_bot=table)
+    ds.save_as(path)
+    with pytest.raises(RadiographError, match=r"\(0028,0008\) NumberOfFrames is 1, but 2 compressed images are there"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_header_of_another_size_is_refused_by_name(tmp_path, kind):
+    path = tmp_path / "x.dcm"
+    ENCODERS[kind](path, chest(4095), 12, False)
+    with pytest.raises(RadiographError, match=r"\(0028,0010\) Rows x \(0028,0011\) Columns is 24 x 64"):
+        load(claim(path, Rows=ROWS // 2))
+
+
+def test_values_of_a_baseline_jpeg_have_no_sign(tmp_path):
+    path = make_jpeg_dicom(tmp_path / "x.dcm")
+    expected = load(path)[0]
+    np.testing.assert_array_equal(load(claim(path, PixelRepresentation=1))[0], expected)
