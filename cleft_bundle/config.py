@@ -239,11 +239,16 @@ def _literals(parser: ConfigParser) -> dict[str, Any]:
             found[path] = parser[path]
         except (KeyError, IndexError, TypeError):
             continue
-    return {
-        key: value
-        for key, value in found.items()
-        if not isinstance(value, Mapping | list) and not (isinstance(value, str) and value.startswith(("$", "@", "%")))
-    }
+    return {key: value for key, value in found.items() if _is_literal(value)}
+
+
+def _is_literal(value: Any) -> bool:
+    """Whether a config value is what it says: no reference, expression or component, and no list with one of them."""
+    if isinstance(value, Mapping):
+        return "_target_" not in value and all(map(_is_literal, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_literal, value))
+    return not (isinstance(value, str) and value.startswith(("$", "@", "%")))
 
 
 def _known_ids(folder: Path) -> dict[str, set[str]]:

@@ -21,5 +21,26 @@ def require_one_of(name: str, value: object, known: Collection[str]) -> None:
     Raises:
         BundleError: names the config key, the known values and the one given.
     """
-    if value not in known:
+    if value not in list(known):  # of a list, as a value that cannot be hashed may be asked for
         raise BundleError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+
+
+def require_some_of(name: str, value: object, known: Collection[str]) -> tuple[str, ...]:
+    """The names that an option lists, each one of those known.
+
+    Args:
+        name: the config key.
+        value: one name, or several in a list; None, or an empty list, for none.
+        known: what may be named.
+
+    Raises:
+        BundleError: names the config key, the known values and the one given.
+    """
+    if value is None:
+        return ()
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, list | tuple | set | frozenset):
+        raise BundleError(f"{name}: expected a list of {', '.join(known)}, got {value!r}")
+    for one in names:
+        require_one_of(name, one, known)
+    return tuple(names)

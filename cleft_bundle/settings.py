@@ -44,6 +44,9 @@ Number = Annotated[float, Field(description="a number")]
 Switch = Annotated[bool, Field(description="true or false")]
 Text = Annotated[str, Field(description="a text (a number as a text in two kinds of quotes: \"'2024'\")")]
 Findings = Annotated[str | list[str], Field(description="called, all, a class or a list of classes")]
+Names = Annotated[
+    list[str] | tuple[str, ...] | str, Field(description="a name, or a list of names such as \"['first','second']\"")
+]
 Device = Annotated[
     str, AfterValidator(_device), Field(description="cpu, or cuda or cuda:N with a GPU that this machine has")
 ]
@@ -99,6 +102,8 @@ class Settings(BaseModel):
     unknown_codes: Text = ""
     shared_patients: Text = ""
     shared_pictures: Text = ""
+    exclude: Names | None = None
+    image_types: Names = ()
     caption_template: Text = ""
     frontal_only: Switch = False
     spot_views: Switch = False

@@ -21,9 +21,9 @@ from sklearn.linear_model import LogisticRegression
 
 from cleft_bundle.config import report_errors
 from cleft_bundle.data import RadiographReader
+from cleft_bundle.data.turns import TURNS, Turn
 from cleft_bundle.errors import BundleError
 from cleft_bundle.transforms.orientation_check import chest_cells, halves, seen_turn
-from cleft_bundle.transforms.turns import TURNS, Turn
 
 C, LARGEST = 0.3, 9  # strength of the regression, and the largest weight after rounding
 SIDE = 256  # the images are shrunk to this before they are turned: the check looks at fewer pixels

@@ -32,6 +32,7 @@ def test_bundle_root_is_where_the_config_lies(root, tmp_path, monkeypatch):
         ({"train#trainers": 3}, "unknown config id 'train#trainers': did you mean 'trainer'?"),
         ({"train#trainer#max_epoch": 3}, "unknown config id 'train#trainer#max_epoch': did you mean 'max_epochs'?"),
         ({"loss#_target_": "cleft_bundle.losses.Contrastive"}, "loss: there is no class or function"),
+        ({"task": ["multiclass", "multilabel"]}, "task: expected a text"),
     ],
 )
 def test_an_override_that_nothing_knows_is_an_error_with_the_nearest_id(override, message, root):

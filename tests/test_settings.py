@@ -18,7 +18,10 @@ WRONG = {
     "confidence": (0, 1),
     "seed": (-1, 2**32),
     "gather": ("yes", 1),
-    "dataset_dir": (2024,),
+    "dataset_dir": (2024, ["a", "b"]),
+    "target": (None, 5, ["density"]),
+    "exclude": (5, [None], {"implant": True}),
+    "image_types": (None, 5, [2]),
     "train#trainer#max_epochs": (0, "two"),
 }
 

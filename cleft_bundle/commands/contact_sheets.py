@@ -9,6 +9,7 @@ import matplotlib as mpl
 from PIL import Image, ImageDraw, ImageFont
 
 from cleft_bundle.commands.looking import Look
+from cleft_bundle.data.turns import UNKNOWN
 from cleft_bundle.files import replacing
 
 SIDE = 160  # pixels of a picture
@@ -66,6 +67,7 @@ def _captions(look: Look) -> list[tuple[str, tuple[int, int, int]]]:
     said = [row["modality"] or row["format"]]
     said += [row[name] + "?" * (row[f"{name}_source"] == "description") for name in ("laterality", "view") if row[name]]
     notes = [*row["traits"].split("|"), row["blank"] and "blank", row["duplicate_of"] and "duplicate"]
+    notes += ["orientation unknown"] * (row["turn"] == UNKNOWN)
     return [
         (row["file"].rpartition("/")[2], _INK),
         (" ".join([*said, row["orientation"]]), _INK),

@@ -14,6 +14,7 @@ from cleft_bundle.commands.looking import COLUMNS, look_at_all, mark_duplicates
 from cleft_bundle.data.file_trees import walk
 from cleft_bundle.data.image_lists import list_images
 from cleft_bundle.data.inference_dataset import reading_workers
+from cleft_bundle.data.turns import NOT_GIVEN, UNKNOWN
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import replacing
 
@@ -162,7 +163,8 @@ def _notes(row: pd.Series) -> str:
     copy = f"same {row['duplicate_by']} as {row['duplicate_of']}" if row["duplicate_of"] else ""
     traits = row["traits"].replace("|", ", ")
     turn = "" if row["orientation_check"] == "upright" else row["orientation_check"]
-    return "; ".join(filter(None, (row["error"], row["blank"] and "blank", turn, traits, copy)))
+    unknown = "orientation unknown" if row["turn"] == UNKNOWN else ""
+    return "; ".join(filter(None, (row["error"], row["blank"] and "blank", unknown, turn, traits, copy)))
 
 
 def _cut(text: str, width: int, *, front: bool) -> str:
@@ -186,6 +188,13 @@ def _summary(table: pd.DataFrame, left_out: Counter[str]) -> list[str]:
         sources = images[f"{name}_source"].replace("", "not known").value_counts()
         if (sources.index != "not known").any():
             lines.append(f"{name} by: " + ", ".join(f"{source} {count:,}" for source, count in sources.items()))
+    for title, name, silent in (
+        ("turned upright by header", "turn", NOT_GIVEN),
+        ("lies by its pixels, taken for a chest or breast", "orientation_check", ""),
+    ):
+        turns = images[name][images[name] != ""].value_counts()
+        if (turns.index != silent).any():
+            lines.append(f"{title}: " + ", ".join(f"{turn} {count:,}" for turn, count in turns.items()))
     traits = Counter(trait for text in images["traits"] for trait in text.split("|") if trait)
     for title, counter in (("traits", traits), ("left out", left_out)):
         if counter:

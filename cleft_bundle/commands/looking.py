@@ -18,13 +18,14 @@ from tqdm import tqdm
 from cleft_bundle.data import dicom_header
 from cleft_bundle.data.quiet import quiet
 from cleft_bundle.data.radiograph_reader import RadiographReader, sniff
+from cleft_bundle.data.upright import upright_turn
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.transforms import seen_turn
 
 #: Of the table; every value is text, "" where there is nothing to say.
 COLUMNS = (
     *("file", "format", "modality", "rows", "columns", "view", "view_source", "laterality", "laterality_source"),
-    *("orientation", "orientation_check", "spacing", "voi", "decoder", "traits", "blank", "duplicate_of"),
+    *("orientation", "turn", "orientation_check", "spacing", "voi", "decoder", "traits", "blank", "duplicate_of"),
     *("duplicate_by", "error"),
 )
 _SAID = ("modality", "view", "view_source", "laterality", "laterality_source", "traits")
@@ -72,7 +73,8 @@ def look_at(path: str, side: int = 0) -> Look:
     blank = bool(meta["blank"])
     look.row |= {
         **{"rows": str(image.shape[0]), "columns": str(image.shape[1]), "blank": "yes" if blank else ""},
-        **{"orientation": meta["patient_orientation"], "orientation_check": _seen_turn(image, meta)},
+        **{"orientation": meta["patient_orientation"], "turn": upright_turn(meta)},
+        "orientation_check": _seen_turn(image, meta),
         **{"spacing": _spacing(meta["original_spacing"]), "voi": meta["voi_applied"]},
         "decoder": str(meta.get("decoder") or {"dicom": "", "nifti": "nibabel"}.get(look.row["format"], "pillow")),
     }
@@ -119,6 +121,8 @@ def _spacing(spacing: np.ndarray) -> str:
 
 def _small(image: np.ndarray, side: int) -> np.ndarray:
     picture = Image.fromarray(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
+    if max(picture.size) < side:
+        return np.kron(picture, np.ones((side // max(picture.size),) * 2, np.uint8))  # each pixel as a square
     picture.thumbnail((side, side))
     return np.asarray(picture)
 

@@ -25,6 +25,7 @@ from monai.data import CacheDataset, Dataset, MetaTensor, PersistentDataset
 from monai.transforms import Compose, RandomizableTrait, Transform
 
 import cleft_bundle
+from cleft_bundle.data.image_counts import Tally, count_doubts, warn_of
 from cleft_bundle.data.pictures import PICTURE, keeping_pictures
 from cleft_bundle.data.pseudonyms import keyed_digest
 from cleft_bundle.data.radiograph_reader import METADATA
@@ -54,17 +55,15 @@ def cached_dataset(
         num_workers: threads that fill the memory.
         progress: show a bar while they do.
 
-    Blank images among those kept in memory are counted in the log. What is kept knows its picture, see
-    :mod:`cleft_bundle.data.pictures`.
+    Blank images, and those of unknown orientation, are counted in the log: of those kept in memory at once, of those
+    kept in files when all have come by once. What is kept knows its picture, see :mod:`cleft_bundle.data.pictures`.
     """
     transform = keeping_pictures(transform)
     if cache_dir is not None:
         return RadiographCache(data, transform, cache_dir)
     dataset = CacheDataset(data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress)
     images = [item["image"] for item in dataset._cache if isinstance(item, dict) and "image" in item]
-    blank = sum(bool(image.min() == image.max()) for image in images if isinstance(image, torch.Tensor))
-    if blank:
-        logger.warning("%d of %d cached images are blank: all their pixels have one value", blank, len(images))
+    warn_of(count_doubts(images), len(images))
     return dataset
 
 
@@ -106,10 +105,17 @@ class RadiographCache(PersistentDataset):
         )
         kept = settings(self.transform.transforms[:first_random])
         self.made_by = "\0".join([cleft_bundle.__version__, monai.__version__, key, kept])
+        self.tally = Tally(len(data))
 
     def set_data(self, data: Sequence[dict[str, Any]]) -> None:
         """Change the items; what is cached stays, because a name never stands for anything else."""
         self.data = data
+        self.tally = Tally(len(data))
+
+    def _transform(self, index: int) -> Any:
+        item = self._cachecheck(self.data[index])
+        self.tally.note(index, item[self.key])
+        return self._post_transform(item)
 
     def _cachecheck(self, item_transformed: dict[str, Any]) -> dict[str, Any]:
         path = str(item_transformed[self.key])

@@ -15,6 +15,7 @@ import numpy as np
 from cleft_bundle.data.large_pictures import load_picture, open_picture
 from cleft_bundle.errors import RadiographError
 
+_JP2_SIGNATURE = b"jP  "  # type of the first box, behind its length, ITU-T T.800 I.5.1
 _JPEG_START, _J2K_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
 # Markers that begin a frame: ITU-T T.81 table B.1 (all SOF; C4, C8 and CC mean something else) and T.87 (F7, JPEG-LS)
 _JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC} | {0xF7})
@@ -48,11 +49,23 @@ class Codestream(NamedTuple):
     signed: bool
 
 
+def without_boxes(data: bytes) -> bytes:
+    """A JPEG 2000 image without the boxes of a JP2 file, which some writers leave around it (PS3.5 A.4.4 forbids them).
+
+    Args:
+        data: one compressed image, of any format.
+
+    Returns:
+        what follows the boxes; data that begin with none as they are.
+    """
+    return data[max(data.find(_J2K_START), 0) :] if data[4:8] == _JP2_SIGNATURE else data
+
+
 def inspect(data: bytes) -> Codestream | None:
     """Read the header of a JPEG, JPEG-LS, JPEG 2000 or HTJ2K image.
 
     Args:
-        data: one compressed image.
+        data: one compressed image, without boxes around it.
 
     Returns:
         what it says, or None where the data begin like none of these formats.
@@ -63,8 +76,7 @@ def inspect(data: bytes) -> Codestream | None:
     try:
         if data.startswith(_JPEG_START):
             return _inspect_jpeg(data)
-        start = data.find(_J2K_START, 0, 1024)  # some writers leave the boxes of a JP2 file around the stream
-        return None if start < 0 else _inspect_j2k(data, start)
+        return _inspect_j2k(data) if data.startswith(_J2K_START) else None
     except struct.error:
         raise RadiographError("the compressed image ends within its header") from None
 
@@ -87,10 +99,9 @@ def decode_reduced(data: bytes, halvings: int) -> np.ndarray:
     Raises:
         RadiographError: if the values are signed, wider than 16 bits, or in colour.
     """
-    start = data.find(_J2K_START, 0, 1024)
-    depth = data[start + 42]  # Ssiz of the first component, ITU-T T.800 A.5.1
+    depth = data[42]  # Ssiz of the first component, ITU-T T.800 A.5.1
     bits = (depth & 0x7F) + 1
-    with open_picture(io.BytesIO(data[start:]), "JPEG2000") as picture:
+    with open_picture(io.BytesIO(data), "JPEG2000") as picture:
         if depth & 0x80 or bits > 16 or picture.mode not in ("L", "I;16"):
             raise RadiographError("only unsigned grey values of up to 16 bits are read at a lower resolution")
         readable = (n for n in range(halvings, 0, -1) if all(_rounds_up(size, n) for size in picture.size))
@@ -121,10 +132,10 @@ def _inspect_jpeg(data: bytes) -> Codestream:
         position += 2 + length
 
 
-def _inspect_j2k(data: bytes, start: int) -> Codestream:
+def _inspect_j2k(data: bytes) -> Codestream:
     # SIZ, ITU-T T.800 A.5.1: the image lies between an offset and the end of a grid, which tiles cover
     _, profile, right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, samples = struct.unpack_from(
-        ">HHIIIIIIIIH", data, start + 4
+        ">HHIIIIIIIIH", data, 4
     )
     if not (tile_width and tile_height and tile_left < right and tile_top < bottom):
         raise RadiographError("the compressed image has tiles without size")
@@ -133,10 +144,10 @@ def _inspect_j2k(data: bytes, start: int) -> Codestream:
         raise RadiographError(f"the compressed image has {tiles} tiles")
     if not samples:
         raise RadiographError("the compressed image has no components")
-    depths = [struct.unpack_from(">B", data, start + 42 + 3 * n)[0] for n in range(samples)]  # Ssiz
+    depths = [struct.unpack_from(">B", data, 42 + 3 * n)[0] for n in range(samples)]  # Ssiz
     kind = "HTJ2K" if profile & _J2K_PART_15 else "JPEG 2000"
     bits, signed = max((depth & 0x7F) + 1 for depth in depths), any(depth & 0x80 for depth in depths)
-    position = start + 2
+    position = 2
     while True:
         marker, length = struct.unpack_from(">HH", data, position)
         if marker == _J2K_CODING_STYLE:

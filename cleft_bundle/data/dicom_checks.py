@@ -6,6 +6,7 @@ import re
 import struct
 from typing import Any
 
+from monai.utils import optional_import
 from pydicom import uid
 
 from cleft_bundle.data.codestreams import Codestream, inspect
@@ -14,6 +15,7 @@ from cleft_bundle.data.dicom_pixels import MONOCHROME
 from cleft_bundle.data.dicom_sop_classes import why_no_image
 from cleft_bundle.errors import RadiographError
 
+decode_segment, _HAS_RLE = optional_import("rle.utils", name="decode_segment")
 NATIVE = frozenset(
     map(
         str,
@@ -39,8 +41,11 @@ _DEPTHS = {"JPEG": (8, 12), "JPEG lossless": range(2, 17), "JPEG-LS": range(2, 1
 _COMPRESSED = frozenset(syntax for syntaxes in KINDS.values() for syntax in syntaxes)
 _COLOUR = ("PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _CELLS = (1, 8, 16, 32)  # BitsAllocated
+_BLOCK, _PADDING = 512, 1 << 16  # bytes behind the pixels that a writer may add to fill a block, and at most
 _RLE_RATIO = 64  # two bytes stand for 128 at most, PS3.5 section G.3
-_RLE_HEADER = 64  # bytes, section G.5
+_RLE_HEADER, _RLE_SEGMENTS = 64, 15  # bytes, and the most segments that they name, section G.5
+_ITEM = b"\xfe\xff\x00\xe0"
+_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")  # of JPEG and JPEG-LS, JPEG 2000, its boxes
 
 
 def syntax_of(ds: Any) -> str:
@@ -130,18 +135,42 @@ def _check_length(ds: Any, bits: int) -> None:
         expected = (bits * frame_count(ds) + 7) // 8
         if ds.PhotometricInterpretation == "YBR_FULL_422":
             expected = expected * 2 // 3  # two pixels share their colour
-    elif syntax_of(ds) == uid.RLELossless:
-        expected = (bits * frame_count(ds) // 8) // _RLE_RATIO
     else:
-        return
+        expected = (bits * frame_count(ds) // 8) // _RLE_RATIO if syntax_of(ds) == uid.RLELossless else 0
+        _check_fragments(ds, data)
     if len(data) < expected:
         raise RadiographError(f"{tag('PixelData')} is truncated: {len(data)} bytes of {expected}")
+    surplus = len(data) - expected
+    if is_native(ds) and (2 * surplus >= expected > _BLOCK or surplus > _PADDING):
+        raise RadiographError(
+            f"{tag('PixelData')} holds {len(data)} bytes, but {tag('Rows')}, {tag('Columns')},"
+            f" {tag('SamplesPerPixel')}, {tag('BitsAllocated')} and {tag('NumberOfFrames')} ask for {expected}"
+        )
 
 
 def _is_encapsulated(data: bytes) -> bool:
     """Whether pixel data begin with two items, the offset table and a fragment (PS3.5 section A.4)."""
-    item = b"\xfe\xff\x00\xe0"
-    return data.startswith(item) and data[8 + int.from_bytes(data[4:8], "little") :].startswith(item)
+    return data.startswith(_ITEM) and data.startswith(_ITEM, 8 + int.from_bytes(data[4:8], "little"))
+
+
+def _check_fragments(ds: Any, data: bytes) -> None:
+    """Compare NumberOfFrames with the fragments that begin an image; a frame may lie in several (PS3.5 section A.4)."""
+    begun, position, table = 0, 0, True
+    while data[position : position + 4] == _ITEM:
+        start = position + 8
+        position = start + int.from_bytes(data[position + 4 : start], "little")
+        begun += not table and (data.startswith(_STARTS, start) or _starts_run_lengths(data, start))
+        table = False
+    if begun > frame_count(ds):
+        raise RadiographError(f"{tag('NumberOfFrames')} is {frame_count(ds)}, but {begun} compressed images are there")
+
+
+def _starts_run_lengths(data: bytes, start: int) -> bool:
+    """Whether a fragment begins with the header of run lengths: their number, and where the first ones lie."""
+    if len(data) < start + _RLE_HEADER:
+        return False
+    segments, first = struct.unpack_from("<II", data, start)
+    return 1 <= segments <= _RLE_SEGMENTS and first == _RLE_HEADER
 
 
 def _positive(ds: Any, name: str) -> int:
@@ -203,4 +232,15 @@ def _check_segments(ds: Any, data: bytes) -> Codestream:
             f"{tag('BitsAllocated')} {allocated} and {tag('SamplesPerPixel')} {samples} need {expected} segments of"
             f" run lengths, but the compressed image has {segments}"
         )
-    return Codestream(int(ds.Rows), int(ds.Columns), samples, 0, "RLE", allocated, signed=False)
+    rows, columns = int(ds.Rows), int(ds.Columns)
+    first, second = struct.unpack_from("<II", data, 4)
+    if _HAS_RLE:  # decoders cut what is too much
+        try:
+            held = len(decode_segment(data[first : second or len(data)]))
+        except Exception:  # what is wrong with it, decoders say
+            held = 0
+        if held > rows * columns + 1:  # one for padding to an even number
+            raise RadiographError(
+                f"{tag('Rows')} x {tag('Columns')} is {rows} x {columns}, but the compressed image has {held} pixels"
+            )
+    return Codestream(rows, columns, samples, 0, "RLE", allocated, signed=False)

@@ -21,11 +21,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
 from cleft_bundle.data import gpu_decoding
-from cleft_bundle.data.codestreams import Codestream, decode_reduced
+from cleft_bundle.data.codestreams import Codestream, decode_reduced, without_boxes
 from cleft_bundle.data.dicom_checks import KINDS, check_stream, frame_count, is_native, samples_of, syntax_of
 from cleft_bundle.data.dicom_elements import number, tag
 from cleft_bundle.data.dicom_layout import Depth
-from cleft_bundle.data.quiet import quiet
+from cleft_bundle.data.quiet import mute_decoder, quiet
 from cleft_bundle.errors import RadiographError
 
 get_decoder, _HAS_DECODERS = optional_import("pydicom.pixels", name="get_decoder")
@@ -62,7 +62,7 @@ def decode(ds: Any, frame: int = 0, target_size: int | None = None) -> Decoded:
     """Decode the pixel data of a data set that passed `check_header`.
 
     Args:
-        ds: the data set.
+        ds: the data set; PixelRepresentation changes where the compressed image can hold no signed values.
         frame: number of the frame, from 0.
         target_size: if given, a grey JPEG 2000 image is decoded at the lowest resolution level whose longer side still
             has this many pixels; see `codestreams.decode_reduced`.
@@ -73,14 +73,17 @@ def decode(ds: Any, frame: int = 0, target_size: int | None = None) -> Decoded:
     """
     if is_native(ds):
         return _first_right(ds, _plain_native(ds), ("numpy",), frame, [], None)
-    data = _compressed_frame(ds, frame)
+    data = without_boxes(_compressed_frame(ds, frame))
     stream = check_stream(ds, data)
+    if stream.kind == "JPEG":  # with a cosine transform, values have no sign (PS3.5 section 8.2.1)
+        ds.PixelRepresentation = 0
     depth = Depth(stream.bits, stream.signed)
     said: list[str] = []
     halvings = min(stream.levels, _halvings(max(stream.rows, stream.columns), target_size))
     if halvings:
         try:
-            return Decoded(decode_reduced(data, halvings), depth, "pillow")
+            with mute_decoder():
+                return Decoded(decode_reduced(data, halvings), depth, "pillow")
         except Exception as e:  # a decoder may raise anything; the full image is still to be had
             said.append(f"level {halvings}: {_one_line(e)}")
     plain = _plain(ds, stream, data)
@@ -98,7 +101,7 @@ def _first_right(
     axes = 2 if samples_of(ds) == 1 else 3
     for name in names:
         try:
-            with quiet():
+            with quiet(), mute_decoder():
                 pixels = _ask(name, plain, frame)
         except (KeyboardInterrupt, SystemExit):
             raise

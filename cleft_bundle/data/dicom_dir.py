@@ -23,7 +23,9 @@ from cleft_bundle.data.captions import PromptSet, describe_findings
 from cleft_bundle.data.dicom_views import DESCRIPTION
 from cleft_bundle.data.image_lists import list_images
 from cleft_bundle.data.pseudonyms import pseudonym
-from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.data.turns import NOT_GIVEN, UNKNOWN
+from cleft_bundle.data.upright import upright_turn
+from cleft_bundle.errors import BundleError, require_some_of
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,8 @@ _LEFT_OUT = {
 _MODALITY_WORDS = {"MG": "mammogram"}
 _UID = "sop_instance_uid"
 _SHOWN = (
-    *("modality", "view", "view_source", "laterality", "laterality_source", "traits", "sex", "age", "manufacturer"),
+    *("modality", "view", "view_source", "laterality", "laterality_source", "traits", "orientation", "sex", "age"),
+    "manufacturer",
 )
 
 
@@ -74,8 +77,8 @@ def datalist(
     split: str | None = None,
     *,
     prompts: PromptSet,
-    modalities: Collection[str] = MODALITIES,
-    exclude: Collection[str] = EXCLUDED,
+    modalities: str | Collection[str] = MODALITIES,
+    exclude: str | Collection[str] | None = EXCLUDED,
     table: str = "labels.csv",
 ) -> list[dict[str, Any]]:
     """List the radiographs below a folder with what their headers say.
@@ -99,8 +102,8 @@ def datalist(
             classes: words of :data:`VIEW_WORDS`, or findings of the table, in lower case.
         modalities: what to keep.
         exclude: what to leave out: traits of :func:`cleft_bundle.data.dicom_views.traits_of`, and "duplicate", every
-            file of a SOP instance of a study but the first in the order of their paths. What stays has them in
-            ``traits``.
+            file of a SOP instance of a study but the first in the order of their paths; None for nothing. What stays
+            has them in ``traits``.
         table: file name of the table of labels; it need not be there.
 
     Returns:
@@ -109,8 +112,9 @@ def datalist(
         unknown view are NaN), ``patient_id`` (the study's where there is none), ``study_id``, ``split`` (None),
         ``modality``, and ``view``, ``laterality`` ("L", "R"), ``sex`` ("F", "M"), ``age`` (years; 90 for everybody
         older) and ``manufacturer`` where known; ``view_source`` and ``laterality_source`` ("tag", "code",
-        "orientation", "description") with view and laterality; ``traits``, joined by "|", where there are any. Sorted
-        by name.
+        "orientation", "description") with view and laterality; ``traits``, joined by "|", where there are any;
+        ``orientation``, what brings the image upright by its header (:func:`cleft_bundle.data.upright.upright_turn`),
+        where that names one. Sorted by name.
 
     Raises:
         BundleError: there is no such folder, nothing in it is a radiograph, or an argument or the table is not as
@@ -118,8 +122,8 @@ def datalist(
     """
     if split is not None:
         raise BundleError(f"split='{split}': headers name no split; expected None")
-    for trait in exclude:
-        require_one_of("exclude", trait, _LEFT_OUT)
+    excluded = require_some_of("exclude", exclude, _LEFT_OUT)
+    kept = (modalities,) if isinstance(modalities, str) else tuple(modalities)
     prompts.check_slots(SLOTS)
     root = Path(root)
     sidecar = _read_labels(root / table)
@@ -134,7 +138,7 @@ def datalist(
     interval = 0.2 if sys.stderr.isatty() else 30.0
     hidden = len(files) < parts.LONG
     for file in tqdm(files, desc="reading headers", unit="file", mininterval=interval, disable=hidden):
-        details = _read(file["image"], modalities)
+        details = _read(file["image"], kept)
         if isinstance(details, str):
             skipped[details] += 1
             continue
@@ -143,7 +147,7 @@ def datalist(
         traits = [*filter(None, details["traits"].split("|")), *(["duplicate"] if copies[names] > 1 else [])]
         keys = [key for key in (details["instance"], file["path"], Path(file["path"]).name) if key in sidecar]
         used.update(keys[:1])
-        refused = next((_LEFT_OUT[trait] for trait in traits if trait in exclude), None)
+        refused = next((_LEFT_OUT[trait] for trait in traits if trait in excluded), None)
         details["traits"] = "|".join(traits)
         item = _item(
             (*names[:2], f"{names[2]}-{copies[names]}".removesuffix("-1")),
@@ -173,6 +177,8 @@ def _read(path: str, modalities: Collection[str]) -> dict[str, Any] | str:
         ds = dicom_header.read_header(path, pixels=False)
         details = {**dicom_header.describe(ds), **dicom_header.describe_person(ds)}
         details["instance"] = dicom_header.instance(ds)
+        turn = upright_turn(details)
+        details["orientation"] = "" if turn == NOT_GIVEN else turn
         size, frames = (ds.get("Rows"), ds.get("Columns")), int(ds.get("NumberOfFrames") or 1)
     except Exception:  # pydicom raises many kinds on broken files, and quotes their values
         return "that cannot be read"
@@ -259,5 +265,9 @@ def _report(root: Path, files: int, items: list[dict[str, Any]], skipped: Counte
         if guessed:
             logger.info("DICOM folder: among the items: %d whose %s is a guess from the description, and in no caption",
                         guessed, name)  # fmt: skip
+    unknown = sum(item.get("orientation") == UNKNOWN for item in items)
+    if unknown:
+        logger.info("DICOM folder: among the items: %d left as they lie, as no rule is known for the orientation that"
+                    " their header names", unknown)  # fmt: skip
     if unused:
         logger.warning("%s of the table of labels have no image in the folder", tables.rows(len(unused)))

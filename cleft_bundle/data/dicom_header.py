@@ -44,6 +44,7 @@ ELEMENTS = (
     *("RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
     *("GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData"),
     *("BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData"),
+    "SegmentedRedPaletteColorLookupTableData",
     *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffsetTable"),
     "ExtendedOffsetTableLengths",
     # how they are to be shown

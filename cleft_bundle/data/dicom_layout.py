@@ -18,6 +18,9 @@ from cleft_bundle.errors import RadiographError
 OVERLAY_BITS = tuple(0x60000102 + 0x20000 * n for n in range(16))
 
 
+_SURE = 0.75  # of the places where the bits above the value change
+
+
 class Depth(NamedTuple):
     """What a compressed image says of its values.
 
@@ -70,31 +73,49 @@ def declared_layout(ds: Any) -> Layout:
     return Layout(bits, number(ds, "HighBit", bits - 1), bool(number(ds, "PixelRepresentation", 0)))
 
 
-def agreed_layout(ds: Any, depth: Depth | None, cells: np.ndarray) -> Layout:
+def agreed_layout(ds: Any, depth: Depth | None, cells: np.ndarray, picture: np.ndarray | None = None) -> Layout:
     """The layout that fits what was decoded.
+
+    Bits above the value that the header does not explain are a graphic, as was once allowed (PS3.5 section 8.1.2), or
+    the value is larger than the header says. The picture tells the two apart: see `_bits_above`.
 
     Args:
         ds: the data set.
         depth: what the compressed image says; None for native pixel data, where there is the header alone.
         cells: the different cells that occur, padding left out, as they were decoded; integers.
+        picture: all cells, [H, W]; None where it is not to be asked.
 
     Returns:
         the header's layout, wherever all cells fit into it: also cells that are sign-extended, that have zeros around
-        the value, or overlays that the header declares. Else that of the compressed image.
+        the value, or overlays. Else that of the compressed image.
 
     Raises:
-        RadiographError: if the header says that values are signed, the compressed image says that they are not, and
-            some do not fit into BitsStored.
+        RadiographError: if values do not fit into BitsStored, and there is no compressed image that says how they are
+            meant, or its values are unsigned and the header's are not.
     """
     header = declared_layout(ds)
-    if depth is None or not cells.size:
+    if not cells.size:
         return header
+    if depth is None:
+        if picture is None:
+            return header
+        whole = 8 * picture.dtype.itemsize
+        fits = _fits(header, Layout(whole, whole - 1, header.signed), cells) or _has_overlays(ds)
+        if not fits and _bits_above(picture, header) == "values":
+            raise RadiographError(f"{tag('BitsStored')} is {header.bits}, but the pixels hold larger values")
+        return header
+    return _agreed_with_stream(ds, header, depth, cells, picture)
+
+
+def _agreed_with_stream(ds: Any, header: Layout, depth: Depth, cells: np.ndarray, picture: np.ndarray | None) -> Layout:
     stream = Layout(depth.bits, depth.bits - 1, depth.signed)
     if depth.signed:
         return stream._replace(signed=header.signed or bool((stream.unpack(cells) < 0).any()))
     if depth.bits <= header.high_bit:  # narrower than the header says
         return header if header.high_bit == header.bits - 1 else stream._replace(signed=header.signed)
     if _fits(header, stream, cells) or _has_overlays(ds):
+        return header
+    if picture is not None and _bits_above(picture, header) == "graphic":
         return header
     if header.signed:
         raise RadiographError(
@@ -116,6 +137,28 @@ def _fits(header: Layout, stream: Layout, cells: np.ndarray) -> bool:
     low, high = header.range
     extended = stream._replace(signed=True).unpack(cells)
     return bool(((extended >> shift) >= low).all() and ((extended >> shift) <= high).all() and not shift)
+
+
+def _bits_above(picture: np.ndarray, header: Layout) -> str:
+    """What the bits above the value are, by neighbours in a row between which they change.
+
+    Where values are larger than the header says, the cells change by little there. Where a graphic is laid over the
+    picture, they change by the weight of its bit, and the value below goes on.
+
+    Returns:
+        "values", "graphic", or "" where it is not clear, as in noise, or where these bits are the same everywhere.
+    """
+    cells = picture.view(f"u{picture.dtype.itemsize}").astype(np.int64)
+    changes = np.diff(cells >> header.high_bit + 1, axis=-1) != 0
+    below = cells & (1 << header.high_bit + 1) - 1
+    near, nearer = 1 << header.high_bit, 1 << header.high_bit - 1  # a half and a quarter of the values
+    goes_on, goes_on_below = (
+        (np.abs(np.diff(part, axis=-1)[changes]) < limit).mean() if changes.any() else 0.0
+        for part, limit in ((cells, near), (below, nearer))
+    )
+    if goes_on > _SURE:
+        return "values"
+    return "graphic" if goes_on < 1 - _SURE and goes_on_below > _SURE else ""
 
 
 def _has_overlays(ds: Any) -> bool:

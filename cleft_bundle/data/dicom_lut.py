@@ -100,9 +100,12 @@ def palette_to_rgb(ds: Any, pixels: np.ndarray, signed: bool, little_endian: boo
     Returns:
         float64 [H, W, 3] in the units of the tables.
     """
+    if _SEGMENTED in ds:
+        raise RadiographError(f"{tag(_SEGMENTED)}: palettes in segments (PS3.3 C.7.9.2) are not read")
     names = [tuple(f"{c}PaletteColorLookupTable{part}" for part in ("Descriptor", "Data")) for c in _COLOURS]
     tables = [read_table(ds, little_endian, signed, (name[0], name[1])) for name in names]
     return np.stack([apply_table(pixels, table) for table in tables], axis=-1)
 
 
 _COLOURS = ("Red", "Green", "Blue")
+_SEGMENTED = "SegmentedRedPaletteColorLookupTableData"

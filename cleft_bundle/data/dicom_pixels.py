@@ -197,7 +197,7 @@ def render(
     counts = _histogram(cells, len(possible))
     cell_bits = 8 * raw.dtype.itemsize
     padding = padding_mask(possible, ds, declared_layout(ds), cell_bits)
-    layout = agreed_layout(ds, depth, possible[(counts > 0) & ~padding])
+    layout = agreed_layout(ds, depth, possible[(counts > 0) & ~padding], raw)
     padding = padding_mask(possible, ds, layout, cell_bits)
     counts[padding] = 0
     seen = counts > 0

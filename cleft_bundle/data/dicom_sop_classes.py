@@ -64,7 +64,7 @@ def complete(ds: Any) -> None:
 
 
 def why_no_image(ds: Any) -> str:
-    """Say of an object without integer pixels what it is instead, "" of one that has them or does not say."""
+    """Say of an object without integer pixels what it is instead, "" of one that has them."""
     for name in _FLOATS:
         if name in ds:
             return f"{tag(name)} holds the pixels: floating-point pixels are not read"
@@ -74,5 +74,5 @@ def why_no_image(ds: Any) -> str:
     if found == uid.MediaStorageDirectoryStorage:
         return "is a DICOMDIR, a directory of images: name the images, or the folder that they are in"
     if not found or "ImageStorage" in found.keyword:
-        return ""
+        return f"{tag('PixelData')} and {tag('Rows')} are missing: a header without an image"
     return f"{tag('SOPClassUID')} is {found.name}, which holds no image"

@@ -89,7 +89,11 @@ _SIDE_WORD = re.compile(
 _OTHER_WORD = re.compile(
     r"\b(FRONTAL|FACE|FRENTE|OBLIQUE|OBL|DECUB|TANGENTIAL|APICAL|SWIMMERS|PERFIL|PROFIL|SEITLICH|SEITL|LAO|RAO|LPO|RPO)\b"
 )
-_SEVERAL = re.compile(r"\b(?:[2-9]|TWO|THREE|FOUR)[ -]?(?:V|VW|VWS|VIEW|VIEWS|PROJ\w*)\b|\b(?:BOTH|ALL) VIEWS\b")
+_SEVERAL = re.compile(
+    r"\b(?:[2-9]|TWO|THREE|FOUR)[ -]?(?:V|VW|VWS|VIEWS?|PROJ\w*|EBENEN|IMAGES?|FILMS?)\b"
+    r"|\b(?:BOTH|ALL) VIEWS\b|\bX ?[2-9]\b"
+)
+_LETTER = re.compile(r"(?<![A-Z0-9])[LP](?![A-Z0-9])")  # lateral, perfil, profil: beside a frontal view, another image
 _JOINED = r"\s*(?:[/&+]|\b(?:AND|OR|UND|ET|Y|E)\b)\s*"
 _BEHIND, _BEFORE = re.compile(rf"{_JOINED}([A-Z0-9]+)"), re.compile(rf"([A-Z0-9]+){_JOINED}$")
 _HARMLESS = _PLACEMENTS | {"CHEST", "THORAX", "TORAX", "LUNG", "BREAST", "XR", "CR", "DX", "DR", "VIEW"}
@@ -272,6 +276,7 @@ def _guess(description: str) -> str:
     others = set(_OTHER_WORD.findall(text))
     if found & {"PA", "AP"}:
         others -= {"FRONTAL", "DECUB"}  # which say no more than these
+        others |= set(_LETTER.findall(text))
     if len(found) != 1 or others or _SEVERAL.search(text) or any(map(_is_joined, _VIEW_WORD.finditer(text))):
         return ""
     return found.pop()

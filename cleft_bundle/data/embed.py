@@ -25,7 +25,7 @@ from cleft_bundle.data.captions import PromptSet
 from cleft_bundle.data.file_trees import FileTree
 from cleft_bundle.data.makers import maker
 from cleft_bundle.data.pseudonyms import pseudonym
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_some_of
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 #: BI-RADS category of the assessment letters; X is an exam without an assessment.
 ASSESSMENTS = {"n": 1, "b": 2, "p": 3, "a": 0, "s": 4, "m": 5, "k": 6, "x": None}
+#: Values of ``FinalImageType``; "cview" is computed from a tomosynthesis.
+IMAGE_TYPES = ("2D", "cview", "3D")
 #: What can be classed, and the words of its classes.
 TARGETS = {"density": DENSITY_WORDS, "birads": BIRADS_WORDS}
 #: What the caption template may name.
@@ -63,7 +65,7 @@ def datalist(
     *,
     prompts: PromptSet,
     target: str = "density",
-    image_types: Sequence[str] = ("2D",),
+    image_types: str | Sequence[str] = IMAGE_TYPES[:1],
     spot_views: bool = False,
     unknown_codes: str = "error",
     metadata_table: str = "tables/EMBED_OpenData_metadata*.csv",
@@ -89,7 +91,7 @@ def datalist(
         prompts: caption templates (slots: :data:`SLOTS`) and classes, named by the words of
             :data:`cleft_bundle.data.birads.DENSITY_WORDS` or :data:`cleft_bundle.data.birads.BIRADS_WORDS`.
         target: "density" or "birads".
-        image_types: values of ``FinalImageType`` to keep: "2D", "cview", "3D".
+        image_types: values of ``FinalImageType`` to keep, at least one of :data:`IMAGE_TYPES`.
         spot_views: keep spot and magnification views too.
         unknown_codes: "error", or "skip" to pass over codes of masses and calcifications that the legend does not have.
         metadata_table: pattern, below ``root``, of the table with one row an image. Where the full table and a reduced
@@ -113,9 +115,12 @@ def datalist(
         raise BundleError(f"split='{split}': EMBED names no split; expected None")
     if unknown_codes not in embed_codes.UNKNOWN:
         raise BundleError(f"unknown_codes='{unknown_codes}': expected one of {', '.join(embed_codes.UNKNOWN)}")
+    kept_types = require_some_of("image_types", image_types, IMAGE_TYPES)
+    if not kept_types:
+        raise BundleError(f"image_types: expected one or more of {', '.join(IMAGE_TYPES)}, got none")
     birads.check_target(target, TARGETS, prompts, SLOTS)
     root = Path(root)
-    listed = _read_images(_table(root, metadata_table), image_types, spot_views=spot_views)
+    listed = _read_images(_table(root, metadata_table), kept_types, spot_views=spot_views)
     images = listed[listed["kept"]]
     path = _table(root, clinical_table)
     exams, sides = _read_findings(path, unknown_codes)
@@ -157,7 +162,7 @@ def _read_images(path: Path, image_types: Sequence[str], *, spot_views: bool) ->
     frame["view"] = _each(frame["ViewPosition"], str.upper)
     frame["reason"] = _each(frame.get("StudyDescription", blank), _reason)
     frame["manufacturer"] = frame.get("Manufacturer", blank).map(maker)
-    of_type = frame["FinalImageType"].isin(list(image_types))
+    of_type = frame["FinalImageType"].isin(image_types)
     of_one_side = frame["laterality"].notna()
     full = ~spot | spot_views
     logger.info("EMBED: %d image rows; left out: %d of other types than %s, %d of no single side, "

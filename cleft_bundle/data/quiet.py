@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 # Packages that read and write files for this one, by the names of their loggers
 _READERS = ("PIL", "highdicom", "jpeg_ls", "libjpeg", "nibabel", "nvidia", "openjpeg", "pydicom", "pylibjpeg", "rle")
+
+_STDERR = 2
 
 _here = threading.local()
 
@@ -44,6 +47,34 @@ def quiet() -> Iterator[list[str]]:
     finally:
         _HOOK.end()
         stack.pop()
+
+
+@contextmanager
+def mute_decoder() -> Iterator[None]:
+    """Keep what a decoder in C prints off the console: "Unsupported JPEG data precision 12", of an image that it reads.
+
+    Such lines go to the process's standard error itself, so that is led elsewhere meanwhile, and what anybody else in
+    the process printed there would be lost. It is done in the main thread alone, where nothing else runs but helpers of
+    a library (daemon threads): in workers of a DataLoader, in inference without workers, in `inspect`. In other threads
+    the lines are let pass; they quote numbers of the compressed image at most, as no decoder is given more of a file.
+    """
+    alone = all(thread is threading.current_thread() or thread.daemon for thread in threading.enumerate())
+    if not alone or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        kept = os.dup(_STDERR)
+    except OSError:  # closed, as of a service
+        yield
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, _STDERR)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
 
 
 class _Hook:

@@ -45,7 +45,7 @@ def folder(tmp_path):
     write(root / "flat.dcm", "1.3", pixels=np.full((20, 20), 7, np.uint16))
     write(root / "flat2.dcm", "1.4", pixels=np.full((20, 20), 7, np.uint16))
     write(root / "raw.dcm", "1.5", PresentationIntentType="FOR PROCESSING", ViewPosition="AP")
-    write(disk / "far.dcm", "1.6", ViewPosition="LL", pixels=scene()[:, ::-1].copy())
+    write(disk / "far.dcm", "1.6", ViewPosition="LL", PatientOrientation=["A", "F"], pixels=scene()[:, ::-1].copy())
     (root / "site_b").symlink_to(disk)
     (disk / "up").symlink_to(root)
     Image.fromarray(scene()).save(root / "picture.png")
@@ -67,7 +67,8 @@ def test_every_file_is_a_row(folder, tmp_path, capsys):
     assert len(rows) == 13
     assert rows["a.dcm"] == {
         **{"format": "dicom", "modality": "DX", "rows": "48", "columns": "32", "view": "PA", "view_source": "tag"},
-        **{"laterality": "", "laterality_source": "", "orientation": "L\\F", "orientation_check": ""},
+        **{"laterality": "", "laterality_source": "", "orientation": "L\\F", "turn": "none"},
+        "orientation_check": "",
         **{"spacing": "0.3 x 0.2", "voi": rows["a.dcm"]["voi"], "decoder": "numpy", "traits": "", "blank": ""},
         **{"duplicate_of": "", "duplicate_by": "", "error": ""},
     }
@@ -93,14 +94,18 @@ def test_the_summary_counts_all_of_them(folder, tmp_path, capsys):
     for line in (
         "13 files, 9 images, 4 cannot be read, 2 blank, 3 duplicates",
         "view by: tag 5, not known 3, description 1",
+        "turned upright by header: not given 5, none 3, unknown 1",
         "traits: 1 partial",
         "left out: 1 hidden, 1 further links to a folder",
         "cannot be read, 1: is empty",
     ):
         assert line in out.splitlines()
+    # of the two that are no copies, blank or pictures and say nothing of it; a scene, no chest
+    assert "\nlies by its pixels, taken for a chest or breast: " in out
     shown = [line for line in out.splitlines() if line.startswith("mg.dcm")]
     assert "MLO (description)" in shown[0]
     assert "partial" in shown[0]
+    assert "orientation unknown" in next(line for line in out.splitlines() if line.startswith("site_b/far.dcm"))
 
 
 def test_nothing_in_it_identifies_a_patient(folder, tmp_path, capsys, caplog, recwarn):

@@ -126,7 +126,7 @@ def test_gdcms_reader_gives_the_stored_values(tmp_path, monkeypatch, syntax, pho
         ("pages.tif", picture_bytes("TIFF", frames=3), "holds 3 images"),
         ("x.nii.gz", gzip.compress(b"not a header", mtime=0), "cannot be read"),
         ("x.nii", b"\0" * 400, "cannot be read"),
-        ("bare.dcm", b"\0" * 128 + b"DICM", r"\(0028,0010\) Rows is missing"),
+        ("bare.dcm", b"\0" * 128 + b"DICM", r"\(7FE0,0010\) PixelData and \(0028,0010\) Rows are missing"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")

@@ -17,10 +17,12 @@ from monai.transforms import (
     SpatialPadd,
 )
 from pydicom.uid import JPEG2000Lossless
+from torch.utils.data import DataLoader
 
 import cleft_bundle
 from cleft_bundle.data import RadiographCache, RadiographReader, cache, cached_dataset
 from cleft_bundle.errors import BundleError, RadiographError
+from cleft_bundle.transforms import OrientRadiographd
 from tests.data.radiographs import PHI, make_dicom, scene
 
 
@@ -274,6 +276,43 @@ def test_blank_images_in_memory_are_counted(tmp_path, items, caplog):
     caplog.clear()
     cached_dataset(items, Compose(steps()), progress=False)
     assert "blank" not in caplog.text
+
+
+def doubtful(tmp_path, items):
+    """A blank image and one of an unknown orientation, a lateral chest's, before three that are neither."""
+    blank = make_dicom(tmp_path / "blank.dcm", np.full((48, 32), 7, np.uint16))
+    lateral = make_dicom(tmp_path / "lateral.dcm", PatientOrientation=["A", "F"], ViewPosition="LL")
+    return [{"image": blank}, {"image": lateral}, *items]
+
+
+TOTALS = (
+    "1 of 5 cached images are blank: all their pixels have one value",
+    "1 of 5 cached images are left as they lie: no rule is known for the orientation that their header names",
+)
+
+
+@pytest.mark.filterwarnings("ignore:blank")
+@pytest.mark.parametrize("cached", ["memory", "files"])
+def test_blank_images_and_unknown_orientations_are_counted_once(tmp_path, items, folder, caplog, cached):
+    oriented = Compose([*steps()[:2], OrientRadiographd("image"), *steps()[2:]])
+    items = doubtful(tmp_path, items)
+    for _ in range(2):  # filled, and read back
+        dataset = cached_dataset(items, oriented, str(folder) if cached == "files" else None, progress=False)
+        for _ in range(3):
+            list(dataset)
+        assert [text for text in caplog.messages if text.endswith(TOTALS)] == list(TOTALS)
+        caplog.clear()
+
+
+@pytest.mark.filterwarnings("ignore:blank")
+def test_workers_count_together_and_a_share_of_a_set_is_counted_in_its_second_epoch(tmp_path, items, folder):
+    dataset = RadiographCache(doubtful(tmp_path, items), Compose(steps()), folder)
+    loader = DataLoader(dataset, batch_size=None, num_workers=2, sampler=[0, 2, 4])  # as one process of two
+    list(loader)
+    assert dataset.tally.counts()["blank"] == 1
+    assert not dataset.tally.told[0]
+    list(loader)
+    assert dataset.tally.told[0]
 
 
 def test_a_cached_epoch_is_twenty_times_faster(tmp_path, folder):

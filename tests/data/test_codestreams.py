@@ -8,9 +8,19 @@ from openjpeg.utils import encode_array
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
 
-from cleft_bundle.data.codestreams import decode_reduced, inspect
+from cleft_bundle.data.codestreams import decode_reduced, inspect, without_boxes
 from cleft_bundle.errors import RadiographError
-from tests.data.radiographs import COLUMNS, EXPECTED, ROWS, first_frame, load, make_dicom, make_jpeg_dicom, scene
+from tests.data.radiographs import (
+    COLUMNS,
+    EXPECTED,
+    ROWS,
+    first_frame,
+    installed,
+    load,
+    make_dicom,
+    make_jpeg_dicom,
+    scene,
+)
 
 HTJ2K = (Path(__file__).parent / "files" / "scene.htj2k").read_bytes()  # the scene, lossless, written by OpenJPH
 
@@ -46,7 +56,6 @@ def wrap(path, data, syntax, **elements):
 
 def test_headers_of_every_kind_are_read(tmp_path):
     assert inspect(j2k(smooth())) == (300, 202, 1, 5, "JPEG 2000", 12, False)
-    assert inspect(b"\0\0\0\x0cjP  boxes of a JP2 file" + j2k(smooth())) == inspect(j2k(smooth()))
     assert inspect(j2k(smooth(bits=9).astype(np.int16), 13))[-3:] == ("JPEG 2000", 13, True)
     levels = inspect(HTJ2K).levels
     assert inspect(HTJ2K) == (ROWS, COLUMNS, 1, levels, "HTJ2K", 16, False)
@@ -56,6 +65,21 @@ def test_headers_of_every_kind_are_read(tmp_path):
     picture = first_frame(pydicom.dcmread(make_jpeg_dicom(tmp_path / "x")))
     assert inspect(picture) == (ROWS, COLUMNS, 1, 0, "JPEG", 8, False)
     assert inspect(b"not an image at all") is None
+
+
+@pytest.mark.parametrize("target", [None, 20])
+def test_boxes_of_any_length_around_a_jpeg_2000_image_are_passed_over(tmp_path, target):
+    boxes = b"\0\0\0\x0cjP  \r\n\x87\n" + struct.pack(">I4s", 8 + 5000, b"xml ") + b"<a/> " * 1000
+    data = j2k(scene())
+    assert without_boxes(boxes + data) == data
+    assert without_boxes(data) == data
+    image, _ = load(wrap(tmp_path / "x", boxes + data, JPEG2000Lossless), target_size=target)
+    np.testing.assert_array_equal(image, load(wrap(tmp_path / "y", data, JPEG2000Lossless), target_size=target)[0])
+
+
+def test_a_public_file_with_boxes_of_a_jp2_file_is_read():
+    image, meta = load(installed("pydicom") / "data" / "test_files" / "GDCMJ2K_TextGBR.dcm")
+    assert (image.shape, meta["decoder"]) == ((400, 400), "gdcm")
 
 
 @pytest.mark.parametrize(

@@ -238,9 +238,29 @@ def test_what_is_no_plain_view_can_be_kept_and_is_named(tmp_path, caplog):
     assert len({item["name"] for item in items}) == 6
     check_items(items, list(PROMPTS.classes))
     assert "among the items: 2 of a part of the organ" in caplog.text
-    assert len(dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude=[])) == 7
-    with pytest.raises(BundleError, match=r"exclude: expected one of specimen, .*, duplicate, got 'implants'"):
-        dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude=["implants"])
+    assert dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude="specimen") == items
+    for nothing in ([], None):
+        assert len(dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude=nothing)) == 7
+
+
+def test_orientations_for_which_there_is_no_rule_are_counted(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    lying = {"up": ["L", "F"], "mirrored": ["R", "F"], "lateral": ["A", "F"], "leg": ["A", "F"], "silent": None}
+    for number, (name, towards) in enumerate(lying.items()):
+        view = "LL" if towards == ["A", "F"] else "PA"
+        write(tmp_path / name, f"1.{number}", PatientOrientation=towards, ViewPosition=view)
+    items = dicom_dir.datalist(tmp_path, prompts=PROMPTS)
+    assert {Path(item["image"]).name: item.get("orientation") for item in items} == {
+        **{"up": "none", "mirrored": "flip columns", "lateral": "unknown", "leg": "unknown", "silent": None},
+    }
+    said = "DICOM folder: among the items: 2 left as they lie, as no rule is known for the orientation"
+    assert any(text.startswith(said) for text in caplog.messages)
+
+
+@pytest.mark.parametrize("exclude", [["implants"], "implants", [None], [["implant"]], 5, {"implant": True}])
+def test_what_cannot_be_excluded_is_one_line(tmp_path, exclude):
+    with pytest.raises(BundleError, match=r"^exclude: expected [a-z ]+ of specimen, .*, duplicate, got .*$"):
+        dicom_dir.datalist(tmp_path, prompts=PROMPTS, exclude=exclude)
 
 
 def test_an_instance_of_two_patients_is_told(tmp_path, caplog):

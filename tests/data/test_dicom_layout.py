@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from openjpeg.utils import encode_array
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from cleft_bundle.data.dicom_layout import Depth, Layout, agreed_layout
 from cleft_bundle.errors import RadiographError
@@ -198,6 +198,52 @@ def test_declared_overlays_are_no_part_of_the_value(tmp_path):
     np.testing.assert_allclose(load(path)[0], pixels / 4095, atol=1e-6)
 
 
+def chest(high):
+    """A picture with edges and noise, from 0 to `high`, whose neighbours differ by as much as those of a radiograph."""
+    rows, columns = np.mgrid[:ROWS, :COLUMNS]
+    smooth = (np.sin(rows / 6.0) + np.cos(columns / 9.0) + 2 * (columns > 40)) / 4
+    noisy = smooth + np.random.default_rng(3).normal(0, 0.01, smooth.shape)
+    return np.rint((noisy - noisy.min()) / np.ptp(noisy) * high).astype(np.uint16)
+
+
+def graphic():
+    """A frame and a line of letters, as an overlay has them: 0 or 1."""
+    drawn = np.zeros((ROWS, COLUMNS), np.uint16)
+    drawn[4:40, 5], drawn[4:40, 50], drawn[4, 5:50], drawn[40, 5:51] = 1, 1, 1, 1
+    drawn[20:27:2, 10:40:3] = 1
+    return drawn
+
+
+@pytest.mark.parametrize("kind", [*ENCODERS, "native"])
+@pytest.mark.parametrize("bit", [12, 15])
+def test_a_graphic_in_the_high_bits_that_the_header_does_not_declare_is_no_part_of_the_value(tmp_path, kind, bit):
+    path = tmp_path / "x.dcm"
+    pixels = chest(4095)
+    (pydicoms(ExplicitVRLittleEndian) if kind == "native" else ENCODERS[kind])(
+        path, pixels | graphic() << bit, 16, False
+    )
+    claim(path, BitsStored=12, HighBit=11)
+    np.testing.assert_allclose(load(path)[0], pixels / 4095, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_larger_values_than_the_header_says_are_no_graphic(tmp_path, kind):
+    path = tmp_path / "x.dcm"
+    pixels = chest(65535)
+    ENCODERS[kind](path, pixels, 16, False)
+    for bits in (15, 12, 10):
+        claim(path, BitsStored=bits, HighBit=bits - 1)
+        np.testing.assert_allclose(load(path)[0], pixels / 65535, atol=1e-6)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_native_values_that_the_header_cannot_hold_are_refused_and_not_wrapped(tmp_path, signed):
+    pixels = (chest(60000).astype(np.int32) - 30000 * signed).astype(np.int16 if signed else np.uint16)
+    path = make_dicom(tmp_path / "x.dcm", pixels, BitsStored=12, HighBit=11, PixelRepresentation=int(signed))
+    with pytest.raises(RadiographError, match=r"x\.dcm: \(0028,0101\) BitsStored is 12, but the pixels hold larger"):
+        load(path)
+
+
 @pytest.mark.parametrize("kind", ENCODERS)
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 def test_padding_outside_the_stored_bits_leaves_white_white(tmp_path, kind, photometric):
@@ -262,3 +308,58 @@ def test_a_precision_that_no_decoder_may_see_is_an_error_and_not_the_end(tmp_pat
         said = str(error)
     # a decoder of the other two may take the damaged precision for true
     assert "PixelData" in said if kind == "JPEG lossless" else "PixelData" in said or shape == (ROWS, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"Rows": ROWS // 2},
+        {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7},
+        {"Columns": COLUMNS // 3},
+    ],
+)
+def test_native_pixels_that_are_too_many_for_the_header_are_refused_by_name(tmp_path, elements):
+    path = claim(make_dicom(tmp_path / "x.dcm", chest(4095)), **elements)
+    with pytest.raises(RadiographError, match=r"x\.dcm: \(7FE0,0010\) PixelData holds 6144 bytes, but \(0028,0010\)"):
+        load(path)
+
+
+@pytest.mark.parametrize("padding", [1, 128, 511])
+def test_a_block_that_is_filled_up_is_no_contradiction(tmp_path, padding):
+    path = make_dicom(tmp_path / "x.dcm", chest(4095))
+    expected = load(path)[0]
+    ds = pydicom.dcmread(path)
+    ds.PixelData += bytes(padding + padding % 2)
+    ds.save_as(path)
+    np.testing.assert_array_equal(load(path)[0], expected)
+
+
+@pytest.mark.parametrize("kind", ["JPEG 2000", "JPEG-LS", "RLE"])
+@pytest.mark.parametrize("table", [True, False], ids=["offsets", "no offsets"])
+def test_more_compressed_images_than_frames_are_refused_by_name(tmp_path, kind, table):
+    path = tmp_path / "x.dcm"
+    ENCODERS[kind](path, chest(4095), 12, False)
+    expected = load(path)[0]
+    ds = pydicom.dcmread(path)
+    frame = first_frame(ds)
+    ds.PixelData = encapsulate([frame], fragments_per_frame=4, has_bot=table)  # one frame in four pieces is right
+    ds.save_as(path)
+    np.testing.assert_array_equal(load(path)[0], expected)
+    ds.PixelData = encapsulate([frame, frame], has_bot=table)
+    ds.save_as(path)
+    with pytest.raises(RadiographError, match=r"\(0028,0008\) NumberOfFrames is 1, but 2 compressed images are there"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_a_header_of_another_size_is_refused_by_name(tmp_path, kind):
+    path = tmp_path / "x.dcm"
+    ENCODERS[kind](path, chest(4095), 12, False)
+    with pytest.raises(RadiographError, match=r"\(0028,0010\) Rows x \(0028,0011\) Columns is 24 x 64"):
+        load(claim(path, Rows=ROWS // 2))
+
+
+def test_values_of_a_baseline_jpeg_have_no_sign(tmp_path):
+    path = make_jpeg_dicom(tmp_path / "x.dcm")
+    expected = load(path)[0]
+    np.testing.assert_array_equal(load(claim(path, PixelRepresentation=1))[0], expected)

@@ -10,6 +10,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from cleft_bundle.data.dicom_lut import palette_to_rgb, read_table
+from cleft_bundle.errors import RadiographError
 from tests.data import raw_dicom
 from tests.data.radiographs import load
 
@@ -130,3 +131,13 @@ def test_a_count_of_zero_is_65536_and_data_of_another_sign_are_unsigned():
     table = read_table(item, signed=True)
     assert (len(table.entries), table.first) == (65536, -32768)
     np.testing.assert_array_equal(table.entries[:3], [32768, 32769, 32770])
+
+
+def test_a_palette_in_segments_is_refused_by_name(tmp_path):
+    elements = raw_dicom.grey(4, 4, bytes(16), bits=8, mono="PALETTE COLOR", allocated=8)
+    for number in range(3):
+        elements.append((0x00281101 + number, "US", [256, 0, 16]))
+        elements.append((0x00281221 + number, "OW", [0, 1, 0, 1, 255, 65535]))
+    message = r"\(0028,1221\) SegmentedRedPaletteColorLookupTableData: palettes in segments .* are not read"
+    with pytest.raises(RadiographError, match=message):
+        load(raw_dicom.write(tmp_path / "x", elements))

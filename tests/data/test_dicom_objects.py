@@ -24,8 +24,8 @@ _IMAGES = "1.2.840.10008.5.1.4.1.1."
         (_IMAGES + "9.1.1", r"\(0008,0016\) SOPClassUID is 12-lead ECG Waveform Storage, which holds no image"),
         (_IMAGES + "104.1", r"\(0008,0016\) SOPClassUID is Encapsulated PDF Storage, which holds no image"),
         ("1.2.840.10008.1.3.10", "is a DICOMDIR, a directory of images"),
-        (_IMAGES + "1", r"\(0028,0010\) Rows is missing"),
-        ("1.2.826.0.1.3680043.2.1", r"\(0028,0010\) Rows is missing"),
+        (_IMAGES + "1", r"\(7FE0,0010\) PixelData and \(0028,0010\) Rows are missing: a header without an image"),
+        ("1.2.826.0.1.3680043.2.1", r"\(7FE0,0010\) PixelData and \(0028,0010\) Rows are missing"),
     ],
 )
 @pytest.mark.parametrize("where", ["data set", "file meta"])

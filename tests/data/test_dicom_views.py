@@ -35,6 +35,7 @@ def header(**elements):
             for text in ("CHEST PA/L", "Thorax p.a. und seitlich", "TORAX AP Y PERFIL", "PA + Rippen", "PAPER")
         ],
         *[(text, "") for text in ("FRONTAL AND LATERAL", "PA 2 VIEWS", "chest pa 2v", "LATERAL DECUBITUS", "L CC")],
+        *[(text, "") for text in ("THORAX 2 EBENEN PA", "PA 2 IMAGES", "CHEST PA x2", "torax AP L", "PA P", "PA+L")],
         *[(text, "PA") for text in ("CHEST PA", "view: PA", "XR Chest, PA (erect)", "thorax p.a.", "Chest PA PA")],
         *[(text, "AP") for text in ("AP/PORTABLE", "CHEST AP FRONTAL", "antero-posterior", "AP lat decub")],
         *[(text, "LATERAL") for text in ("CHEST LATERAL", "Chest L LAT", "LLAT")],

@@ -105,6 +105,7 @@ def test_other_image_types_and_sides_are_left_out_and_counted(tmp_path, caplog):
     assert len(embed.datalist(tmp_path, prompts=DENSITY)) == 1
     assert "4 image rows; left out: 2 of other types than 2D, 1 of no single side" in caplog.text
     assert len(embed.datalist(tmp_path, prompts=DENSITY, image_types=("2D", "cview"))) == 2
+    assert len(embed.datalist(tmp_path, prompts=DENSITY, image_types="cview")) == 1
 
 
 def test_exams_without_the_target_are_left_out(tmp_path, caplog):
@@ -171,6 +172,9 @@ def test_wrong_arguments_are_named(tmp_path):
         embed.datalist(tmp_path, target="grade", prompts=DENSITY)
     with pytest.raises(BundleError, match="no value of birads"):
         embed.datalist(tmp_path, target="birads", prompts=DENSITY)
+    for types in (None, [], "2d", ["2D", None], 5):
+        with pytest.raises(BundleError, match=r"^image_types: expected .* 2D, cview, 3D, got "):
+            embed.datalist(tmp_path, prompts=DENSITY, image_types=types)
     with pytest.raises(BundleError, match="findings"):
         embed.datalist(tmp_path, prompts=PromptSet(("{findings}",), {"extremely dense": ["x"]}))
 

@@ -9,10 +9,10 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
+from cleft_bundle.data.turns import TURNS
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.transforms import OrientRadiograph, OrientRadiographd, seen_turn
 from cleft_bundle.transforms.orientation_check import chest_cells
-from cleft_bundle.transforms.turns import TURNS
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "scripts" / "check_orientation.py"

@@ -16,8 +16,8 @@ from cleft_bundle.errors import RadiographError
 
 #: What of an item a report counts, beside its labels.
 DETAILS = ("view", "laterality", "sex", "age", "manufacturer")
-#: What it counts besides, where any item has it: where the view comes from, and what sets images apart.
-NOTES = ("view_source", "traits")
+#: What it counts besides, where any item has it: where the view comes from, what sets images apart, and how they lie.
+NOTES = ("view_source", "traits", "orientation")
 UNKNOWN = "not known"
 _WORDS = {"sex": {"F": "female", "M": "male"}, "laterality": {"L": "left", "R": "right", "B": "both"}}
 _HEADERS = 300  # files asked for their maker, where the table does not name it

@@ -12,6 +12,7 @@ import pandas as pd
 from cleft_bundle.data.collate import CaptionTokenizer
 from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.data.describe import counts, pictures
+from cleft_bundle.data.image_counts import count_doubts, warn_of
 from cleft_bundle.data.inference_dataset import BLANK, TolerantDataset
 from cleft_bundle.data.phantoms.folder import is_phantom
 from cleft_bundle.data.token_checks import captions_of
@@ -187,9 +188,9 @@ def _samples(
 ) -> list[dict[str, Any]]:
     chosen = counts.choose_samples(items, classes, count, seed)
     pictured = list(TolerantDataset([{"image": item["image"], "path": ""} for item in chosen], transform))
-    blank = sum(result.get("error") == BLANK for result in pictured)
-    if blank:
-        logger.warning("data report: %d of %d images that were looked at are blank", blank, len(chosen))
+    doubts = count_doubts(result["image"] for result in pictured if "error" not in result)
+    doubts[BLANK] = sum(result.get("error") == BLANK for result in pictured)
+    warn_of(doubts, len(chosen), "images that the data report looked at")
     return [
         {
             "uri": None if "error" in result else thumbnail(result["image"]),

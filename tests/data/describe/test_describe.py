@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from monai.data import MetaTensor
 
 from cleft_bundle.data import pseudonym
 from cleft_bundle.data.describe import counts, write_report
@@ -50,7 +51,8 @@ def draw(each):
 
 def report(splits, tmp_path, tokenize, **others):
     arguments = {"dataset_name": "X & <Y>", "dataset_dir": tmp_path, "class_names": CLASSES, "batch_size": 8}
-    path = write_report(splits, tmp_path / "out" / "r.html", tokenize=tokenize, transform=draw, **arguments | others)
+    arguments |= {"transform": draw, **others}
+    path = write_report(splits, tmp_path / "out" / "r.html", tokenize=tokenize, **arguments)
     return Path(path).read_text(encoding="utf-8")
 
 
@@ -76,6 +78,24 @@ def test_sources_of_views_and_traits_are_shown_where_items_have_them(splits, tmp
         each |= {"view_source": "tag" if number % 2 else "description", "traits": "implant"}
     html = report(splits, tmp_path, tokenize)
     assert "View source and traits" in html
+    for number, each in enumerate(splits["train"]):
+        each |= {"orientation": "none" if number % 2 else "unknown"}
+    assert "Orientation" in report(splits, tmp_path, tokenize)
+
+
+def test_doubtful_images_among_those_looked_at_are_counted(splits, tmp_path, tokenize, caplog):
+    doubts = {"8.png": {"orientation_applied": "unknown"}, "9.png": {"blank": True}, "10.png": {"blank": True}}
+
+    def lying(each):
+        picture = torch.arange(600.0).reshape(1, 20, 30) / 600
+        return {**each, "image": MetaTensor(picture, meta=doubts.get(each["image"], {}))}
+
+    report(splits, tmp_path, tokenize, transform=lying, samples=60)
+    for said in (
+        "2 of 60 images that the data report looked at are blank: all their pixels have one value",
+        "1 of 60 images that the data report looked at are left as they lie: no rule is known for the orientation",
+    ):
+        assert any(text.startswith(said) for text in caplog.messages)
 
 
 def test_the_page_holds_all_that_it_shows_and_nothing_that_identifies(splits, tmp_path, tokenize):

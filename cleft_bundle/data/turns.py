@@ -25,6 +25,8 @@ class Turn(NamedTuple):
         return downwards, opposite_sides(rightwards) if self.mirror else rightwards
 
 
+#: What stands in place of a turn: the header is silent, or no rule is known for what it says.
+NOT_GIVEN, UNKNOWN = "not given", "unknown"
 #: Angles are counterclockwise.
 TURNS = {
     **{"none": Turn(0, False), "rotate 90": Turn(1, False), "rotate 180": Turn(2, False)},
