@@ -122,7 +122,8 @@ def _spacing(spacing: np.ndarray) -> str:
 def _small(image: np.ndarray, side: int) -> np.ndarray:
     picture = Image.fromarray(np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8))
     if max(picture.size) < side:
-        return np.kron(picture, np.ones((side // max(picture.size),) * 2, np.uint8))  # each pixel as a square
+        square = np.ones((side // max(picture.size),) * 2, np.uint8)  # what a pixel becomes
+        return np.kron(np.asarray(picture), square)
     picture.thumbnail((side, side))
     return np.asarray(picture)
 

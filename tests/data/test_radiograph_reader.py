@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -358,3 +360,16 @@ def test_shared_chests_have_dark_lungs(shared_data, name):
     lung, spine = middle[:, columns // 4 : columns // 3].mean(), middle[:, columns // 2 - 20 : columns // 2 + 20].mean()
     assert spine > lung + 0.1
     assert meta["view"] == "PA"
+
+
+def test_no_library_of_itk_is_loaded_for_reading(tmp_path):
+    """It takes seconds at a decoder's first use. MONAI imports the package, which loads none before it is asked."""
+    syntaxes = (ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless)
+    files = [make_dicom(tmp_path / f"{n}.dcm", syntax=syntax) for n, syntax in enumerate(syntaxes)]
+    code = (
+        "import sys; from monai.transforms import LoadImage; from cleft_bundle.data import RadiographReader\n"
+        "for path in sys.argv[1:]: LoadImage(reader=RadiographReader())(path)\n"
+        "print([name for name in sys.modules if 'itk' in name.lower() and name.endswith('Python')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
