@@ -107,17 +107,11 @@ class _Quantizer:
         yield make("ReduceMax", [f"{name}_abs", axis], [f"{name}_max"], keepdims=1)
         yield make("Mul", [f"{name}_max", self._constant("int8_step", np.float32(1 / _LARGEST))], [f"{name}_raw"])
         yield make("Max", [f"{name}_raw", self._constant("int8_least", np.float32(_SMALLEST))], [scale])
-        if MODE == "ql":
-            flat, zeros = f"{name}_flat", f"{name}_zeros"
-            yield make("Reshape", [scale, self._constant("int8_flat", np.array([-1]))], [flat])
-            yield make("Shape", [flat], [f"{name}_count"])
-            yield make("Expand", [self._constant("int8_zero", np.array(_ZERO, np.uint8)), f"{name}_count"], [zeros])
-            yield make("QuantizeLinear", [rows, flat, zeros], [f"{name}_int"], axis=0)
-        else:
-            yield make("Div", [rows, scale], [f"{name}_d"])
-            yield make("Round", [f"{name}_d"], [f"{name}_r"])
-            yield make("Add", [f"{name}_r", self._constant("int8_zf", np.float32(_ZERO))], [f"{name}_a"])
-            yield make("Cast", [f"{name}_a"], [f"{name}_int"], to=self.onnx.TensorProto.UINT8)
+        flat, zeros = f"{name}_flat", f"{name}_zeros"
+        yield make("Reshape", [scale, self._constant("int8_flat", np.array([-1]))], [flat])
+        yield make("Shape", [flat], [f"{name}_count"])
+        yield make("Expand", [self._constant("int8_zero", np.array(_ZERO, np.uint8)), f"{name}_count"], [zeros])
+        yield make("QuantizeLinear", [rows, flat, zeros], [f"{name}_int"], axis=0)
         self.quantized[name] = f"{name}_int", scale
 
     def _constant(self, name: str, value: Any) -> str:
@@ -127,6 +121,3 @@ class _Quantizer:
             self.weights[name] = tensor
             self.model.graph.initializer.append(tensor)
         return name
-
-
-MODE = "ew"

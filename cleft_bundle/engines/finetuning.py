@@ -61,9 +61,13 @@ class FinetunedWriter:
         """
         device = classifier.bias.device
         logits = classifier.raw_logits(looked[1].to(device)).double().cpu().numpy()
-        chosen = self.screening.choose(logits, label_matrix(items), classifier.class_names, classifier.task)
-        scale = chosen.calibration
-        classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **asdict(self.screening))
+        patients = [item["patient_id"] for item in items]
+        names, task = classifier.class_names, classifier.task
+        chosen = self.screening.choose(logits, label_matrix(items), names, task, patients)
+        scale, chosen_by = chosen.calibration, asdict(self.screening)
+        if scale.n_images:
+            chosen_by |= {"temperature_interval": [scale.low, scale.high], "calibration_images": scale.n_images}
+        classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **chosen_by)
         classifier.to(device)
         classifier.provenance = {"seen": describe_seen(*looked)}
         state = FinetunedState(classifier.network, self.trained_on.calibrated(), identity, classifier)

@@ -215,7 +215,7 @@ def _side(workflow: ConfigWorkflow) -> int:
 
 
 @torch.no_grad()
-def _time_network(inferer: Any, network: nn.Module, batch: torch.Tensor) -> list[float]:
+def _time_network(inferer: Any, network: Any, batch: torch.Tensor) -> list[float]:
     seconds = []
     for _ in range(max(3, 16 // len(batch))):
         start = time.perf_counter()
