@@ -98,6 +98,7 @@ class Settings(BaseModel):
     uncertain: Text = ""
     unknown_codes: Text = ""
     shared_patients: Text = ""
+    shared_pictures: Text = ""
     caption_template: Text = ""
     frontal_only: Switch = False
     spot_views: Switch = False

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cleft_bundle.data.pictures import PICTURE
 from cleft_bundle.data.pseudonyms import SALT_VARIABLE, keyed_digest
 
 #: Patients from whom something was learnt: weights, or a prompt. On them a network is better than on others.
@@ -19,6 +20,8 @@ LEARNT = ("weights", "prompts")
 #: Patients on whom something was chosen: the epoch (or one of several classifiers), calibration, thresholds.
 CHOSEN = ("epoch", "calibration", "thresholds")
 ROLES = (*LEARNT, *CHOSEN)
+#: What pictures are used for.
+USES = ("learnt", "chosen")
 
 #: What is counted of the training images, where the items say it; ages in bands of ten years.
 COUNTED = ("view", "laterality", "sex", "manufacturer", "modality")
@@ -49,6 +52,7 @@ class Memory:
         unknown: roles in which patients may have been used of whom nothing is known.
         images: counts of the training images, see :func:`count_images`; those of several trainings are added.
         salt: tells one salt from another, and is not the salt itself.
+        pictures: digests of the pictures that were ``learnt`` from and ``chosen`` on, as far as they were known.
         lost: number of patients by role who are remembered by their number alone.
     """
 
@@ -58,6 +62,7 @@ class Memory:
     images: Mapping[str, Any] = field(default_factory=dict)
     salt: str = field(default_factory=salt_probe)
     lost: Mapping[str, int] = field(default_factory=dict)
+    pictures: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def recall(cls, stored: Mapping[str, Any] | None) -> Memory:
@@ -71,7 +76,8 @@ class Memory:
             return cls(stored["fingerprint"], known, frozenset(["epoch"]), salt=stored["salt"])
         known = {role: _decoded(text) for role, text in patients.items()}
         unknown, images, lost = frozenset(stored["unknown"]), stored["images"], stored["lost"]
-        return cls(stored["fingerprint"], known, unknown, images, stored["salt"], lost)
+        pictures = {use: _decoded(text) for use, text in stored.get("pictures", {}).items()}
+        return cls(stored["fingerprint"], known, unknown, images, stored["salt"], lost, pictures)
 
     def state_dict(self) -> dict[str, Any]:
         """The memory as JSON-able values: digests in base64, eight bytes a patient and role."""
@@ -79,6 +85,7 @@ class Memory:
             "fingerprint": self.fingerprint,
             "salt": self.salt,
             "patients": {role: _encoded(digests) for role, digests in self.patients.items()},
+            "pictures": {use: _encoded(digests) for use, digests in self.pictures.items()},
             "unknown": sorted(self.unknown),
             "lost": dict(self.lost),
             "counts": dict(self.counts),
@@ -90,18 +97,25 @@ class Memory:
         added = {role: torch.cat([self.patients.get(role, digests[:0]), digests]).unique() for role in roles}
         return replace(self, patients={**self.patients, **added})
 
+    def seen(self, digests: torch.Tensor, use: str) -> Memory:
+        """The memory with some more pictures, for one of :data:`USES`."""
+        joined = torch.cat([self.pictures.get(use, digests[:0]), digests]).unique()
+        return replace(self, pictures={**self.pictures, use: joined})
+
     def after(self, before: Memory) -> Memory:
         """The memory of a training that started from what ``before`` made: its patients count too."""
         joined = self
         for role, digests in before.patients.items():
             joined = joined.also(digests, role)
+        for use, digests in before.pictures.items():
+            joined = joined.seen(digests, use)
         unknown = self.unknown | before.unknown
         lost = dict(Counter(self.lost) + Counter(before.lost))
         return replace(joined, unknown=unknown, lost=lost, images=_added(before.images, self.images))
 
     def forgotten(self) -> Memory:
         """The memory without its patients; how many they were stays."""
-        return replace(self, patients={}, unknown=frozenset(ROLES), lost=self.counts)
+        return replace(self, patients={}, pictures={}, unknown=frozenset(ROLES), lost=self.counts)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -126,9 +140,22 @@ class Memory:
 
 def patient_digests(items: Iterable[Item]) -> torch.Tensor:
     """Digests of the patients of some items, int64, sorted: keyed by the salt, so that they tell no pseudonym."""
-    patients = {item["patient_id"] for item in items}
-    numbers = [int.from_bytes(bytes.fromhex(keyed_digest(name, _BYTES)), "big", signed=True) for name in patients]
-    return torch.tensor(sorted(numbers), dtype=torch.int64)
+    return _tensor({patient_number(item["patient_id"]) for item in items})
+
+
+def patient_number(pseudonym: str) -> int:
+    """The digest of a patient."""
+    return _number(keyed_digest(pseudonym, _BYTES))
+
+
+def picture_digests(items: Iterable[Item]) -> torch.Tensor:
+    """Digests of the pictures of some items that know theirs, int64, sorted; blank ones are none."""
+    return _tensor({picture_number(item) for item in items if item.get(PICTURE)})
+
+
+def picture_number(item: Item) -> int | None:
+    """The digest of an item's picture, None where it is not known or blank."""
+    return _number(item[PICTURE]) if item.get(PICTURE) else None
 
 
 def count_images(items: Sequence[Item]) -> dict[str, Any]:
@@ -186,6 +213,14 @@ def other_salt() -> str:
         f"its patients' pseudonyms were made with another salt (environment variable {SALT_VARIABLE}), so they cannot "
         "be compared, and a split drawn now is another one: set the salt of its training"
     )
+
+
+def _number(digest: str) -> int:
+    return int.from_bytes(bytes.fromhex(digest), "big", signed=True)
+
+
+def _tensor(numbers: Iterable[int | None]) -> torch.Tensor:
+    return torch.tensor(sorted(number for number in numbers if number is not None), dtype=torch.int64)
 
 
 def _encoded(digests: torch.Tensor) -> str:

@@ -13,12 +13,17 @@ from cleft_bundle.checkpoints.patient_roles import (
     CHOSEN,
     LEARNT,
     ROLES,
+    USES,
     Memory,
     count_images,
     other_salt,
     patient_digests,
+    patient_number,
+    picture_digests,
+    picture_number,
 )
 from cleft_bundle.data.datalists import fingerprint
+from cleft_bundle.data.pictures import PICTURE
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.classifier import decode_settings
 
@@ -72,6 +77,16 @@ class TrainedOn:
         other.memory = self.memory.also(self._validation, "calibration", "thresholds")
         return other
 
+    def see(self, splits: Mapping[str, Sequence[Item]]) -> None:
+        """Remember the pictures of the images too.
+
+        Args:
+            splits: ``train`` and ``validation``, items with the digest of their picture where it is known, see
+                :func:`cleft_bundle.data.known_pictures`.
+        """
+        for split, use in zip(("train", "validation"), USES, strict=True):
+            self.memory = self.memory.seen(picture_digests(splits[split]), use)
+
     def state_dict(self) -> dict[str, Any]:
         """What a file keeps under ``trained_on``.
 
@@ -110,6 +125,52 @@ def unknown_roles(source: str | Path | Mapping[str, Any]) -> tuple[str, ...]:
     """
     memory = recall(source)
     return tuple(role for role in ROLES if role in memory.unknown or not memory.same_salt)
+
+
+def picture_roles(source: str | Path | Mapping[str, Any], items: Sequence[Item]) -> dict[str, int]:
+    """Count the images whose pictures a file was made with, under whatever patient.
+
+    Args:
+        source: as for :func:`roles`.
+        items: items with the digest of their picture where it is known, of :func:`cleft_bundle.data.known_pictures` or
+            :func:`cleft_bundle.data.read_pictures`.
+
+    Returns:
+        ``known``, of how many images the picture is known, ``learnt`` and ``chosen``, how many show a picture that was
+        learnt from, or chosen on; empty where the file knows no pictures.
+
+    Raises:
+        BundleError: where the file does not exist or cannot be read.
+    """
+    memory = recall(source)
+    if not memory.pictures or not memory.same_salt:
+        return {}
+    counts = {"known": sum(PICTURE in item for item in items)}
+    for use, digests in memory.pictures.items():
+        used = set(digests.tolist())
+        counts[use] = sum(picture_number(item) in used for item in items)
+    return counts
+
+
+def check_pictures(source: str | Path | Mapping[str, Any], items: Sequence[Item]) -> dict[str, int]:
+    """Say in the log which pictures a file was made with though their patients are others; see :func:`picture_roles`.
+
+    Args:
+        source: as for :func:`roles`.
+        items: what is to be evaluated, with the digests of their pictures.
+
+    Returns:
+        the counts of the images whose patients are new to the file.
+    """
+    memory = recall(source)
+    known = {number for digests in memory.patients.values() for number in digests.tolist()}
+    new = [item for item in items if patient_number(item["patient_id"]) not in known]
+    counts = picture_roles(source, new)
+    if counts.get("learnt") or counts.get("chosen"):
+        logger.warning("%s of the %d images to be evaluated are pictures that it was trained on, and %s that it was "
+                       "chosen on, though under other patients: what is measured on them is too good",
+                       counts.get("learnt", 0), len(items), counts.get("chosen", 0))  # fmt: skip
+    return counts
 
 
 def training_images(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:

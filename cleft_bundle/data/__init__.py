@@ -14,6 +14,7 @@ from cleft_bundle.data.inference_dataset import (
     reading_workers,
 )
 from cleft_bundle.data.item_checks import check_items, is_multi_label
+from cleft_bundle.data.pictures import known_pictures, read_pictures, shared_pictures
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.data.radiograph_reader import RadiographReader
 from cleft_bundle.data.radiograph_writer import RadiographWriter
@@ -42,6 +43,7 @@ __all__ = [
     "fingerprint",
     "folder",
     "is_multi_label",
+    "known_pictures",
     "label_summary",
     "list_images",
     "load_prompts",
@@ -53,9 +55,11 @@ __all__ = [
     "phantoms",
     "pseudonym",
     "read_datalist",
+    "read_pictures",
     "reading_workers",
     "rsna",
     "select_split",
+    "shared_pictures",
     "usable_items",
     "write_datalist",
 ]

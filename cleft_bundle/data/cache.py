@@ -25,6 +25,7 @@ from monai.data import CacheDataset, Dataset, MetaTensor, PersistentDataset
 from monai.transforms import Compose, RandomizableTrait, Transform
 
 import cleft_bundle
+from cleft_bundle.data.pictures import PICTURE, keeping_pictures
 from cleft_bundle.data.pseudonyms import keyed_digest
 from cleft_bundle.data.radiograph_reader import METADATA
 from cleft_bundle.errors import BundleError
@@ -53,8 +54,10 @@ def cached_dataset(
         num_workers: threads that fill the memory.
         progress: show a bar while they do.
 
-    Blank images among those kept in memory are counted in the log.
+    Blank images among those kept in memory are counted in the log. What is kept knows its picture, see
+    :mod:`cleft_bundle.data.pictures`.
     """
+    transform = keeping_pictures(transform)
     if cache_dir is not None:
         return RadiographCache(data, transform, cache_dir)
     dataset = CacheDataset(data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress)
@@ -113,10 +116,17 @@ class RadiographCache(PersistentDataset):
         file = self.cache_dir / f"{self._name(path)}.pt"
         content = _load(file)
         if content is None:
-            content = _pack(self._pre_transform({self.key: path})[self.key])
+            made = self._pre_transform({self.key: path})
+            content = {**_pack(made[self.key]), **({PICTURE: made[PICTURE]} if PICTURE in made else {})}
             save(content, file)
         # also what was just made, so that the first epoch gets exactly what the second gets
         return {**item_transformed, self.key: _unpack(content, path)}
+
+    def cached_picture(self, item: dict[str, Any]) -> str | None:
+        """The digest of an item's picture, None where its image is not in the cache; the image stays on the disk."""
+        file = self.cache_dir / f"{self._name(str(item[self.key]))}.pt"
+        content = _load(file, mmap=True) if file.is_file() else None
+        return None if content is None else content.get(PICTURE)
 
     def _name(self, path: str) -> str:
         """Name of the image's cache file: of fixed length, and without anything that can be read."""
@@ -209,9 +219,9 @@ def _plain(value: Any) -> Any:
     return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
 
 
-def _load(file: Path) -> dict[str, Any] | None:
+def _load(file: Path, mmap: bool = False) -> dict[str, Any] | None:
     """Load a cache file; None where there is none, or none that can be read."""
     try:
-        return torch.load(file, weights_only=True)
+        return torch.load(file, weights_only=True, mmap=mmap)
     except Exception:  # an unpickler raises anything at all over a broken file
         return None

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cleft_bundle.data.item_checks import check_items
+from cleft_bundle.data.pictures import part_pictures
 from cleft_bundle.data.subsets import balanced_set, digest, patient_fraction, patient_labels
 from cleft_bundle.data.usable_labels import Task, label_summary
 from cleft_bundle.errors import BundleError
@@ -23,14 +24,14 @@ Item = dict[str, Any]
 def make_splits(
     items: Sequence[Item],
     fractions: Sequence[float] | Mapping[str, float] = (0.8, 0.1, 0.1),
-    seed: int = 0,
+    seed: int | tuple[int, int] = 0,
     classes: Sequence[str] | None = None,
     shared_patients: str = "error",
     balanced_test: int | Mapping[str, int] | None = None,
     train_fraction: float = 1.0,
     test_fraction: float = 0.0,
     task: Task | None = None,
-    subset_seed: int | None = None,
+    shared_pictures: str = "warn",
 ) -> dict[str, list[Item]]:
     """Divide items into training, validation and test: by patient, never by image.
 
@@ -46,7 +47,8 @@ def make_splits(
     Args:
         items: what a ``datalist`` function returns.
         fractions: share of the patients for train, validation and test, or a dictionary with these names.
-        seed: another seed draws other patients for the splits and for a balanced test set.
+        seed: another seed draws other patients. Of two, the first draws splits and balanced test sets, and the second
+            decides which training patients a ``train_fraction`` keeps.
         classes: names of the labels, for the balanced test set and the messages of :func:`check_items`.
         shared_patients: what to do with patients whom the named splits put on several sides: "error", or "drop" to
             keep such a patient's images in the last of the splits (test before validation before train) and leave
@@ -59,7 +61,9 @@ def make_splits(
             split and no test split: what is chosen on validation can then be tried on others.
         task: the log says how many images of each split have no label that this task can use
             (:mod:`cleft_bundle.data.usable_labels`); None: nothing is said of labels.
-        subset_seed: another seed keeps other training patients of a ``train_fraction``; None: as ``seed``.
+        shared_pictures: what to do with pictures that stand in several splits under different patients: "warn" once
+            they are read for training or evaluation; "error"; or "drop" to keep them in the last of the splits. The
+            last two read every image once more (:func:`cleft_bundle.data.pictures.part_pictures`).
 
     Returns:
         Items under "train", "validation" and "test", each a copy with its ``split`` and sorted by name.
@@ -70,6 +74,7 @@ def make_splits(
             cases for the balanced test set; a test fraction where there is a test split, or no validation split.
     """
     check_items(items, classes)
+    seed, subset_seed = seed if isinstance(seed, tuple) else (seed, seed)
     shares = _shares(fractions)
     named = [item for item in items if item["split"]]
     if named and len(named) < len(items):
@@ -98,7 +103,8 @@ def make_splits(
     for item in pool:
         side = side_of[item["patient_id"]]
         divided[side].append({**item, "split": side})
-    divided["train"] = patient_fraction(divided["train"], train_fraction, seed if subset_seed is None else subset_seed)
+    divided = part_pictures(divided, shared_pictures)
+    divided["train"] = patient_fraction(divided["train"], train_fraction, subset_seed)
     for split, members in divided.items():
         members.sort(key=lambda item: item["name"])
         usable = label_summary(members, task) if task else ""

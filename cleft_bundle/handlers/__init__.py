@@ -9,6 +9,7 @@ from cleft_bundle.handlers.plots import EvaluationPlots, LossCurve
 from cleft_bundle.handlers.predictions import PredictionWriter
 from cleft_bundle.handlers.progress import ProgressHandler
 from cleft_bundle.handlers.rank_allocation import RankAllocation
+from cleft_bundle.handlers.shared_pictures import SharedPictures
 from cleft_bundle.handlers.structured_reports import StructuredReportWriter
 from cleft_bundle.handlers.tracking import MetricTracker, RunTracker, loss_and_scale, run_parameters, unique_run_name
 from cleft_bundle.handlers.updates import UpdateLrSchedule, count_updates, ends_group
@@ -28,6 +29,7 @@ __all__ = [
     "ProgressHandler",
     "RankAllocation",
     "RunTracker",
+    "SharedPictures",
     "StructuredReportWriter",
     "TrainingCheckpoint",
     "UpdateLrSchedule",

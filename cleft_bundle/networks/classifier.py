@@ -223,4 +223,4 @@ class ZeroShotClassifier(DeployedClassifier):
 
 def decode_settings(state: torch.Tensor) -> dict[str, Any]:
     """Read the settings that :meth:`ZeroShotClassifier.get_extra_state` wrote."""
-    return json.loads(bytes(state.cpu().tolist()))
+    return json.loads(state.cpu().numpy().tobytes())

@@ -8,7 +8,9 @@ from cleft_bundle.checkpoints import (
     TrainedOn,
     TrainedState,
     check_not_trained_on,
+    check_pictures,
     load_classifier,
+    picture_roles,
     provenance_of,
     roles,
     save,
@@ -17,7 +19,8 @@ from cleft_bundle.checkpoints import (
 )
 from cleft_bundle.checkpoints.patient_roles import patient_digests, salt_probe
 from cleft_bundle.data import fingerprint, pseudonym
-from cleft_bundle.data.pseudonyms import SALT_VARIABLE
+from cleft_bundle.data.pictures import PICTURE
+from cleft_bundle.data.pseudonyms import SALT_VARIABLE, keyed_digest
 from cleft_bundle.errors import BundleError
 
 
@@ -210,6 +213,41 @@ def test_training_images_are_counted_and_rare_values_are_not_told(checkpoint, tm
         "age": {"30-39": 7, "unknown": 12, "rare": 2},
         "sex": {"unknown": 15, "F": 6},
     }
+
+
+def test_pictures_are_remembered_and_found_under_other_patients(make_network, classifier_of, tmp_path, caplog):
+    def showing(picture, patient):
+        return [item | {PICTURE: picture and keyed_digest(picture, 8)} for item in items(patient)]
+
+    divided = {"train": showing("a", 0) + showing("b", 1) + showing("", 2), "validation": showing("c", 3)}
+    trained = TrainedOn(divided)
+    trained.see({**divided, "train": divided["train"] + items(4)})  # of the last one the cache knows nothing
+    save(TrainedState(make_network(), trained).state_dict(), tmp_path / "cleft.pt")
+    evaluated = [
+        *showing("a", 0),
+        *showing("b", 10),
+        *showing("c", 11),
+        *showing("", 12),
+        *showing("d", 13),
+        *items(14),
+    ]
+    for source in (tmp_path / "cleft.pt", classifier_of(provenance_of(tmp_path / "cleft.pt"))):
+        assert picture_roles(source, evaluated) == {"known": 5, "learnt": 2, "chosen": 1}
+        assert check_pictures(source, evaluated) == {"known": 4, "learnt": 1, "chosen": 1}, "patient 0 is known anyway"
+    assert "1 of the 6 images to be evaluated are pictures that it was trained on, and 1 that it was" in caplog.text
+    second = TrainedOn(splits([20], [21]), str(tmp_path / "cleft.pt"))
+    save({"trained_on": second.state_dict()}, tmp_path / "second.pt")
+    assert picture_roles(tmp_path / "second.pt", showing("a", 30)) == {"known": 1, "learnt": 1, "chosen": 0}
+    assert second.memory.forgotten().state_dict()["pictures"] == {}
+    caplog.clear()
+    assert check_pictures(tmp_path / "cleft.pt", showing("d", 13)) == {"known": 1, "learnt": 0, "chosen": 0}
+    assert caplog.text == ""
+
+
+def test_a_file_that_knows_no_pictures_says_nothing_of_them(old_checkpoint, monkeypatch):
+    assert picture_roles(old_checkpoint, items(1)) == check_pictures(old_checkpoint, items(1)) == {}
+    monkeypatch.setenv(SALT_VARIABLE, "a hospital's secret")
+    assert picture_roles(old_checkpoint, items(1)) == {}
 
 
 def test_many_patients_are_quick_and_small(tmp_path):

@@ -7,6 +7,7 @@ import torch
 from monai.data import load_decathlon_datalist
 
 from cleft_bundle.checkpoints import ROLES, load_classifier, roles
+from cleft_bundle.checkpoints.trained_on import recall
 from cleft_bundle.data import fingerprint
 from tests.configs.conftest import TINY, bundle_error
 
@@ -63,6 +64,10 @@ def test_patients_who_chose_the_model_are_no_test(run_config, chest_phantoms, tm
     path = tmp_path / "eval" / "datalist.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"test": content["validation"], "validation": content["test"]}))
+    remembered = recall(tmp_path / "models" / "model.pt").pictures
+    shown = {use: len(digests) for use, digests in remembered.items()}
+    splits = trained.parser.get_parsed_content("splits")
+    assert shown == {"learnt": len(splits["train"]), "chosen": len(splits["validation"])}
     files = ["train.json", "data_datalist.json", "evaluate.json"]
     data |= {"datalist_file": str(path)}
     with pytest.raises(RuntimeError) as caught:
