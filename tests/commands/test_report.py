@@ -86,6 +86,16 @@ def test_a_classifier_file_is_evaluated_on_new_images(hospital, run, model_pt, t
     assert found["uncalibrated"] is None
 
 
+def test_calls_of_a_classifier_file_get_heat_maps(hospital, run, model_pt, tmp_path):
+    labels = hospital / "labels.csv"
+    run("--model", model_pt, "--labels", labels, "--output_dir", tmp_path / "out", "--resamples", 5, "--cases", 1,
+        "--thresholds", '{"edema": 0.0}')  # fmt: skip
+    found = content(tmp_path / "out")
+    assert (found["outcomes"]["missed"], found["outcomes"]["found"]) == (0, 8)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4  # one found, one false alarm, each with its map
+
+
 def test_the_folder_of_the_images_may_be_another(hospital, run, model_pt, tmp_path):
     moved = tmp_path / "elsewhere"
     (hospital / "images").rename(moved)

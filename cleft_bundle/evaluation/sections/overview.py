@@ -43,7 +43,8 @@ def tiles(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 def has_chosen(content: Mapping[str, Any]) -> bool:
     """Whether any of the reported patients chose anything of the classifier, so that figures may flatter it."""
     chosen = content["operating_points"]["chosen"]
-    return any((content["roles"] or {}).values()) or bool(chosen.get("same_images"))
+    seen = (content["pictures"] or {}).get("seen", {})
+    return any([*(content["roles"] or {}).values(), *seen.values(), bool(chosen.get("same_images"))])
 
 
 def role_lines(content: Mapping[str, Any]) -> list[str]:
