@@ -65,7 +65,7 @@ def test_the_scores_of_any_tool_are_reported(hospital, run, tmp_path):
     assert [file["kind"] for file in found["provenance"]["files"]] == ["scores", "labels"]
     assert "sensitivity/pleural effusion" not in found["metrics"]
     page = (out / "report.html").read_text()
-    assert "No threshold could be chosen for pleural effusion" in page
+    assert "No threshold is known for pleural effusion" in page
     assert page.count("data:image/png;base64,") == 2  # pictures of cases, without a network and so without maps
     with (out / "per_image.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 24
