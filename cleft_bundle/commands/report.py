@@ -12,14 +12,16 @@ from typing import Any
 
 from cleft_bundle.checkpoints import roles as roles_of
 from cleft_bundle.checkpoints import training_images, unknown_roles
+from cleft_bundle.data import read_pictures
 from cleft_bundle.data.folder import datalist
 from cleft_bundle.data.phantoms.folder import is_phantom
 from cleft_bundle.data.tables import nearest
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.evaluation import CasePictures, Comparison, Extras, Resampling, ScoredImages, Settings, write_report
 from cleft_bundle.evaluation.provenance import file_read
+from cleft_bundle.evaluation.same_pictures import same_pictures
 from cleft_bundle.evaluation.shift import as_it_is, looked_at, sample_of, sample_of_counts
-from cleft_bundle.evaluation.sources import embedding_by, scored_by_model, scored_by_table
+from cleft_bundle.evaluation.sources import embedding_by, maps_by, scored_by_model, scored_by_table
 from cleft_bundle.evaluation.tables import read_thresholds
 from cleft_bundle.handlers.tracking import package_versions
 from cleft_bundle.inference import Scorer
@@ -149,7 +151,9 @@ def _of_table(given: Options) -> tuple[ScoredImages, Extras]:
     if given.training is not None:
         most = given.settings.shift_images
         before, here = (looked_at(items, most) for items in (datalist(given.training), scored.scored_items))
-    return scored, Extras(training=before, here=here)
+    items = scored.scored_items
+    pictures = same_pictures(read_pictures(items), given.split or "test") if os.path.isfile(items[0]["image"]) else None
+    return scored, Extras(training=before, here=here, pictures=pictures)
 
 
 def _of_model(given: Options) -> tuple[ScoredImages, Extras]:
@@ -161,8 +165,14 @@ def _of_model(given: Options) -> tuple[ScoredImages, Extras]:
     if given.training is not None:
         most, embed = given.settings.shift_images, embedding_by(scorer)
         before, here = (looked_at(some, most, embed) for some in (datalist(given.training), items))
-    return scored, Extras(training=before, here=here, roles=roles_of(scorer.provenance, items),
-                          unknown_roles=unknown_roles(scorer.provenance))  # fmt: skip
+    return scored, Extras(
+        training=before,
+        here=here,
+        roles=roles_of(scorer.provenance, items),
+        unknown_roles=unknown_roles(scorer.provenance),
+        pictures=same_pictures(read_pictures(items), given.split or "test", scorer.provenance),
+        explain=maps_by(scorer),
+    )
 
 
 def _dataset(given: Options, scored: ScoredImages) -> dict[str, Any]:

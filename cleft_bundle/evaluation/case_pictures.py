@@ -20,7 +20,7 @@ from cleft_bundle.pages import thumbnail
 logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
-Explain = Callable[[torch.Tensor, str], np.ndarray | None]
+Explain = Callable[[Item, torch.Tensor, str], np.ndarray | None]
 
 
 class CasePictures:
@@ -43,7 +43,7 @@ class CasePictures:
         self.network_transform = network_transform
 
     def explain_by(self, network: nn.Module, head: Head, class_names: Sequence[str]) -> Explain | None:
-        """Make what draws a class's heat map [H, W] for an image [1 or 3, H, W].
+        """Make what draws a class's heat map [H, W] for an item and its image [1 or 3, H, W].
 
         Args:
             network: what scored the images.
@@ -54,7 +54,7 @@ class CasePictures:
             return None
         prepare, names = self.network_transform, list(class_names)
 
-        def explain(image: torch.Tensor, name: str) -> np.ndarray | None:
+        def explain(_item: Item, image: torch.Tensor, name: str) -> np.ndarray | None:
             ready = torch.as_tensor(prepare({"image": image.clone()})["image"])[None]
             try:
                 return class_maps(network, ready, head, [names.index(name)])[0, 0].cpu().numpy()
@@ -88,7 +88,11 @@ class CasePictures:
             highest = np.argsort(-scores, kind="stable")[:3]
             image = torch.as_tensor(result["image"]) if "image" in result else None
             missed = labels[scored.class_names.index(case["class"])] == 1 and not _is_called(case)
-            heat = None if image is None or missed or explain is None else explain(image, case["class"])
+            heat = (
+                None
+                if image is None or missed or explain is None
+                else explain(items[case["row"]], image, case["class"])
+            )
             shown.append(
                 {
                     **case,

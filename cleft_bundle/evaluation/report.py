@@ -18,6 +18,7 @@ from cleft_bundle.evaluation.figures import Resampling, figures, prompt_sensitiv
 from cleft_bundle.evaluation.flow import flow, table_one
 from cleft_bundle.evaluation.operating import operating_points
 from cleft_bundle.evaluation.per_image import PER_IMAGE, write_per_image
+from cleft_bundle.evaluation.same_pictures import picture_lines
 from cleft_bundle.evaluation.scored import ScoredImages
 from cleft_bundle.evaluation.sections import overview, sections
 from cleft_bundle.evaluation.shift import Sample, shift
@@ -88,7 +89,7 @@ class Extras:
         roles: what the classifier used how many of the patients for, by
             :func:`cleft_bundle.checkpoints.roles`; None: not known.
         unknown_roles: those of which its file does not say everything.
-        duplicates: lines on images that occur under several patients or splits.
+        pictures: of :func:`cleft_bundle.evaluation.same_pictures.same_pictures`; None: not known.
         ranks: of :func:`cleft_bundle.metrics.retrieval_ranks`, the images in the order of the scored ones.
         chance: recall by chance, see :func:`cleft_bundle.metrics.retrieval_chance`.
         variants: scores [N, K] of single prompts, of the scored images.
@@ -103,7 +104,7 @@ class Extras:
     here: Sample | None = None
     roles: Mapping[str, int] | None = None
     unknown_roles: Sequence[str] = ()
-    duplicates: Sequence[str] = ()
+    pictures: Mapping[str, Any] | None = None
     ranks: tuple[np.ndarray, np.ndarray] | None = None
     chance: Mapping[str, float] = field(default_factory=dict)
     variants: Sequence[np.ndarray] = ()
@@ -159,6 +160,7 @@ def write_report(
         colour=COLOURS.get(str(dataset["split"]), "#8a95a1"),
         tiles=overview.tiles(content),
         role_lines=overview.role_lines(content),
+        duplicates=picture_lines(extras.pictures),
         flattered=overview.has_chosen(content),
         parts=sections(content, scored),
         calls=bool(scored.called()),
@@ -195,7 +197,7 @@ def _content(
         "about": read_about(settings.about),
         "roles": None if extras.roles is None else dict(extras.roles),
         "unknown_roles": list(extras.unknown_roles),
-        "duplicates": list(extras.duplicates),
+        "pictures": None if extras.pictures is None else dict(extras.pictures),
         "flow": flow(scored),
         "table_one": table_one(cohorts, scored.class_names),
         "shift": shift(extras.training, extras.here),

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from cleft_bundle.data.usable_labels import label_matrix
 from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.evaluation.case_pictures import Explain
 from cleft_bundle.evaluation.combined import Combination
 from cleft_bundle.evaluation.operating import described
 from cleft_bundle.evaluation.scored import ScoredImages
 from cleft_bundle.evaluation.shift import Embed
 from cleft_bundle.evaluation.tables import join, read_label_table, read_score_table, task_of
 from cleft_bundle.inference import Scorer
-from cleft_bundle.networks import DeployedClassifier
+from cleft_bundle.inferers import HeatMaps
+from cleft_bundle.networks import DeployedClassifier, ZeroShotClassifier
+
+logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 
@@ -124,6 +130,28 @@ def scored_by_model(
 
 def _chosen(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {"rule": stored.get("rule"), "target": stored.get("target"), "on": "the validation split of its training"}
+
+
+def maps_by(scorer: Scorer) -> Explain | None:
+    """What draws the heat maps of a classifier; None where the form of its file gives none."""
+    if not isinstance(scorer.network, ZeroShotClassifier):
+        return None
+    try:
+        maps = HeatMaps(scorer.network, scorer.transforms)
+    except BundleError as error:  # transforms that cannot be undone
+        logger.warning("cases get no heat map: %s", error)
+        return None
+
+    def explain(item: Item, _image: torch.Tensor, name: str) -> np.ndarray | None:
+        if name not in scorer.class_names:  # classes that were added up
+            return None
+        try:
+            return maps(maps.load({"image": item["image"]}), [name])[0].numpy()
+        except BundleError as error:  # towers of which there is no map
+            logger.warning("a case gets no heat map: %s", error)
+            return None
+
+    return explain
 
 
 def embedding_by(scorer: Scorer) -> Embed | None:

@@ -11,11 +11,13 @@ import torch
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.checkpoints import ROLES, RunIdentity, roles, unknown_roles
+from cleft_bundle.data import known_pictures
 from cleft_bundle.data.phantoms.folder import is_phantom
 from cleft_bundle.evaluation.comparison import Comparison
 from cleft_bundle.evaluation.operating import Operating
 from cleft_bundle.evaluation.provenance import provenance
 from cleft_bundle.evaluation.report import Extras, Settings, write_report
+from cleft_bundle.evaluation.same_pictures import same_pictures
 from cleft_bundle.evaluation.scored import ScoredImages, row_order
 from cleft_bundle.evaluation.shift import Sample, looked_at, sample_of
 from cleft_bundle.inferers import ZeroShotInferer
@@ -88,6 +90,7 @@ class EvaluationReport:
             provenance=provenance(evaluator.network, self.checkpoint, self.identity),
             **self.operating.choose(logits, labels, names, task),
         )
+        pictured = known_pictures(evaluator.data_loader.dataset)
         extras = Extras(
             cohorts=self.splits,
             ranks=(details["image_rank"][rows], details["text_rank"]) if "image_rank" in details else None,
@@ -102,6 +105,7 @@ class EvaluationReport:
             training=self._sample(self.splits["train"], evaluator.network),
             here=self._sample(self.items, evaluator.network),
             roles=self._roles(),
+            pictures=same_pictures(pictured, self.dataset["split"], self.checkpoint),
             unknown_roles=unknown_roles(self.checkpoint) if self.checkpoint else ROLES,
         )
         phantoms = is_phantom(self.dataset["dir"]) or "phantom" in self.dataset["name"].lower()

@@ -65,7 +65,7 @@ def test_the_scores_of_any_tool_are_reported(hospital, run, tmp_path):
     assert [file["kind"] for file in found["provenance"]["files"]] == ["scores", "labels"]
     assert "sensitivity/pleural effusion" not in found["metrics"]
     page = (out / "report.html").read_text()
-    assert "No threshold could be chosen for pleural effusion" in page
+    assert "No threshold is known for pleural effusion" in page
     assert page.count("data:image/png;base64,") == 2  # pictures of cases, without a network and so without maps
     with (out / "per_image.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 24
@@ -84,6 +84,16 @@ def test_a_classifier_file_is_evaluated_on_new_images(hospital, run, model_pt, t
     assert found["dataset"]["split"] == "test"
     assert found["unknown_roles"]
     assert found["uncalibrated"] is None
+
+
+def test_calls_of_a_classifier_file_get_heat_maps(hospital, run, model_pt, tmp_path):
+    labels = hospital / "labels.csv"
+    run("--model", model_pt, "--labels", labels, "--output_dir", tmp_path / "out", "--resamples", 5, "--cases", 1,
+        "--thresholds", '{"edema": 0.0}')  # fmt: skip
+    found = content(tmp_path / "out")
+    assert (found["outcomes"]["missed"], found["outcomes"]["found"]) == (0, 8)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4  # one found, one false alarm, each with its map
 
 
 def test_the_folder_of_the_images_may_be_another(hospital, run, model_pt, tmp_path):

@@ -61,7 +61,7 @@ def test_only_what_was_called_gets_a_heat_map(make_scored):
     pictures = CasePictures(3, lambda item: {"image": torch.rand(1, 16, 16)})
     asked = []
 
-    def explain(image, name):
+    def explain(item, image, name):
         asked.append(name)
         return np.random.default_rng(0).random((16, 16))
 

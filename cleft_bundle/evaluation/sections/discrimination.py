@@ -64,7 +64,7 @@ def _called(content: Mapping[str, Any]) -> str:
     if not content["operating_points"]["classes"]:
         return "No threshold is known, so that no class is called: figures that need one are left out."
     lacking = [name for name in content["classes"] if name not in content["operating_points"]["classes"]]
-    without = f" No threshold could be chosen for {', '.join(lacking)}." if lacking else ""
+    without = f" No threshold is known for {', '.join(lacking)}." if lacking else ""
     return f"A class is called from its threshold on, on the calibrated score.{without}"
 
 

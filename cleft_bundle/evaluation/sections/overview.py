@@ -25,11 +25,9 @@ def tiles(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         wanted = {"accuracy": "the highest score is right", "balanced_accuracy": "mean sensitivity"}
     else:
         limited = len(content["operating_points"]["classes"])
-        words = (
-            "mean of the classes, at their thresholds"
-            if limited == count
-            else f"mean of {limited} classes, at thresholds"
-        )
+        words = "mean of the classes, at their thresholds"
+        if limited < count:
+            words = f"mean of {limited} classes, at thresholds" if limited > 1 else "of one class, at its threshold"
         wanted = {"sensitivity_macro": words, "specificity_macro": words}
     wanted = {"auroc_macro": mean, "average_precision_macro": mean} | wanted
     mark = "trained or tuned on some of these patients" if has_chosen(content) else ""
@@ -43,7 +41,8 @@ def tiles(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 def has_chosen(content: Mapping[str, Any]) -> bool:
     """Whether any of the reported patients chose anything of the classifier, so that figures may flatter it."""
     chosen = content["operating_points"]["chosen"]
-    return any((content["roles"] or {}).values()) or bool(chosen.get("same_images"))
+    seen = (content["pictures"] or {}).get("seen", {})
+    return any([*(content["roles"] or {}).values(), *seen.values(), bool(chosen.get("same_images"))])
 
 
 def role_lines(content: Mapping[str, Any]) -> list[str]:
