@@ -98,8 +98,10 @@ def test_the_bootstrap_benchmark_runs(root, tmp_path):
     done = run(root, tmp_path, "benchmark.py", "bootstrap", *options)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "table.md").read_text() == done.stdout
-    assert done.stdout.startswith("400 images of 200 patients, 3 findings, 20 resamples")
-    assert all(float(cell) >= 0 for row in cells(done.stdout)[2:] for cell in row[1:])
+    assert done.stdout.startswith("400 images of 200 patients, 3 findings, 20 resamples, 9 groups")
+    rows = cells(done.stdout)[2:]
+    assert rows[-1][0] == "all"
+    assert all(float(cell) >= 0 for row in rows for cell in row[1:])
 
 
 @pytest.mark.slow
@@ -114,6 +116,38 @@ def test_the_coverage_of_intervals_is_simulated(root, tmp_path):
     assert "\n".join(done.stdout.splitlines()[:2]) in documented  # the table there is of these populations
     done = run(root, tmp_path, "simulate_coverage.py", "--simulations", "0")
     assert done.stderr.strip().splitlines()[-1].startswith("error: expected 1 simulation")
+
+
+@pytest.mark.slow
+def test_few_images_calibrate_better_with_a_penalty(root, tmp_path):
+    done = run(root, tmp_path, "simulate_calibration.py", "--fits", "10", "--out", "table.md")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "table.md").read_text() == done.stdout
+    head, _, *rows = cells(done.stdout)
+    assert " | ".join(head) in (root / "docs" / "statistics.md").read_text()
+    excess = {(row[0], row[1]): float(row[4]) for row in rows}
+    assert len(excess) == 18
+    assert all(excess[name, "penalised"] < excess[name, "plain"] for name, _ in excess)
+    done = run(root, tmp_path, "simulate_calibration.py", "--fits", "0")
+    assert done.stderr.strip().splitlines()[-1] == "error: expected 1 fit or more, got 0"
+
+
+@pytest.mark.slow
+def test_of_networks_whose_truth_is_known_the_truth_is_claimed(root, tmp_path):
+    done = run(root, tmp_path, "simulate_networks.py", "--studies", "8", "--resamples", "100", "--out", "table.md")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "table.md").read_text() == done.stdout
+    head, _, *rows = cells(done.stdout)
+    assert " | ".join(head) in (root / "docs" / "statistics.md").read_text()
+    found = {row[0]: dict(zip(head[1:], map(float, row[1:]), strict=True)) for row in rows}
+    assert found["perfect"]["mean AUROC"] == found["perfect"]["recall@1"] == 1
+    assert found["perfect"]["missed cases"] == found["perfect"]["false alarms"] == 0
+    for name in ("useless", "collapsed"):
+        assert found[name]["mean AUROC"] == pytest.approx(0.5, abs=0.03)
+        assert found[name]["0.5 within the interval, %"] >= 80
+        assert found[name]["recall@1"] == pytest.approx(found[name]["chance"], abs=0.004)
+    done = run(root, tmp_path, "simulate_networks.py", "--studies", "0")
+    assert done.stderr.strip().splitlines()[-1].startswith("error: expected 1 study")
 
 
 @pytest.mark.slow

@@ -126,7 +126,7 @@ def structured_report(source: Dataset, scores: Mapping[str, float], model: Model
                 algorithm_id=maker,
                 measurements=[
                     hd.sr.Measurement(
-                        name=codes.DCM.CertaintyOfFinding, value=round(100 * score, 4), unit=codes.UCUM.Percent
+                        name=codes.DCM.CertaintyOfFinding, value=float(f"{100 * score:.9g}"), unit=codes.UCUM.Percent
                     )
                 ],
                 source_images=[image],

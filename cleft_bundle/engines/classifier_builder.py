@@ -36,15 +36,20 @@ class ClassifierBuilder:
         Args:
             network: the trained network.
             validation: ``logits`` and ``label`` [N, K] of validation images, as
-                :class:`cleft_bundle.handlers.ZeroShotMetrics` leaves them; None: no calibration and no thresholds.
+                :class:`cleft_bundle.handlers.ZeroShotMetrics` leaves them, and ``patients`` [N] where they are known;
+                None: no calibration and no thresholds. What the classifier keeps of the choice are the rules, and of a
+                fitted temperature its 95 % interval and the number of images.
         """
         names, task = list(self.inferer.prompts), self.inferer.task
         weights = self.inferer.embed_prompts(network)
         classifier = ZeroShotClassifier.from_cleft(network, names, weights, task, self.preprocessing)
         if validation is not None:
-            chosen = self.screening.choose(validation["logits"], validation["label"], names, task)
-            scale = chosen.calibration
-            classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **asdict(self.screening))
+            figures = validation["logits"], validation["label"]
+            chosen = self.screening.choose(*figures, names, task, validation.get("patients"))
+            scale, chosen_by = chosen.calibration, asdict(self.screening)
+            if scale.n_images:
+                chosen_by |= {"temperature_interval": [scale.low, scale.high], "calibration_images": scale.n_images}
+            classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **chosen_by)
         return classifier
 
     def write(

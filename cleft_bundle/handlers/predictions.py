@@ -102,4 +102,4 @@ class PredictionWriter:
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
         return joined(value)
-    return f"{value:.6f}" if isinstance(value, float) else value
+    return repr(value) if isinstance(value, float) else value  # all digits: what differs must not tie when read back

@@ -11,7 +11,13 @@ from ignite.engine import Engine
 from ignite.metrics import Metric
 
 from cleft_bundle.distributed import gather_lists, gather_uneven
-from cleft_bundle.metrics import Predictions, classification_metrics, retrieval_metrics, retrieval_ranks
+from cleft_bundle.metrics import (
+    Predictions,
+    classification_metrics,
+    retrieval_chance,
+    retrieval_metrics,
+    retrieval_ranks,
+)
 from cleft_bundle.networks.classifier import Task, probabilities
 
 METRICS = ("auroc", "average_precision", "accuracy", "balanced_accuracy")
@@ -27,7 +33,7 @@ class ZeroShotMetrics(Metric):
     computed from goes to ``engine.state.metric_details[name]`` for pictures and reports: ``names`` (list of N),
     ``logits``, ``scores`` (probabilities) and ``label`` [N, K], as :class:`Predictions` keeps it; where there are any,
     ``variant_scores`` [N, V, K] of single prompts; for retrieval, ``image_rank`` [N] and ``text_rank`` [M], see
-    :func:`cleft_bundle.metrics.retrieval_ranks`.
+    :func:`cleft_bundle.metrics.retrieval_ranks`, and ``retrieval_chance``, the recall of a network that knows nothing.
 
     Args:
         class_names: names of the K classes.
@@ -85,6 +91,7 @@ class ZeroShotMetrics(Metric):
             ranks = retrieval_ranks(*(gathered[key] for key in ("image_embedding", "text_embedding", "caption_id")))
             engine.state.metrics.update(retrieval_metrics(*ranks))
             details |= zip(("image_rank", "text_rank"), ranks, strict=True)
+            details["retrieval_chance"] = retrieval_chance(gathered["caption_id"])
         engine.state.metric_details[name] = details
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:

@@ -9,14 +9,7 @@ from cleft_bundle.metrics.auroc_variance import (
     delong_intervals,
     delong_test,
 )
-from cleft_bundle.metrics.calibration import (
-    Calibration,
-    Reliability,
-    calibrated_columns,
-    fit_bias,
-    fit_temperature,
-    reliability,
-)
+from cleft_bundle.metrics.calibration import Reliability, calibrated_columns, reliability
 from cleft_bundle.metrics.classification import (
     METRICS,
     ClassificationMetrics,
@@ -34,6 +27,7 @@ from cleft_bundle.metrics.screening import Chosen, Screening
 from cleft_bundle.metrics.shift import EmbeddingShift, Shift, embedding_shift, shift
 from cleft_bundle.metrics.spread import Spread, prompt_spread
 from cleft_bundle.metrics.subgroups import Gap, Subgroups, subgroup_metrics
+from cleft_bundle.metrics.temperature import Calibration, fit_bias, fit_temperature
 from cleft_bundle.metrics.thresholds import choose_thresholds
 from cleft_bundle.metrics.units import by_unit
 

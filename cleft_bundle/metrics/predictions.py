@@ -105,7 +105,8 @@ def align(first: Predictions, second: Predictions) -> Predictions:
         if getattr(first, name) != getattr(second, name):
             raise BundleError(f"paired comparison: {name} differs: {getattr(first, name)} and {getattr(second, name)}")
     place = {name: index for index, name in enumerate(second.names)}
-    missing = [name for name in first.names if name not in place] or [n for n in second.names if n not in first.names]
+    own = set(first.names)
+    missing = [name for name in first.names if name not in place] or [name for name in place if name not in own]
     if missing:
         raise BundleError(f"paired comparison: {len(missing)} images are in one only, the first: {missing[0]}")
     second = second.select(np.array([place[name] for name in first.names]))

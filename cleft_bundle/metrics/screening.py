@@ -11,14 +11,17 @@ import numpy as np
 
 from cleft_bundle.data.usable_labels import usable_rows
 from cleft_bundle.errors import require_one_of
-from cleft_bundle.metrics.calibration import Calibration, fit_bias, fit_temperature
 from cleft_bundle.metrics.predictions import Predictions
+from cleft_bundle.metrics.temperature import Calibration, fit_bias, fit_temperature
 from cleft_bundle.metrics.thresholds import Rule, check_rule, choose_thresholds
 from cleft_bundle.networks.classifier import Task
 
 logger = logging.getLogger(__name__)
 
 Method = Literal["none", "temperature", "bias"]
+
+#: So many images with a usable label calibrate; fewer say too little of a temperature.
+MIN_IMAGES = 15
 
 
 @dataclass(frozen=True)
@@ -60,26 +63,38 @@ class Screening:
         require_one_of("calibration", self.calibration, get_args(Method))
         check_rule(self.rule, self.target)
 
-    def choose(self, logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str], task: Task) -> Chosen:
+    def choose(
+        self,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        class_names: Sequence[str],
+        task: Task,
+        patients: Sequence[object] | np.ndarray | None = None,
+    ) -> Chosen:
         """Choose calibration and thresholds on validation images.
 
         Args:
             logits: [N, K], before softmax or sigmoid.
             labels: [N, K] of 1, 0 and NaN (unknown, left out). Where none is known, the log says so and nothing is
-                calibrated.
+                calibrated; nor is it of fewer than :data:`MIN_IMAGES` images, which still give thresholds.
             class_names: names of the K classes.
             task: ``multiclass`` or ``multilabel``.
+            patients: [N], whose image each one is, for the temperature's interval; None: each of another patient.
 
         Raises:
             BundleError: where a logit is not finite.
         """
         calibration = Calibration(1.0, [0.0] * len(class_names), task)
-        if not (labels[usable_rows(labels, task)] == 1).any():
+        usable = usable_rows(labels, task)
+        if not (labels[usable] == 1).any():
             logger.warning("validation has no known label: nothing is calibrated, and no threshold is chosen")
             return Chosen(calibration, {})
-        if self.calibration != "none":
+        if self.calibration != "none" and usable.sum() < MIN_IMAGES:
+            logger.warning("%d validation images with a usable label are too few to calibrate on (%d are needed): "
+                           "probabilities stay as they are", usable.sum(), MIN_IMAGES)  # fmt: skip
+        elif self.calibration != "none":
             fit = fit_temperature if self.calibration == "temperature" else fit_bias
-            calibration = fit(logits, labels, task)
+            calibration = fit(logits, labels, task, patients)
         places = [str(number) for number in range(len(logits))]
         validation = Predictions(calibration(logits), labels, list(class_names), task, places, places)
         return Chosen(calibration, choose_thresholds(validation, self.rule, self.target))

@@ -33,9 +33,10 @@ def check_rule(rule: Rule, target: float | None) -> None:
 def choose_threshold(scores: np.ndarray, labels: np.ndarray, rule: Rule, target: float | None = None) -> float:
     """Choose the threshold of one class, a score from which on images are called positive.
 
-    ``sensitivity`` takes the highest threshold that still has this sensitivity, so that specificity is best;
-    ``specificity`` the lowest one that has this specificity; ``youden`` the one with the highest sum of both, and of
-    several the lowest.
+    ``sensitivity`` takes, of the thresholds that have this sensitivity, the one with the highest specificity, and of
+    several of these the lowest, which misses least: a class that is told apart without an error has none.
+    ``specificity`` takes, of those that have this specificity, the one with the highest sensitivity, and of several the
+    highest. ``youden`` takes the one with the highest sum of both, and of several the lowest.
 
     The threshold lies midway between two neighbouring scores, never on one: the same image's score differs by rounding
     between float32 and float64, PyTorch and an export, and between sizes of a batch, and is called alike in all of
@@ -62,8 +63,10 @@ def choose_threshold(scores: np.ndarray, labels: np.ndarray, rule: Rule, target:
     if target is None:
         return float(candidates[np.argmax(np.round(sensitivity + specificity, 12))])
     if rule == "sensitivity":
-        return float(candidates[sensitivity >= target - _ROUNDING][-1])
-    return float(candidates[specificity >= target - _ROUNDING][0])
+        reached = np.where(sensitivity >= target - _ROUNDING, specificity, -1.0)
+        return float(candidates[np.flatnonzero(reached == reached.max())[0]])
+    reached = np.where(specificity >= target - _ROUNDING, sensitivity, -1.0)
+    return float(candidates[np.flatnonzero(reached == reached.max())[-1]])
 
 
 def choose_thresholds(validation: Predictions, rule: Rule, target: float | None = None) -> dict[str, float]:

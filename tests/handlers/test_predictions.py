@@ -46,7 +46,7 @@ def test_every_image_has_one_row_in_the_order_of_the_listing_and_the_unreadable_
     assert list(rows[0]) == ["image", *CLASSES, "prediction", "positive", "error", "name"]
     assert [row["image"] for row in rows] == LISTED
     assert [row["error"] for row in rows] == ["", "truncated", "not a DICOM file"]
-    assert rows[0]["edema"] == "0.250000"
+    assert rows[0]["edema"] == "0.25"
     assert rows[0]["prediction"] == "no finding"
     assert [row["positive"] for row in rows] == ["edema", "", ""]
     assert rows[1]["edema"] == rows[1]["prediction"] == ""
@@ -99,3 +99,17 @@ def test_blank_images_are_counted_apart(predictions, tmp_path, caplog):
         predictions.journal.append({LISTED[1]: Scored(error="blank")})
         predictions.write()
     assert "1 images scored, 1 unreadable, 1 blank:" in caplog.text
+
+
+def test_scores_that_do_not_tie_do_not_tie_in_the_table(tmp_path):
+    scores = [float(torch.tensor(0.1)), float(torch.nextafter(torch.tensor(0.1), torch.tensor(1.0))), 1e-9, 2e-9]
+    scores += [1 - 2**-24, 1 - 2**-53]  # next to 1 in single and in double precision
+    names = [str(number) for number in range(len(scores))]
+    journal = PredictionJournal(tmp_path / "predictions.jsonl", {"class_names": names})
+    journal.pending([{"image": str(tmp_path / "a.png"), "path": "a.png"}])
+    journal.open()
+    journal.append({"a.png": Scored(tuple(scores))})
+    PredictionWriter(str(tmp_path), names, journal, {}).write()
+    with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert [float(row[name]) for name in names] == scores

@@ -176,3 +176,17 @@ def test_confusion_of_classes_and_of_each_class():
     predictions = make(unknown=0)
     expected = sk.multilabel_confusion_matrix(predictions.labels, predictions.scores >= 0.4)
     assert binary_confusion(predictions, 0.4).tolist() == expected.tolist()
+
+
+def test_observed_to_expected_is_a_quotient_of_sums():
+    predictions = make(3)
+    metrics = classification_metrics(predictions, metrics=["observed_expected"])
+    for number in range(3):
+        known = ~np.isnan(predictions.labels[:, number])
+        expected = predictions.labels[known, number].sum() / predictions.scores[known, number].sum()
+        assert metrics[f"observed_expected/c{number}"] == pytest.approx(expected)
+    single = make(4, task="multiclass")
+    known = (single.labels == 1).any(axis=1)
+    hits = single.scores[known].argmax(axis=1) == single.labels[known].argmax(axis=1)
+    found = classification_metrics(single, metrics=["observed_expected"])
+    assert found == {"observed_expected": pytest.approx(hits.sum() / single.scores[known].max(axis=1).sum())}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from scipy.stats import t
 from sklearn.metrics import roc_auc_score
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.metrics import delong, delong_interval, delong_test
+from cleft_bundle.metrics import delong, delong_comparison, delong_interval, delong_intervals, delong_test
 from tests.metrics.predictions import make
 
 
@@ -105,3 +107,31 @@ def test_an_auroc_of_one_has_an_interval():
 def test_one_patient_is_not_enough():
     with pytest.raises(BundleError, match=r"expected two patients or more .* got 1 with and 3 without"):
         delong(np.arange(4.0), np.array([1.0, 0, 0, 0]))
+
+
+def test_each_class_is_tested_and_those_of_few_patients_have_no_p():
+    first, second = make(0, images=200, patients=90), make(1, images=200, patients=90)
+    labels = first.labels.copy()
+    labels[:, 1] = 0
+    labels[[3, 90, 150], 1] = 1
+    labels[:, 2] = 0
+    first = replace(first, labels=labels)
+    second = replace(first, scores=second.scores)
+    order = np.random.default_rng(0).permutation(200)
+    found = delong_comparison(first, second.select(order))
+    expected = delong_test(first.scores[:, 0], second.scores[:, 0], labels[:, 0], first.patients)
+    assert found["c0"] == expected
+    assert np.isnan([found["c1"].p_value, found["c1"].low]).all()
+    assert np.isfinite(found["c1"].difference)
+    assert "c2" not in found
+    intervals = delong_intervals(first)
+    assert intervals["c0"] == delong_interval(first.scores[:, 0], labels[:, 0], first.patients)
+    assert not intervals["c1"].is_known
+    assert "c2" not in intervals
+
+
+def test_aurocs_that_differ_and_do_not_vary_have_no_p_rather_than_zero():
+    labels = np.repeat([0.0, 1], 20)
+    result = delong_test(labels, 1 - labels, labels)
+    assert result.difference == 1
+    assert np.isnan([result.low, result.high, result.p_value]).all()

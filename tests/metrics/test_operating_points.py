@@ -2,39 +2,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from sklearn.metrics import roc_curve
+from sklearn.metrics import confusion_matrix
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics import apply_thresholds, bootstrap, choose_thresholds
-from cleft_bundle.metrics.thresholds import choose_threshold
 from tests.metrics.predictions import make
 
 
 def rates(scores, labels, threshold):
     return (scores[labels == 1] >= threshold).mean(), (scores[labels == 0] < threshold).mean()
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.7, 1.0]), st.booleans()), min_size=2, max_size=30).filter(
-        lambda pairs: len({label for _, label in pairs}) == 2
-    ),
-    st.sampled_from([0.0, 0.5, 0.8, 0.9, 1.0]),
-)
-def test_thresholds_are_the_best_that_reach_the_target(pairs, target):
-    scores, labels = (np.array(part, dtype=float) for part in zip(*pairs, strict=True))
-    every = [*np.unique(scores), 2.0]
-    both = {threshold: rates(scores, labels, threshold) for threshold in every}
-    own = rates(scores, labels, choose_threshold(scores, labels, "sensitivity", target))
-    assert own[0] >= target
-    assert own[1] == max(specificity for sensitivity, specificity in both.values() if sensitivity >= target)
-    own = rates(scores, labels, choose_threshold(scores, labels, "specificity", target))
-    assert own[1] >= target
-    assert own[0] == max(sensitivity for sensitivity, specificity in both.values() if specificity >= target)
-    own = rates(scores, labels, choose_threshold(scores, labels, "youden"))
-    false_positive, true_positive, _ = roc_curve(labels, scores)
-    assert sum(own) - 1 == pytest.approx((true_positive - false_positive).max())
 
 
 def test_thresholds_of_validation_are_applied_to_test_with_intervals():
@@ -80,24 +56,34 @@ def test_a_class_without_both_sides_has_no_threshold_and_no_sensitivity():
     assert point.specificity.is_known
 
 
-@pytest.mark.parametrize(
-    ("rule", "target", "message"),
-    [
-        ("best", None, "rule: expected one of sensitivity, specificity, youden, got 'best'"),
-        ("youden", 0.9, "rule 'youden': expected no target, got 0.9"),
-        ("sensitivity", None, "rule 'sensitivity': expected a target, got None"),
-        ("specificity", 90, "rule 'specificity': expected a target in 0..1, got 90"),
-    ],
-)
-def test_rules_and_targets_that_do_not_fit(rule, target, message):
-    with pytest.raises(BundleError, match=message):
-        choose_thresholds(make(), rule, target)
-
-
 def test_unknown_classes_and_impossible_prevalences():
     with pytest.raises(BundleError, match="thresholds: x are none of c0, c1, c2"):
         apply_thresholds(make(), {"x": 0.5})
     with pytest.raises(BundleError, match="prevalence: expected a number between 0 and 1 for each class, not so: c0"):
         apply_thresholds(make(), {"c0": 0.5}, prevalence=1.5)
-    with pytest.raises(BundleError, match=r"expected both sides, got 0 positive and 3 negative"):
-        choose_threshold(np.arange(3.0), np.zeros(3), "youden")
+
+
+def test_counts_and_likelihood_ratios_are_those_of_the_table():
+    test = make(5, images=300, patients=300)
+    scores, labels = test.scores[:, 0], test.labels[:, 0]
+    point = apply_thresholds(test, {"c0": 0.6}, resamples=2000)["c0"]
+    (tn, fp), (fn, tp) = confusion_matrix(labels[~np.isnan(labels)], scores[~np.isnan(labels)] >= 0.6)
+    assert (point.tp, point.fp, point.fn, point.tn) == (tp, fp, fn, tn)
+    sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)
+    assert point.lr_positive.value == pytest.approx(sensitivity / (1 - specificity))
+    assert point.lr_negative.value == pytest.approx((1 - sensitivity) / specificity)
+    # Simel's interval of independent images
+    spread = np.sqrt(1 / tp - 1 / (tp + fn) + 1 / fp - 1 / (fp + tn))
+    expected = np.exp(np.log(point.lr_positive.value) + np.array([-1.96, 1.96]) * spread)
+    assert (point.lr_positive.low, point.lr_positive.high) == pytest.approx(expected, rel=0.1)
+
+
+def test_a_likelihood_ratio_without_a_false_alarm_has_no_value_and_one_without_a_miss_is_zero():
+    test = make(6, images=100, patients=100, unknown=0)
+    perfect = replace(test, scores=0.2 + 0.6 * test.labels)
+    point = apply_thresholds(perfect, {"c0": 0.5}, resamples=100)["c0"]
+    assert (point.fn, point.fp) == (0, 0)
+    assert np.isnan(point.lr_positive.value)
+    assert not point.lr_positive.is_known
+    assert (point.lr_negative.value, point.lr_negative.low) == (0, 0)
+    assert 0 < point.lr_negative.high < 0.2

@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+import torch
 from scipy.special import expit
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics import Screening
+from cleft_bundle.metrics.screening import MIN_IMAGES
+from cleft_bundle.networks.classifier import probabilities
 
 NAMES = ["edema", "fracture"]
 
@@ -60,3 +63,37 @@ def test_a_class_without_both_sides_gets_no_threshold(validation):
 def test_what_would_fail_at_the_end_is_refused_at_the_start(settings, words):
     with pytest.raises(BundleError, match=words):
         Screening(**settings)
+
+
+def test_too_few_images_stay_uncalibrated_and_the_log_says_so(caplog):
+    logits = np.linspace(-1, 1, MIN_IMAGES)[:, None]
+    labels = (logits > 0.2).astype(float)
+    labels[3] = np.nan
+    chosen = Screening().choose(logits, labels, ["edema"], "multilabel")
+    assert (chosen.calibration.temperature, chosen.calibration.n_images) == (1, 0)
+    assert "14 validation images with a usable label are too few to calibrate on (15 are needed)" in caplog.text
+    assert chosen.thresholds
+    labels[3] = 0
+    chosen = Screening().choose(logits, labels, ["edema"], "multilabel", patients=np.arange(MIN_IMAGES))
+    assert chosen.calibration.low < chosen.calibration.temperature < chosen.calibration.high
+    assert chosen.calibration.n_images == MIN_IMAGES
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+@pytest.mark.parametrize("method", ["temperature", "bias"])
+def test_a_promise_made_in_double_precision_is_kept_by_the_classifier_that_is_served(task, method):
+    rng = np.random.default_rng(3)
+    labels = np.eye(3)[rng.integers(0, 3, 600)]
+    logits = (14 * (labels + 0.7 * rng.normal(size=labels.shape))).astype(np.float32)
+    chosen = Screening(method, "sensitivity", 0.9).choose(logits, labels, ["a", "b", "c"], task)
+    scale = chosen.calibration
+    temperature, bias = torch.tensor(scale.temperature), torch.tensor(scale.bias)  # float32, as they are kept
+    served = probabilities(torch.from_numpy(logits) / temperature + bias, task)
+    folded = probabilities(torch.from_numpy(logits) * (1 / temperature) + bias, task)  # as an export may compute it
+    double = scale(logits)
+    for number, (name, least) in enumerate(chosen.thresholds.items()):
+        calls = double[:, number] >= least
+        assert calls[labels[:, number] == 1].mean() >= 0.9, name
+        for scores in (served, folded):
+            np.testing.assert_array_equal(scores[:, number].numpy() >= least, calls)
+            assert [score >= least for score in scores[:, number].tolist()] == calls.tolist()
