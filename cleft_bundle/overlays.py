@@ -84,7 +84,7 @@ def captioned(picture: np.ndarray, title: str, lines: Sequence[str], scale: floa
     if times > 1:
         above = above.resize((above.width * times, above.height * times), Image.Resampling.BICUBIC)
     width = max(above.width, _NARROWEST)
-    size = max(13, round(width / 45))
+    size = max(13, round(min(width, above.height) / 42))
     margin = size
     large, small = _font(round(size * 1.25), "bold"), _font(size)
     texts = [(line, large, _TEXT) for line in _wrap(title, large, width - 2 * margin)]
@@ -158,7 +158,7 @@ def _blend(grey: np.ndarray, strength: np.ndarray) -> np.ndarray:
     blended = blend_images(
         grey[None],
         (_DARKEST + (1 - _DARKEST) * strength)[None],
-        alpha=_OPACITY * strength[None] ** 0.75,
+        alpha=_OPACITY * strength[None],
         cmap=COLOURS,
         rescale_arrays=False,
         transparent_background=False,

@@ -60,6 +60,7 @@ def table(tmp_path):
 def test_every_output_of_an_image_bears_its_name(run_config, images, model_path, tmp_path, workers):
     pytest.importorskip("highdicom", reason="needs the extra: pip install 'cleft_bundle[sr]'")
     switches = dict.fromkeys(("structured_reports", "heat_maps", "secondary_captures"), True)
+    switches["heat_map_findings"] = "all"  # without thresholds none is called
     run_config(["inference.json"], dataset_dir=str(images), model_path=model_path, num_workers=workers, **switches)
     rows = table(tmp_path)
     assert [row["image"] for row in rows] == ["0.dcm", "1.dcm", "2.png", "3.dcm"]
@@ -69,12 +70,14 @@ def test_every_output_of_an_image_bears_its_name(run_config, images, model_path,
         for place in ("structured_reports", "heat_maps", "secondary_captures")
     }
     names = [row["name"] for row in rows]
-    assert written["structured_reports"] == written["secondary_captures"] == {f"{name}.dcm" for name in names[:2]}
-    assert written["heat_maps"] == {f"{name}.png" for name in names[:3]}
-    with Image.open(tmp_path / "eval" / "heat_maps" / f"{names[2]}.png") as picture:
-        assert picture.size == (50, 30)
-        first = max(CLASSES[:2], key=lambda name: float(rows[2][name]))
-        assert picture.text["Title"] == f"heat map of {first}"
+    kinds = ("1_pneumonia", "2_pleural_thickening")
+    assert written["structured_reports"] == {f"{name}.dcm" for name in names[:2]}
+    assert written["secondary_captures"] == {f"{name}_{kind}.dcm" for name in names[:2] for kind in kinds}
+    assert written["heat_maps"] == {f"{name}_{kind}.png" for name in names[:3] for kind in kinds}
+    with Image.open(tmp_path / "eval" / "heat_maps" / f"{names[2]}_{kinds[1]}.png") as picture:
+        assert picture.text["Title"] == "heat map of pleural thickening"
+        assert picture.text["Score"] == f"{float(rows[2]['pleural thickening']):.3f}"
+        assert picture.text["Call"] == "not called, no threshold"
 
 
 def test_a_second_run_scores_what_is_new_only(run_config, images, model_path, tmp_path):
