@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
-from torch import nn
 from tqdm import tqdm
 
 from benchmarks.memory import megabytes
