@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import shlex
@@ -126,6 +127,9 @@ def report(**options: str) -> None:
     Raises:
         BundleError: an argument or a table is not as described.
     """
+    if "help" in options:
+        print(inspect.cleandoc(report.__doc__ or ""))
+        return
     known = [field.name for field in fields(Options)]
     if strange := [key for key in options if key not in known]:
         raise BundleError(f"--{strange[0]} is no option of report{nearest(strange[0], known)}")

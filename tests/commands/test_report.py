@@ -3,13 +3,14 @@
 import csv
 import json
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cleft_bundle import commands
-from cleft_bundle.commands.report import report
+from cleft_bundle.commands.report import Options, report
 from cleft_bundle.errors import BundleError
 
 CLASSES = ["edema", "pleural effusion", "no finding"]
@@ -168,6 +169,11 @@ def test_what_is_wrong_is_one_line(run, words, message):
         run(*words)
     assert str(caught.value).startswith("error: ")
     assert "\n" not in str(caught.value)
+
+
+def test_help_names_every_option(run):
+    printed = run("--help")
+    assert all(f"--{field.name}" in printed for field in fields(Options))
 
 
 def test_the_function_refuses_what_the_command_refuses():
