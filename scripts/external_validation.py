@@ -1,0 +1,102 @@
+"""External validation: tables for a model of children's chest X-rays that is evaluated on adults of another hospital.
+
+python scripts/external_validation.py tables KERMANY_FOLDER NIH_FOLDER OUT
+python scripts/external_validation.py figures REPORT_FOLDER...
+
+`tables` writes a folder for each set, whose labels.csv refers to the images where they are: children (the training,
+with its validation patients), adults (all of them), and adults_half and adults_rest, two halves of their patients: the
+first for `build_classifier.py --calibrate`, the second to see what that mends. Both are pneumonia against none.
+docs/evaluation.md has the commands that follow, and what `figures` printed of their reports.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import fire
+import pandas as pd
+
+from cleft_bundle.config import report_errors
+from cleft_bundle.errors import BundleError
+
+NONE, POSITIVE = "no finding", "pneumonia"
+FIGURES = {
+    "AUROC": lambda page: _figure(page["metrics"][f"auroc/{POSITIVE}"]),
+    "Brier score": lambda page: _figure(page["metrics"][f"brier/{POSITIVE}"]),
+    "threshold": lambda page: f"{_point(page)['threshold']:.3f}",
+    "sensitivity": lambda page: _figure(_point(page)["sensitivity"]),
+    "specificity": lambda page: _figure(_point(page)["specificity"]),
+}
+
+
+def tables(children: str, adults: str, out: str, seed: int = 0) -> None:
+    """Write the tables.
+
+    Args:
+        children: folder of Kermany's images, with labels.csv: image, finding, patient_id, split.
+        adults: folder of NIH's images, with labels.csv: image, finding, patient_id.
+        out: receives a folder for each table.
+        seed: of the draw of half of the adult patients.
+    """
+    report_errors()
+    young, old = _labels(children), _labels(adults)
+    young["finding"] = young["finding"].where(young["finding"] == NONE, POSITIVE)
+    found = old["finding"].str.split("|")
+    old = old[found.map(lambda names: "Pneumonia" in names or names == ["No Finding"])]
+    old["finding"] = old["finding"].eq("No Finding").map({True: NONE, False: POSITIVE})
+    patients = pd.Series(old["patient_id"].unique())
+    half = old["patient_id"].isin(patients.sample(frac=0.5, random_state=seed))
+    _write(young, out, "children")
+    _write(old.assign(split="test"), out, "adults")
+    calibration = pd.concat([young[young["split"] == "train"], old[half].assign(split="valid")])
+    _write(calibration, out, "adults_half")
+    _write(old[~half].assign(split="test"), out, "adults_rest")
+
+
+def figures(*reports: str) -> None:
+    """Print a Markdown table of reports, a column each.
+
+    Args:
+        reports: folders with report.json.
+    """
+    report_errors()
+    pages = {Path(folder).name: json.loads((Path(folder) / "report.json").read_text()) for folder in reports}
+    print("| | " + " | ".join(pages) + " |")
+    print("| --- |" + " --- |" * len(pages))
+    for name, read in FIGURES.items():
+        print(f"| {name} | " + " | ".join(read(page) for page in pages.values()) + " |")
+
+
+def _labels(folder: str) -> pd.DataFrame:
+    path = Path(folder) / "labels.csv"
+    if not path.is_file():
+        raise BundleError(f"{path} does not exist")
+    table = pd.read_csv(path, dtype=str)
+    table["image"] = [str((path.parent / name).resolve()) for name in table["image"]]
+    return table
+
+
+def _write(table: pd.DataFrame, out: str, name: str) -> None:
+    path = Path(out, name, "labels.csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False)
+    counts = table["finding"].value_counts()
+    print(
+        f"{path}: {len(table)} images of {table['patient_id'].nunique()} patients, {counts[POSITIVE]} with {POSITIVE}"
+    )
+
+
+def _point(page: dict[str, Any]) -> dict[str, Any]:
+    return page["operating_points"]["classes"][POSITIVE]
+
+
+def _figure(figure: dict[str, Any]) -> str:
+    if figure["low"] is None:
+        return f"{figure['value']:.3f}"
+    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
+if __name__ == "__main__":
+    fire.Fire({"tables": tables, "figures": figures})
