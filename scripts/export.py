@@ -1,4 +1,4 @@
-"""Write models/model.pt as TorchScript, torch.export, ONNX and ONNX int8, each with its description inside.
+"""Write a classifier as TorchScript, torch.export, ONNX and ONNX int8, each with its description inside.
 
 python scripts/export.py --model_path models/model.pt --forms torchscript,onnx
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import fire
 
-from cleft_bundle.checkpoints import FORMS, export_classifier, load_classifier
+from cleft_bundle.checkpoints import FORMS, export_classifier, load_deployed
 from cleft_bundle.errors import BundleError
 
 
@@ -21,12 +21,12 @@ def main(
     """Export a classifier.
 
     Args:
-        model_path: the classifier.
+        model_path: the classifier, a model.pt or a finetuned.pt.
         out: path of the files without their suffix; that of the classifier by default.
         forms: one or several of torchscript, torch_export, onnx, onnx_int8.
     """
     chosen = [forms] if isinstance(forms, str) else list(forms)
-    for path in export_classifier(load_classifier(model_path), out or Path(model_path).with_suffix(""), chosen):
+    for path in export_classifier(load_deployed(model_path), out or Path(model_path).with_suffix(""), chosen):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 

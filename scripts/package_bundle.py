@@ -21,7 +21,7 @@ def main(model_path: str = "models/model.pt", out_dir: str = "dist", forms: str 
     """Write the zip with its SHA-256 manifest and bill of materials.
 
     Args:
-        model_path: the classifier.
+        model_path: the classifier, a model.pt or a finetuned.pt; in the zip it is models/model.pt.
         out_dir: folder of the zip.
         forms: exported files beside the classifier that go along, of torchscript, torch_export, onnx, onnx_int8.
     """

@@ -1,4 +1,4 @@
-"""Register models/model.pt in MLflow under the bundle's name, with the metrics of an evaluation.
+"""Register a classifier in MLflow under the name of the bundle, with the metrics of an evaluation.
 
 python scripts/register_model.py --report eval/report.json
 """
@@ -9,8 +9,8 @@ import sys
 
 import fire
 
-from cleft_bundle.checkpoints.mlflow_model import NAME, log_classifier
 from cleft_bundle.errors import BundleError
+from cleft_bundle.inference.mlflow_model import NAME, log_classifier
 
 
 def main(
@@ -21,7 +21,7 @@ def main(
     """Log and register a classifier, and print how it is served.
 
     Args:
-        model_path: the classifier.
+        model_path: the classifier, a model.pt or a finetuned.pt.
         report: report.json of the evaluation that justifies it.
         tracking_uri: of MLflow's runs and registry.
     """

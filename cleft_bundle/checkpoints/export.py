@@ -19,6 +19,7 @@ from monai.data import save_net_with_metadata
 from monai.networks.utils import convert_to_onnx
 from torch import nn
 
+from cleft_bundle.checkpoints.int8 import quantize_rows
 from cleft_bundle.errors import require_one_of
 from cleft_bundle.extras import require
 from cleft_bundle.networks import DeployedClassifier
@@ -109,23 +110,23 @@ def export_onnx(classifier: DeployedClassifier, path: Path) -> None:
 
 
 def export_onnx_int8(classifier: DeployedClassifier, path: Path) -> None:
-    """Write an ONNX model whose matrix products have weights of 8 bits, a scale for each output channel.
+    """Write an ONNX model whose matrix products have weights and activations of 8 bits.
 
-    Activations are quantised as they come, so that no images are needed to calibrate them. Weights keep to 7 of the
-    8 bits: processors without VNNI add products in 16 bits, which would saturate.
+    Each output channel of weights and each token of activations has a scale of its own, found as it comes, so that no
+    images are needed to calibrate, and none shares a scale with another: see
+    :func:`cleft_bundle.checkpoints.int8.quantize_rows`.
 
     Raises:
         BundleError: where the packages of the extra ``onnx`` are missing.
-
-    Source: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
     """
+    onnx = require("onnx", "onnx")
     quantization = require("onnxruntime.quantization", "onnx")
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared = Path(folder, "plain.onnx"), Path(folder, "prepared.onnx")
         export_onnx(classifier, plain)
         quantization.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        signed = quantization.QuantType.QInt8
-        quantization.quantize_dynamic(prepared, path, per_channel=True, reduce_range=True, weight_type=signed)
+        model = onnx.shape_inference.infer_shapes(onnx.load(prepared))
+    onnx.save(quantize_rows(model), path)
 
 
 #: Form to the end of its file's name and the function that writes it.

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from cleft_bundle import files
+from cleft_bundle.checkpoints.patient_roles import Memory
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import TrainedOn
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import FinetunedClassifier, ImageClassifier, ImageEncoder
 
 FORMAT = 1
+_APART = ("run", "trained_on")  # of a provenance: a file has them beside it
 MADE_BY = "fine-tuning (configs/finetune.json) writes it, or pass the path of another one"
 
 
@@ -98,11 +100,11 @@ def build_finetuned(state: Any, path: str | Path, identity: RunIdentity | None =
         network.load_state_dict(state["weights"], strict=True)
     except RuntimeError as error:
         raise BundleError(f"{path} does not fit its own settings: {' '.join(str(error).split())[:200]}") from error
+    provenance = {"run": dict(state.get("run", {})), "trained_on": Memory.recall(state["trained_on"]).state_dict()}
     if "deployment" not in state:
-        run = {"run": dict(state["run"])} if "run" in state else {}
-        return FinetunedClassifier(network, provenance=run).eval()
+        return FinetunedClassifier(network, provenance=provenance).eval()
     stored = json.loads(state["deployment"])
-    classifier = FinetunedClassifier(network, stored["operating_point"], stored["provenance"])
+    classifier = FinetunedClassifier(network, provenance=provenance | stored["provenance"])
     classifier.calibrate(**stored["calibration"], **stored["operating_point"])
     return classifier.eval()
 
@@ -113,10 +115,10 @@ def is_finetuned(state: Any) -> bool:
 
 
 def _deployment(classifier: FinetunedClassifier) -> dict[str, Any]:
-    """What a file holds beside weights and settings, as JSON-able values."""
+    """What a file holds beside weights, settings, run and patients, as JSON-able values."""
     calibration = {"temperature": float(classifier.temperature), "bias": classifier.bias.tolist()}
     return {
         "calibration": calibration,
         "operating_point": classifier.operating_point,
-        "provenance": classifier.provenance,
+        "provenance": {key: value for key, value in classifier.provenance.items() if key not in _APART},
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 
 from cleft_bundle import __version__
-from cleft_bundle.checkpoints.classifier_file import load_classifier
+from cleft_bundle.checkpoints.classifier_file import load_deployed
 from cleft_bundle.checkpoints.export import FORMS, network_data_format
 from cleft_bundle.checkpoints.sbom import write_sbom
 from cleft_bundle.errors import BundleError
@@ -40,7 +40,7 @@ def package_bundle(
 
     Args:
         bundle_root: the folder of ``configs`` and ``docs``.
-        model_path: the classifier.
+        model_path: the classifier, a ``model.pt`` or a ``finetuned.pt``.
         out_dir: receives the zip.
         forms: of :data:`cleft_bundle.checkpoints.FORMS`, exported files beside ``model_path`` that go along.
 
@@ -54,7 +54,7 @@ def package_bundle(
     Source: https://docs.monai.io/en/stable/mb_specification.html
     """
     root, model = Path(bundle_root), Path(model_path)
-    classifier = load_classifier(model)
+    classifier = load_deployed(model)
     files = {path.relative_to(root).as_posix(): path for pattern in CONTENTS for path in sorted(root.glob(pattern))}
     files["models/model.pt"] = model
     for form in forms:

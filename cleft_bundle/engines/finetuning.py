@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.checkpoints import RunIdentity, TrainedOn, load_finetuned, save
 from cleft_bundle.checkpoints.finetuned import FinetunedState
+from cleft_bundle.data.usable_labels import label_matrix
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.engines.features import embed_together
 from cleft_bundle.engines.linear_probe import as_predictions
+from cleft_bundle.engines.seen import describe_seen, grey_levels
 from cleft_bundle.files import sha256
 from cleft_bundle.handlers import LabelEfficiency, RunTracker
-from cleft_bundle.networks import probabilities
+from cleft_bundle.metrics import Screening
+from cleft_bundle.networks import FinetunedClassifier, probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +30,54 @@ METHOD = "fine-tuning"
 Item = dict[str, Any]
 
 
+class FinetunedWriter:
+    """Write a fine-tuned classifier that is ready to be deployed.
+
+    Args:
+        path: receives it, such as ``models/finetuned.pt``.
+        trained_on: the split and the patients of the training.
+        screening: how calibration and thresholds are chosen.
+    """
+
+    def __init__(self, path: str | Path, trained_on: TrainedOn, screening: Screening) -> None:
+        self.path = Path(path)
+        self.trained_on = trained_on
+        self.screening = screening
+
+    def write(
+        self,
+        classifier: FinetunedClassifier,
+        items: Sequence[Item],
+        looked: tuple[torch.Tensor, torch.Tensor],
+        identity: RunIdentity,
+    ) -> None:
+        """Choose calibration and thresholds on validation images, and write the file.
+
+        Args:
+            classifier: the best one of a training; it gets what is chosen.
+            items: N validation items with their labels.
+            looked: grey levels [N, 2] and embeddings [N, D] of their images.
+            identity: the run, which the file names.
+        """
+        device = classifier.bias.device
+        logits = classifier.raw_logits(looked[1].to(device)).double().cpu().numpy()
+        patients = [item["patient_id"] for item in items]
+        names, task = classifier.class_names, classifier.task
+        chosen = self.screening.choose(logits, label_matrix(items), names, task, patients)
+        scale, chosen_by = chosen.calibration, asdict(self.screening)
+        if scale.n_images:
+            chosen_by |= {"temperature_interval": [scale.low, scale.high], "calibration_images": scale.n_images}
+        classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **chosen_by)
+        classifier.to(device)
+        classifier.provenance = {"seen": describe_seen(*looked)}
+        state = FinetunedState(classifier.network, self.trained_on.calibrated(), identity, classifier)
+        save(state.state_dict(), self.path)
+
+
 def finish_finetuning(
     evaluator: SupervisedEvaluator,
     best_checkpoint: str,
-    trained_on: TrainedOn,
-    trained_path: str,
+    writer: FinetunedWriter,
     items: Mapping[str, Sequence[Item]],
     loading: Mapping[str, Any],
     start: Mapping[str, Any],
@@ -37,16 +85,18 @@ def finish_finetuning(
     tracker: RunTracker,
     identity: RunIdentity,
 ) -> None:
-    """Write the best classifier of a run, evaluate what was written, and put it into the comparison.
+    """Calibrate the best classifier of a run, write and evaluate it, and put it into the comparison.
+
+    Calibration and thresholds are chosen on the validation images, as those of ``model.pt`` are.
 
     Of several processes all evaluate and the first one writes.
 
     Args:
         evaluator: the validation engine, which knows the best epoch.
         best_checkpoint: file that :class:`cleft_bundle.handlers.BestCheckpoint` wrote.
-        trained_on: the split and the patients of the training.
-        trained_path: receives the classifier, such as ``models/finetuned.pt``.
-        items: ``train``, the items of the training, and ``evaluated``, those whose figures are reported.
+        writer: calibrates and writes the classifier.
+        items: ``train``, the items of the training, ``validation``, those that choose calibration and thresholds, and
+            ``evaluated``, those whose figures are reported.
         loading: further arguments of :func:`cleft_bundle.engines.features.embed_images`.
         start: ``source``, ``fraction`` and ``checkpoint``, where the training started from.
         comparison: receives the point.
@@ -56,13 +106,17 @@ def finish_finetuning(
     Raises:
         BundleError: where the best checkpoint is another run's.
     """
-    with identity.writing(last=True):
+    with identity.writing(last=True), torch.no_grad():
         wait_for_all()  # the first process may still be writing the file
         network = load_finetuned(best_checkpoint, identity).to(loading["device"])
-        logits = embed_together(items["evaluated"], encode=network, **loading)
+        classifier = FinetunedClassifier(network).eval()
+        validation = _look(classifier, items["validation"], loading)
+        same = items["evaluated"] is items["validation"]
+        _, embedded = validation if same else _look(classifier, items["evaluated"], loading)
+        logits = classifier.raw_logits(embedded.to(loading["device"])).cpu()
         if rank() > 0:
             return
-        save(FinetunedState(network, trained_on, identity).state_dict(), trained_path)
+        writer.write(classifier, items["validation"], validation, identity)
         settings: dict[str, Any] = {
             "run": identity.id,
             "best_epoch": evaluator.state.best_metric_epoch,
@@ -77,5 +131,17 @@ def finish_finetuning(
         tracker.finish([comparison.output_dir / "loss_curve.png"], {})
     done = f"fine-tuning is done; epoch {evaluator.state.best_metric_epoch} was the best on the validation patients:"
     run = f"  run                    {identity.name} ({identity.id})"
-    lines = [done, *comparison.summary(), run, f"  classifier             {Path(trained_path)}"]
+    lines = [done, *comparison.summary(), run, f"  classifier             {writer.path}"]
     logger.info("\n".join(lines))
+
+
+def _look(
+    classifier: FinetunedClassifier, items: Sequence[Item], loading: Mapping[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Grey levels [N, 2] and embeddings [N, D] of images, which are read once for both."""
+
+    def encode(image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([grey_levels(image), classifier.embed(image)], dim=1)
+
+    rows = embed_together(items, encode=encode, **loading)
+    return rows[:, :2], rows[:, 2:]

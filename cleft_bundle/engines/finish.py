@@ -12,6 +12,7 @@ from cleft_bundle.checkpoints import RunIdentity, TrainedOn, TrainedState, load_
 from cleft_bundle.config import command, command_line
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
+from cleft_bundle.engines.seen import SeenImages
 from cleft_bundle.evaluation import EvaluationReport
 from cleft_bundle.handlers import RunTracker
 from cleft_bundle.networks import CLEFT
@@ -61,11 +62,17 @@ def finish_training(
         load_trained(network, best_checkpoint, identity)
         if rank() == 0:  # before pictures and MLflow
             save(TrainedState(network, trained_on, identity).state_dict(), cleft_path)
+        seen = SeenImages()
+        seen.attach(evaluator)
         evaluator.run(evaluator.state.best_metric_epoch)
-        metrics = dict(evaluator.state.metrics)
+        metrics, described = dict(evaluator.state.metrics), seen.describe()
         if rank() > 0:
             return metrics
-        provenance = {"run": identity.state_dict(), "trained_on": trained_on.calibrated().state_dict()}
+        provenance = {
+            "run": identity.state_dict(),
+            "trained_on": trained_on.calibrated().state_dict(),
+            "seen": described,
+        }
         validation = evaluator.state.metric_details[evaluator.state.key_metric_name]
         classifier_builder.write(network, model_path, provenance, validation)
         pictures = [Path(output_dir) / name for name in PICTURES]

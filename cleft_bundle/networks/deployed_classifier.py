@@ -106,12 +106,9 @@ class DeployedClassifier(nn.Module):
     @property
     def calibration(self) -> dict[str, Any] | None:
         """``temperature`` and ``bias``, [K] numbers; None where nothing was fitted."""
-        return calibration_of(self.operating_point, float(self.temperature), self.bias.tolist())
+        return fitted(float(self.temperature), self.bias.tolist())
 
 
-def calibration_of(
-    operating_point: Mapping[str, Any], temperature: float, bias: Sequence[float]
-) -> dict[str, Any] | None:
-    """What :attr:`DeployedClassifier.calibration` says: None where the operating point names no way of calibrating."""
-    fitted = operating_point.get("calibration", "none") != "none" or temperature != 1 or any(bias)
-    return {"temperature": temperature, "bias": list(bias)} if fitted else None
+def fitted(temperature: float, bias: Sequence[float]) -> dict[str, Any] | None:
+    """A calibration as ``temperature`` and ``bias``; None where it changes nothing, as where none was fitted."""
+    return {"temperature": temperature, "bias": list(bias)} if temperature != 1 or any(bias) else None

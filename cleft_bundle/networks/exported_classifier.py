@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks.deployed_classifier import Task, calibration_of, probabilities
+from cleft_bundle.networks.deployed_classifier import Task, fitted, probabilities
 
 #: Where an exported file describes itself: a property of ONNX files, an extra file of the others.
 METADATA = "metadata.json"
@@ -48,8 +48,12 @@ class ExportedClassifier(nn.Module):
 
     @property
     def calibration(self) -> dict[str, Any] | None:
-        """``temperature`` and ``bias``, [K] numbers; None where nothing was fitted."""
-        return calibration_of(self.operating_point, self._temperature, self._bias)
+        """``temperature`` and ``bias``, [K] numbers; None where nothing was fitted.
+
+        Files of 0.6.0 that do not tell theirs have a temperature of 1 and biases of 0, see :meth:`logits`.
+        """
+        told = "calibration" in self.settings or self.operating_point.get("calibration", "none") == "none"
+        return fitted(self._temperature, self._bias) if told else {"temperature": self._temperature, "bias": self._bias}
 
     def calibrated(self, logits: torch.Tensor) -> torch.Tensor:
         """Probabilities [B, K] of logits [B, K], in the precision of the logits."""

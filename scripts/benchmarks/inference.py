@@ -25,8 +25,6 @@ import numpy as np
 import torch
 from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
-from monai.data import load_net_with_metadata
-from torch import nn
 from tqdm import tqdm
 
 from benchmarks.memory import megabytes
@@ -50,20 +48,6 @@ COLUMNS = (
 )
 
 Turn = dict[str, Any]  # network: seconds of each batch; reading: images/s; pipeline: rate in images/s, latencies in s
-
-
-class ScriptedClassifier(nn.Module):
-    """A TorchScript file with the attributes that inference.json asks for."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.script, self.settings, _ = load_net_with_metadata(path)
-        self.class_names, self.preprocessing = self.settings["class_names"], self.settings["preprocessing"]
-        self.operating_point = self.settings["operating_point"]
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Score images [B, 3, H, W]."""
-        return self.script(image)
 
 
 def inference(
@@ -201,8 +185,6 @@ def _serve(end: Connection, form: str, path: str, images: str, batch_size: int) 
         logging.disable(logging.WARNING)
         configs = ["inference.json", *(["inference_onnx.json"] if form.startswith("onnx") else [])]
         override: dict[str, Any] = {"model_path": path, "batch_size": batch_size, "device": "cpu"}
-        if form == "torchscript":
-            override["network_def"] = {"_target_": "benchmarks.inference.ScriptedClassifier", "path": path}
         workflow = ConfigWorkflow(
             [str(CONFIGS / name) for name in configs],
             logging_file=False,
@@ -232,7 +214,7 @@ def _side(workflow: ConfigWorkflow) -> int:
 
 
 @torch.no_grad()
-def _time_network(inferer: Any, network: nn.Module, batch: torch.Tensor) -> list[float]:
+def _time_network(inferer: Any, network: Any, batch: torch.Tensor) -> list[float]:
     seconds = []
     for _ in range(max(3, 16 // len(batch))):
         start = time.perf_counter()

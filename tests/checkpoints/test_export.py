@@ -11,7 +11,7 @@ import pytest
 import torch
 from monai.data import load_net_with_metadata
 
-from cleft_bundle.checkpoints import FORMS, describe, export_classifier
+from cleft_bundle.checkpoints import FORMS, describe, export_classifier, open_classifier
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import OnnxClassifier
 from cleft_bundle.transforms import build_transforms
@@ -81,13 +81,39 @@ def test_real_radiographs_have_the_same_scores_and_ranks_in_every_form(form, exp
     assert torch.equal(scores.argsort(dim=0), eager.argsort(dim=0))
 
 
-def test_int8_is_smaller_and_near(exported, classifier):
+def test_int8_is_near_and_an_image_knows_nothing_of_its_batch(exported, classifier):
     images = torch.randn(5, 3, 56, 56, generator=torch.Generator().manual_seed(1))
+    bright = torch.cat([images, 20 * torch.ones(1, 3, 56, 56)])
+    network = run("onnx_int8", exported["onnx_int8"])
     with torch.no_grad():
-        difference = (run("onnx_int8", exported["onnx_int8"])(images) - classifier(images)).abs().max()
-    assert 0 < difference < 0.05
+        scores = network(images)
+        assert 0 < (scores - classifier(images)).abs().max() < 0.05
+    torch.testing.assert_close(network(bright)[:5], scores, atol=1e-6, rtol=0)
+    torch.testing.assert_close(torch.cat([network(image[None]) for image in images]), scores, atol=1e-6, rtol=0)
     kinds = {node.op_type for node in onnx.load(exported["onnx_int8"]).graph.node}
     assert "MatMulInteger" in kinds
+    assert "DynamicQuantizeLinear" not in kinds, "one scale for a whole batch"
+
+
+def test_int8_files_of_before_are_run_image_by_image(exported, tmp_path):
+    """Those of 0.6.0 find one scale for all images of a batch."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    quantization.quantize_dynamic(exported["onnx"], tmp_path / "old.onnx")
+    images = torch.randn(3, 3, 56, 56, generator=torch.Generator().manual_seed(1))
+    bright = torch.cat([images, 20 * torch.ones(1, 3, 56, 56)])
+    network = OnnxClassifier(tmp_path / "old.onnx")
+    feeds = {"image": bright.numpy()}
+    assert np.abs(network.session.run(["pred"], feeds)[0][:3] - network(images).numpy()).max() > 1e-3
+    torch.testing.assert_close(network(bright)[:3], network(images), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["torchscript", "onnx"])
+def test_logits_tell_apart_what_probabilities_do_not(form, exported, classifier):
+    images = torch.randn(4, 3, 56, 56, generator=torch.Generator().manual_seed(1))
+    network = open_classifier(exported[form])
+    with torch.no_grad():
+        torch.testing.assert_close(network.logits(images), classifier.logits(images), atol=1e-5, rtol=0)
+        torch.testing.assert_close(network.calibrated(network.logits(images)), network(images), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("form", FORMS)

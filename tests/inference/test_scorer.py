@@ -1,16 +1,18 @@
 """The one way to score images, by every form of a classifier's file."""
 
 import importlib.util
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from cleft_bundle.checkpoints import FinetunedState, TrainedOn, export_classifier, open_classifier, save
+from cleft_bundle.checkpoints import FinetunedState, RunIdentity, TrainedOn, export_classifier, open_classifier, save
 from cleft_bundle.checkpoints.finetuned import load_finetuned
 from cleft_bundle.errors import BundleError
 from cleft_bundle.inference import Scorer
+from cleft_bundle.metrics import Screening
 from cleft_bundle.networks import FinetunedClassifier, ImageClassifier, ImageEncoder
 from cleft_bundle.transforms import build_transforms
 from tests.data.radiographs import make_dicom
@@ -41,10 +43,11 @@ def models(classifier, tmp_path_factory):
     stored = open_classifier_of(classifier, folder)
     tower = ImageEncoder(classifier.image_encoder.settings["backbone"], embedding_dim=16, seed=1)
     network = ImageClassifier(tower, classifier.class_names, "multilabel", classifier.preprocessing)
-    tuned = FinetunedClassifier(network, provenance={"run": {"id": "1", "name": "tuned"}}).eval()
+    tuned = FinetunedClassifier(network, provenance={"seen": {"images": 3}}).eval()
     tuned.calibrate(**CALIBRATION, thresholds={"edema": 0.5}, calibration="bias")
     nobody = TrainedOn({"train": [], "validation": [], "test": []})
-    save(FinetunedState(network, nobody, deployed=tuned).state_dict(), folder / "finetuned.pt")
+    run = RunIdentity("tuned", [])
+    save(FinetunedState(network, nobody, run, tuned).state_dict(), folder / "finetuned.pt")
     paths = {"model.pt": folder / "model.pt", "finetuned.pt": folder / "finetuned.pt"}
     if all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
         paths |= dict(zip(EXPORTED, export_classifier(stored, folder / "model", EXPORTED), strict=True))
@@ -206,3 +209,35 @@ def test_torchscript_without_a_description_is_refused(tmp_path):
     torch.jit.save(traced, tmp_path / "bare.ts")
     with pytest.raises(BundleError, match=r"bare.ts does not describe its classes and preprocessing"):
         Scorer(tmp_path / "bare.ts")
+
+
+def test_thresholds_of_sensitivity_hold_in_float32_onnx_and_at_any_batch_size(classifier, files, tmp_path):
+    """Chosen on validation in double precision, they call the same images in every form."""
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    rng = np.random.default_rng(3)
+    images = [file for file in files if file.name not in ("letter.dcm", "blank.png")]
+    for number in range(32):
+        make_dicom(tmp_path / f"{number}.dcm", rng.integers(0, rng.integers(100, 4096), (60, 50)).astype(np.uint16))
+        images.append(tmp_path / f"{number}.dcm")
+    items = [{"image": image} for image in images]
+    labels = rng.integers(0, 2, (len(images), 3)).astype(float)
+    save(classifier.state_dict(), tmp_path / "model.pt")
+    scorer = Scorer(tmp_path / "model.pt")
+    screening = Screening("bias", "sensitivity", 0.9)
+    chosen = screening.choose(scorer.score(items).logits, labels, classifier.class_names, "multilabel")
+    scale = chosen.calibration
+    scorer.network.calibrate(scale.temperature, scale.bias, chosen.thresholds, **asdict(screening))
+    save(scorer.network.state_dict(), tmp_path / "model.pt")
+    exports = export_classifier(scorer.network, tmp_path / "model", ["onnx", "torchscript"])
+    calls = []
+    for path in (tmp_path / "model.pt", *exports):
+        for size in (1, 3, 8):
+            found = Scorer(path, batch_size=size)
+            least = np.array([found.thresholds[name] for name in classifier.class_names])
+            calls.append(found.score(items).scores >= least)
+    for called in calls:
+        assert np.array_equal(called, calls[0])
+    reached = (calls[0] & (labels == 1)).sum(axis=0) / labels.sum(axis=0)
+    assert (reached >= 0.9).all()
+    fewest = np.ceil(0.9 * labels.sum(axis=0)) / labels.sum(axis=0)
+    np.testing.assert_allclose(reached, fewest, err_msg="no threshold is lower than it has to be")

@@ -12,19 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.data import DataLoader
 from monai.transforms import Compose
 
 from cleft_bundle.checkpoints import load_classifier, sha256
-from cleft_bundle.data import TolerantDataset, begin_reading, collate_readable
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import replacing
+from cleft_bundle.inference import Scorer
 from cleft_bundle.networks import ZeroShotClassifier
 from cleft_bundle.transforms import build_transforms
 
 logger = logging.getLogger(__name__)
 
-_BATCH = 8
 _Stamp = tuple[int, int, int]
 
 
@@ -63,35 +61,21 @@ class Loaded:
         declared = self.classifier.preprocessing["transforms"]
         object.__setattr__(self, "transforms", build_transforms(declared))
 
-    @torch.no_grad()
     def score(self, paths: Sequence[str | Path], num_workers: int = 0) -> Scores:
-        """Score images as ``configs/inference.json`` does.
+        """Score images by :class:`cleft_bundle.inference.Scorer`.
 
         Args:
             paths: N image files, each once.
             num_workers: processes that read beside the network.
         """
         names = [str(path) for path in paths]
-        dataset = TolerantDataset([{"image": name, "path": name} for name in names], self.transforms)
-        loader = DataLoader(
-            dataset,
-            batch_size=_BATCH,
-            num_workers=num_workers,
-            worker_init_fn=begin_reading,
-            collate_fn=collate_readable,
-        )
-        encoder, weights = self.classifier.image_encoder, self.classifier.class_weights
-        probabilities = np.full((len(names), len(weights)), np.nan, np.float32)
-        embeddings = np.full((len(names), encoder.embedding_dim), np.nan, np.float32)
-        place = {name: number for number, name in enumerate(names)}
-        failures: dict[str, str] = {}
-        for batch in loader:
-            failures |= {failure["path"]: failure["error"] for failure in batch["failures"]}
-            if rows := [place[name] for name in batch["path"]]:
-                embedded = encoder(batch["image"].to(weights.device))
-                embeddings[rows] = embedded.cpu().numpy()
-                probabilities[rows] = self.classifier.classify(embedded).cpu().numpy()
-        return Scores(probabilities, embeddings, failures, self.digest)
+        scorer = Scorer(self.classifier, self.classifier.bias.device, num_workers=num_workers)
+        found = scorer.score(({"image": name} for name in names), embeddings=True)
+        failures = {name: error for name, error in zip(names, found.errors, strict=True) if error}
+        embeddings = np.full((len(names), self.classifier.image_encoder.embedding_dim), np.nan, np.float32)
+        if len(failures) < len(names) and found.embeddings is not None:
+            embeddings = found.embeddings
+        return Scores(found.scores.astype(np.float32), embeddings, failures, self.digest)
 
 
 class ServedModel:

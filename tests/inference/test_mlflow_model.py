@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cleft_bundle.checkpoints.mlflow_model import ServedClassifier, log_classifier
+from cleft_bundle.checkpoints import mlflow_model as former
 from cleft_bundle.errors import BundleError
+from cleft_bundle.inference.mlflow_model import ServedClassifier, log_classifier
 from cleft_bundle.transforms import build_transforms
 from tests.data.radiographs import make_dicom
 
@@ -74,6 +75,12 @@ def test_bytes_and_paths_have_the_same_scores_and_a_bad_file_its_reason(classifi
         assert list(table["error"][1:]) == ["", ""]
     assert str(files[2].parent) not in by_bytes["error"].iloc[0]
     assert tempfile.gettempdir() not in by_bytes["error"].iloc[0]
+
+
+def test_models_that_were_registered_before_find_their_loader(model_pt, files, expected, classifier):
+    """MLflow's files name the module in which it lay in 0.6.0."""
+    table = former._load_pyfunc(str(model_pt)).predict(pd.DataFrame({"path": list(map(str, files[:2]))}))
+    np.testing.assert_allclose(table[classifier.class_names], expected, atol=1e-6)
 
 
 def test_a_row_with_nothing_says_so(classifier, files):
