@@ -1,8 +1,8 @@
 """Python processes whose imports are done: what a test starts runs in one of its own, and need not wait for PyTorch.
 
 A server imports what all of them import, once for a worker of pytest, and forks each process before any thread runs
-(:mod:`multiprocessing`'s ``forkserver``). Such a process has arguments, working directory, environment, output, exit code
-and signals of its own, as one that is started from a shell has.
+(:mod:`multiprocessing`'s ``forkserver``). Such a process has arguments, working directory, environment, output, exit
+code and signals of its own, as one that is started from a shell has.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch import nn
 from cleft_bundle.data.inference_dataset import TolerantDataset
 from cleft_bundle.errors import BundleError
 from cleft_bundle.evaluation.scored import ScoredImages
-from cleft_bundle.networks.heat_maps import Head, class_maps
+from cleft_bundle.networks.heat_maps import contrast, pixel_map
 from cleft_bundle.overlays import overlay
 from cleft_bundle.pages import thumbnail
 
@@ -42,22 +42,23 @@ class CasePictures:
         self.transform = transform
         self.network_transform = network_transform
 
-    def explain_by(self, network: nn.Module, head: Head, class_names: Sequence[str]) -> Explain | None:
+    def explain_by(self, network: nn.Module, weights: torch.Tensor, class_names: Sequence[str]) -> Explain | None:
         """Make what draws a class's heat map [H, W] for an image [1 or 3, H, W].
 
         Args:
             network: what scored the images.
-            head: of the scores that are reported, whose maps are those of inference.
+            weights: of the K classes, [K, D]; the map is for how the class differs from the others.
             class_names: names of the K classes.
         """
         if self.network_transform is None:
             return None
-        prepare, names = self.network_transform, list(class_names)
+        prepare, directions = self.network_transform, dict(zip(class_names, contrast(weights), strict=True))
 
         def explain(image: torch.Tensor, name: str) -> np.ndarray | None:
             ready = torch.as_tensor(prepare({"image": image.clone()})["image"])[None]
+            direction = directions[name]
             try:
-                return class_maps(network, ready, head, [names.index(name)])[0, 0].cpu().numpy()
+                return pixel_map(network, ready.to(direction.device), direction[None])[0, 0].cpu().numpy()
             except BundleError as error:  # towers of which there is no map
                 logger.warning("a case gets no heat map: %s", error)
                 return None

@@ -20,7 +20,6 @@ from cleft_bundle.evaluation.scored import ScoredImages, row_order
 from cleft_bundle.evaluation.shift import Sample, looked_at, sample_of
 from cleft_bundle.inferers import ZeroShotInferer
 from cleft_bundle.networks import CLEFT, DualEncoder
-from cleft_bundle.networks.heat_maps import Head
 
 Item = dict[str, Any]
 
@@ -95,9 +94,7 @@ class EvaluationReport:
             variant_prompts=self.inferer.variant_prompts,
             prompts=self.inferer.prompts,
             negative_prompts=self.inferer.negatives,
-            explain=self.settings.cases.explain_by(
-                evaluator.network, reported_head(evaluator.network, self.inferer.weights, scored), names
-            ),
+            explain=self.settings.cases.explain_by(evaluator.network, self.inferer.weights, names),
             training=self._sample(self.splits["train"], evaluator.network),
             here=self._sample(self.items, evaluator.network),
             roles=self._roles(),
@@ -129,16 +126,3 @@ class EvaluationReport:
             )
 
         return looked_at(items, self.settings.shift_images, embed)
-
-
-def reported_head(network: CLEFT | DualEncoder, weights: torch.Tensor, scored: ScoredImages) -> Head:
-    """What makes the scores of a report, which are those of the ``model.pt`` that training would write.
-
-    Args:
-        network: what embedded the images.
-        weights: of the K classes, [K, D].
-        scored: with the calibration.
-    """
-    calibration = scored.calibration
-    bias = torch.tensor([calibration["bias"][name] for name in scored.class_names]).to(weights)
-    return Head(network.scale.detach() * weights / calibration["temperature"], bias, scored.task)
