@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +6,7 @@ from PIL import Image
 
 from cleft_bundle.data import folder, make_splits, write_datalist
 from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
+from tests import processes
 from tests.conftest import TINY_VIT
 from tests.transforms.test_original_pixels import preset_declared
 
@@ -35,9 +33,9 @@ def test_the_comparison_leaves_out_whom_the_classifier_was_trained_on(root, tmp_
     torch.nn.init.normal_(classifier.class_weights, generator=torch.Generator().manual_seed(0))
     torch.save(classifier.state_dict(), tmp_path / "model.pt")
 
-    command = [sys.executable, str(root / "scripts" / "compare_active_learning.py"), "--dataset_dir", str(tmp_path)]
+    command = [str(root / "scripts" / "compare_active_learning.py"), "--dataset_dir", str(tmp_path)]
     options = "--rounds 2 --labels 4 --seeds 2 --pool_fraction 0.8 --trained_on eval/datalist.json --model model.pt"
-    done = subprocess.run([*command, *options.split()], capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = processes.run([*command, *options.split()], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "40 images to label, 30 to measure on; 2 seeds" in done.stdout
     curves = pd.read_csv(tmp_path / "eval" / "active_learning.csv")
@@ -46,6 +44,6 @@ def test_the_comparison_leaves_out_whom_the_classifier_was_trained_on(root, tmp_
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| entropy")]
     means = curves[curves["strategy"] == "entropy"].groupby("labels")["auroc_macro"].mean()
     assert [float(cell) for cell in rows[0][1:4]] == pytest.approx(list(means), abs=1e-4)
-    lost = subprocess.run([*command, "--model", "no.pt"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    lost = processes.run([*command, "--model", "no.pt"], tmp_path)
     assert lost.returncode == 1
     assert lost.stderr.strip().splitlines()[-1].startswith("error: ")

@@ -1,11 +1,9 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 from PIL import Image
 
 from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
+from tests import processes
 from tests.conftest import TINY_VIT
 from tests.transforms.test_original_pixels import preset_declared
 
@@ -17,9 +15,9 @@ def test_the_game_is_played_on_phantoms_that_are_drawn_for_it(root, tmp_path):
     classifier = ZeroShotClassifier(ImageEncoder(TINY_VIT, embedding_dim=8), names, "multilabel", settings)
     torch.nn.init.normal_(classifier.class_weights, generator=torch.Generator().manual_seed(0))
     torch.save(classifier.state_dict(), tmp_path / "model.pt")
-    command = [sys.executable, str(root / "scripts" / "pointing_game.py"), "--dataset_dir", "phantom_chest_v1_n6_s0"]
+    command = [str(root / "scripts" / "pointing_game.py"), "--dataset_dir", "phantom_chest_v1_n6_s0"]
     command += ["--model_path", "model.pt", "--methods", "[similarity,attention]", "--pictures", "shown"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    done = processes.run(command, tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()]
     assert rows[0][:5] == ["finding", "images", "similarity, 0 px", "attention, 0 px", "chance, 0 px"]
@@ -29,13 +27,9 @@ def test_the_game_is_played_on_phantoms_that_are_drawn_for_it(root, tmp_path):
     assert pictures
     assert all(256 <= side <= 320 for side in Image.open(pictures[0]).size)
     assert not any("patient" in path.name for path in pictures)
-    again = subprocess.run(
-        [*command[:-2], "--random_seeds", "[1]"], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
+    again = processes.run([*command[:-2], "--random_seeds", "[1]"], tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout != done.stdout
-    lost = subprocess.run(
-        [*command, "--model_path", "no.pt"], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
+    lost = processes.run([*command, "--model_path", "no.pt"], tmp_path)
     assert lost.returncode == 1
     assert lost.stderr.strip().splitlines()[-1].startswith("error: ")

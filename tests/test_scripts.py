@@ -1,18 +1,16 @@
 import importlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cleft_bundle.data import phantoms
+from tests import processes
 
 
 def run(root, tmp_path, script, *arguments, cwd=None):
-    command = [sys.executable, str(root / "scripts" / script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd or tmp_path)
+    return processes.run([str(root / "scripts" / script), *arguments], cwd or tmp_path)
 
 
 def cells(table):

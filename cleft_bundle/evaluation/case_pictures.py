@@ -47,17 +47,17 @@ class CasePictures:
 
         Args:
             network: what scored the images.
-            head: of the scores that are reported, whose maps are those of inference.
+            head: of the scores that are explained.
             class_names: names of the K classes.
         """
         if self.network_transform is None:
             return None
-        prepare, names = self.network_transform, list(class_names)
+        prepare, places = self.network_transform, {name: number for number, name in enumerate(class_names)}
 
         def explain(_item: Item, image: torch.Tensor, name: str) -> np.ndarray | None:
             ready = torch.as_tensor(prepare({"image": image.clone()})["image"])[None]
             try:
-                return class_maps(network, ready, head, [names.index(name)])[0, 0].cpu().numpy()
+                return class_maps(network, ready, head, [places[name]])[0, 0].cpu().numpy()
             except BundleError as error:  # towers of which there is no map
                 logger.warning("a case gets no heat map: %s", error)
                 return None

@@ -99,9 +99,7 @@ class EvaluationReport:
             variant_prompts=self.inferer.variant_prompts,
             prompts=self.inferer.prompts,
             negative_prompts=self.inferer.negatives,
-            explain=self.settings.cases.explain_by(
-                evaluator.network, reported_head(evaluator.network, self.inferer.weights, scored), names
-            ),
+            explain=self.settings.cases.explain_by(evaluator.network, self._head(evaluator.network, scored), names),
             training=self._sample(self.splits["train"], evaluator.network),
             here=self._sample(self.items, evaluator.network),
             roles=self._roles(),
@@ -117,6 +115,13 @@ class EvaluationReport:
         found = roles(self.checkpoint, self.items) if self.checkpoint else {}
         evaluated, chose = ({item["patient_id"] for item in items} for items in (self.items, self.operating.items))
         return {**found, **dict.fromkeys(("calibration", "thresholds"), len(evaluated & chose))}
+
+    def _head(self, network: CLEFT | DualEncoder, scored: ScoredImages) -> Head:
+        """What gives the calibrated logits, as ``model.pt`` would hold it."""
+        weights, fitted = self.inferer.weights, scored.calibration
+        bias = torch.tensor([fitted["bias"][name] for name in scored.class_names])
+        scale = network.scale.detach() / fitted["temperature"]
+        return Head(scale * weights, bias.to(weights), scored.task)
 
     def _sample(self, items: Sequence[Item], network: CLEFT | DualEncoder) -> Sample:
         """What is known of some images, and how some of them look to the network."""
@@ -134,16 +139,3 @@ class EvaluationReport:
             )
 
         return looked_at(items, self.settings.shift_images, embed)
-
-
-def reported_head(network: CLEFT | DualEncoder, weights: torch.Tensor, scored: ScoredImages) -> Head:
-    """What makes the scores of a report, which are those of the ``model.pt`` that training would write.
-
-    Args:
-        network: what embedded the images.
-        weights: of the K classes, [K, D].
-        scored: with the calibration.
-    """
-    calibration = scored.calibration
-    bias = torch.tensor([calibration["bias"][name] for name in scored.class_names]).to(weights)
-    return Head(network.scale.detach() * weights / calibration["temperature"], bias, scored.task)

@@ -1,8 +1,6 @@
 import argparse
 import json
 import shlex
-import subprocess
-import sys
 
 import peft
 import pytest
@@ -24,6 +22,7 @@ from cleft_bundle.data import phantoms
 from cleft_bundle.errors import BundleError
 from cleft_bundle.losses import ContrastiveLoss
 from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, PromptLearner, TextEncoder
+from tests import processes
 
 WIDTH, HEADS, DIM, LLM_WIDTH, RANK = 64, 2, 8, 24, 3
 VIT = {"hidden_size": WIDTH, "num_attention_heads": HEADS, "patch_size": 14, "image_size": 42, "num_hidden_layers": 2}
@@ -403,9 +402,13 @@ def test_the_language_model_keeps_its_precision(state, write, tmp_path):
     assert imported.settings["network_def#text_encoder#dtype"] == "bfloat16"
 
 
+@pytest.fixture(scope="module")
+def chests(tmp_path_factory):
+    return phantoms.chest(str(tmp_path_factory.mktemp("chests")), patients=20, seed=0)
+
+
 def run_script(root, *arguments):
-    command = [sys.executable, str(root / "scripts" / "import_official.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    return processes.run([str(root / "scripts" / "import_official.py"), *map(str, arguments)], timeout=300)
 
 
 def from_overlay(values):
@@ -461,17 +464,16 @@ def test_the_overlay_goes_onto_the_training_config(root, state, write, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tuned", [False, True])
-def test_the_command_that_the_script_prints_evaluates_the_checkpoint(tuned, root, state, write, tmp_path):
+def test_the_command_that_the_script_prints_evaluates_the_checkpoint(tuned, root, state, write, chests, tmp_path):
     """With the tokenizer of the embedded default and a language model of its vocabulary."""
     state |= prefixed("text_encoder_q.model.", make_gpt2(vocab_size=768, n_positions=64))
-    out, data = tmp_path / "models" / "cleft.pt", phantoms.chest(str(tmp_path / "data"), patients=40, seed=0)
+    out = tmp_path / "models" / "cleft.pt"
     done = run_script(root, write(prompt_tuned(state, torch.randn(30, LLM_WIDTH)) if tuned else state), "--out", out)
     line = done.stdout.splitlines()[-1].removeprefix("evaluate it: ")
-    values = {"dataset_dir": data, "tracking_uri": "", "output_dir": tmp_path / "eval", "models_dir": tmp_path}
+    values = {"dataset_dir": chests, "tracking_uri": "", "output_dir": tmp_path / "eval", "models_dir": tmp_path}
     values |= {"tokenizer_source": root / "configs" / "tokenizer_tiny", "image_size": 56, "num_workers": 0}
     options = [part for key, value in values.items() for part in (f"--{key}", str(value))]
-    command = [sys.executable, *shlex.split(line)[1:], *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=root)
+    done = processes.run([*shlex.split(line)[1:], *options], cwd=root, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "zero shot auroc" in done.stdout + done.stderr
 

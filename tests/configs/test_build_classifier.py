@@ -1,12 +1,11 @@
 """The classifier of other classes, from a trained checkpoint and validation images."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from cleft_bundle.checkpoints import load_classifier
+from tests import processes
 from tests.configs.conftest import TINY, bundle_error
 from tests.conftest import ROOT
 
@@ -27,8 +26,8 @@ def test_it_is_calibrated_on_validation_images_and_never_on_those_of_the_trainin
 
     script = [str(ROOT / "scripts" / "build_classifier.py"), str(tmp_path / "prompts.json"), "--calibrate"]
     flags = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, *script, f"--config_file={ROOT / 'configs' / 'train.json'}", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    command = [*script, f"--config_file={ROOT / 'configs' / 'train.json'}", *flags]
+    done = processes.run(command, tmp_path)
     assert done.returncode == 0, done.stderr
     classifier = load_classifier(tmp_path / "new.pt")
     assert classifier.class_names == CLASSES

@@ -6,13 +6,13 @@ import pytest
 
 from cleft_bundle.data import phantoms
 
-SIZE = {"epochs": 8, "val_interval": 8, "num_workers": 0, "warmup_steps": 10, "tracking_uri": "", "image_size": 84}
+SIZE = {"epochs": 8, "val_interval": 8, "num_workers": 0, "warmup_steps": 10, "tracking_uri": "", "image_size": 56}
 CLASSES = ("cardiomegaly", "pleural effusion", "no finding")  # those that are learnt first
 
 
 @pytest.fixture(scope="module")
 def phantom_set(tmp_path_factory):
-    return phantoms.chest(str(tmp_path_factory.mktemp("learning")), patients=260, seed=1)
+    return phantoms.chest(str(tmp_path_factory.mktemp("learning")), patients=200, seed=1)
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def prompt_file(tmp_path):
 
 @pytest.mark.slow
 def test_shuffled_captions_teach_nothing(run_config, phantom_set, prompt_file):
-    sizes = SIZE | {"dataset_dir": phantom_set, "prompt_file": prompt_file, "image_backbone#image_size": 84}
+    sizes = SIZE | {"dataset_dir": phantom_set, "prompt_file": prompt_file, "image_backbone#image_size": 56}
     true = run_config(["train.json"], "training", **sizes)
     imports = [*true.parser.get("imports"), "$from tests.configs.shuffled import shuffle_captions"]
     shuffled = run_config(

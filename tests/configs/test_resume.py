@@ -7,14 +7,13 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import mlflow
 import pytest
 import torch
 
+from tests import processes
 from tests.configs.conftest import TINY
 from tests.conftest import ROOT
 
@@ -26,7 +25,7 @@ def command(folder, data, *more, **override):
     values = SIZE | {"dataset_dir": data, "output_dir": folder / "eval", "models_dir": folder / "models"} | override
     options = [part for key, value in values.items() for part in (f"--{key}", str(value))]
     config = str(ROOT / "configs/train.json")
-    return [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", config, *options, *more]
+    return ["-m", "monai.bundle", "run", "training", "--config_file", config, *options, *more]
 
 
 def weights(folder):
@@ -48,7 +47,7 @@ def whole_run(tmp_path_factory, chest_phantoms):
     @functools.cache
     def run(peft):
         folder = tmp_path_factory.mktemp("whole")
-        done = subprocess.run(command(folder, chest_phantoms, peft=peft), check=True, capture_output=True, text=True)
+        done = processes.run(command(folder, chest_phantoms, peft=peft), check=True)
         (folder / "said.txt").write_text(done.stdout + done.stderr)
         return folder
 
@@ -62,18 +61,17 @@ def whole_run(tmp_path_factory, chest_phantoms):
 def test_killed_and_resumed(steps_before_kill, peft, tmp_path, chest_phantoms, whole_run):
     whole, broken = whole_run(peft), tmp_path
     checkpoint = broken / "models" / "checkpoints" / "training.pt"
-    process = subprocess.Popen(
-        command(broken, chest_phantoms, peft=peft), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = processes.start(command(broken, chest_phantoms, peft=peft), tmp_path / "out", tmp_path / "err")
     wanted = steps_before_kill // 3 * 3
-    while process.poll() is None:
+    while process.is_alive():
         if checkpoint.is_file() and torch.load(checkpoint, weights_only=True)["iteration"] >= wanted:
             os.kill(process.pid, signal.SIGKILL)
             break
         time.sleep(0.01)
-    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "the run ended before it could be killed"
     resume = command(broken, chest_phantoms, "--resume", "true", peft=peft)
-    done = subprocess.run(resume, check=False, capture_output=True, text=True)
+    done = processes.run(resume)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "going on after step" in done.stdout + done.stderr
     first, second = weights(whole), weights(broken)
@@ -85,9 +83,7 @@ def test_killed_and_resumed(steps_before_kill, peft, tmp_path, chest_phantoms, w
 def test_the_command_that_training_names_evaluates_what_it_trained(whole_run):
     said = (whole_run("lora") / "said.txt").read_text()
     again = said.split("evaluate again:  python ")[1].splitlines()[0]
-    done = subprocess.run(
-        [sys.executable, *shlex.split(again)], cwd=ROOT, check=True, capture_output=True, text=True, timeout=300
-    )
+    done = processes.run(shlex.split(again), cwd=ROOT, check=True, timeout=300)
     metrics = [line for line in said.splitlines() if re.match("  (zero shot )?auroc", line)]
     assert len(metrics) > 2
     assert set(metrics) <= set((done.stdout + done.stderr).splitlines())
@@ -96,11 +92,8 @@ def test_the_command_that_training_names_evaluates_what_it_trained(whole_run):
 def test_another_config_is_refused_with_the_keys_that_differ(tmp_path, chest_phantoms, whole_run):
     shutil.copytree(whole_run("lora"), tmp_path, dirs_exist_ok=True)
     kept = (tmp_path / "models" / "cleft.pt").read_bytes()
-    done = subprocess.run(
-        command(tmp_path, chest_phantoms, "--resume", "true", peft="lora", learning_rate=0.5, positives="index"),
-        check=False,
-        capture_output=True,
-        text=True,
+    done = processes.run(
+        command(tmp_path, chest_phantoms, "--resume", "true", peft="lora", learning_rate=0.5, positives="index")
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
@@ -111,9 +104,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(tmp_path, chest_pha
 
 
 def test_nothing_to_resume_is_one_line(tmp_path, chest_phantoms):
-    done = subprocess.run(
-        command(tmp_path, chest_phantoms, "--resume", "true"), check=False, capture_output=True, text=True
-    )
+    done = processes.run(command(tmp_path, chest_phantoms, "--resume", "true"))
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: checkpoint ")

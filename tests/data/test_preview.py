@@ -1,10 +1,8 @@
-import subprocess
-import sys
-
 import pytest
 
 from cleft_bundle.data.preview import items_of, preview
 from cleft_bundle.errors import BundleError
+from tests import processes
 from tests.conftest import ROOT
 
 CONFIGS = [str(ROOT / "configs" / name) for name in ("train.json", "data_folder.json")]
@@ -71,10 +69,8 @@ def test_what_is_wrong_is_named(files, override, words):
 
 @pytest.mark.slow
 def test_the_command_prints_twenty_captions(folder, tmp_path):
-    command = [sys.executable, str(ROOT / "scripts" / "preview_captions.py"), "--config_file", str(CONFIGS)]
-    done = subprocess.run(
-        [*command, "--dataset_dir", str(folder)], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
+    command = [str(ROOT / "scripts" / "preview_captions.py"), "--config_file", str(CONFIGS)]
+    done = processes.run([*command, "--dataset_dir", str(folder)], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("20 of 50 items\n")
     assert done.stdout.count("   caption: this is a chest x ray of a patient with ") == 20

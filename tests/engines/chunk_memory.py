@@ -1,5 +1,10 @@
-"""Take one step on a batch in chunks and print by how much the peak of resident memory grew, in MB."""
+"""Take one step on each of some batches, and print by how much the peak of resident memory grew, in MB.
 
+``16 256/16``: a batch of 16, then one of 256 in chunks of 16. A process each, forked before PyTorch has any threads, so
+that the imports, most of the time, happen once.
+"""
+
+import os
 import sys
 
 import torch
@@ -36,8 +41,14 @@ def main(batch_size: int, chunk_size: int | None) -> None:
     )
     before = megabytes("VmHWM")
     trainer.run()
-    print(megabytes("VmHWM") - before)
+    print(megabytes("VmHWM") - before, flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    for argument in sys.argv[1:]:
+        size, _, chunk = argument.partition("/")
+        if (child := os.fork()) == 0:
+            main(int(size), int(chunk) if chunk else None)
+            os._exit(0)
+        if os.waitpid(child, 0)[1]:
+            sys.exit(f"{argument} failed")

@@ -1,5 +1,7 @@
 """Where the network looked in the cases of a report."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from PIL import Image
 
 from cleft_bundle.data import RadiographReader
 from cleft_bundle.evaluation import CasePictures, ScoredImages
-from cleft_bundle.evaluation.zero_shot import reported_head
+from cleft_bundle.evaluation.zero_shot import EvaluationReport
 from cleft_bundle.inferers import HeatMaps
 from cleft_bundle.networks import ZeroShotClassifier
 from cleft_bundle.transforms import build_transforms
@@ -38,11 +40,10 @@ def test_a_report_and_inference_show_the_same_map(task, make_network, tmp_path):
     calibration = {"temperature": 0.4, "bias": {"edema": 0.5, "pleural effusion": 0.0, "no finding": -1.0}}
     item = {"name": "image.png", "patient_id": "1"}
     scored = ScoredImages(NAMES, task, blank, blank, [item], calibration=calibration)
-    explain = CasePictures(1, None, build_transforms(TRANSFORMS[2:])).explain_by(
-        network, reported_head(network, weights, scored), NAMES
-    )
+    head = EvaluationReport._head(SimpleNamespace(inferer=SimpleNamespace(weights=weights)), network, scored)
+    explain = CasePictures(1, None, build_transforms(TRANSFORMS[2:])).explain_by(network, head, NAMES)
     reader = RadiographReader()
     image = torch.as_tensor(reader.get_data(reader.read(tmp_path / "image.png"))[0])[None]
-    found = np.stack([explain(image, name) for name in NAMES])
+    found = np.stack([explain(item, image, name) for name in NAMES])
     assert np.abs(found).max() > 1e-4
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-7)
