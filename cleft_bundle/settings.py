@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -154,6 +154,9 @@ class Settings(BaseModel):
     confidence: Inside = 0.95
     prevalence: Inside | None = None
     report_cases: Whole = 0
+    shift_images: Whole = 0
+    about_file: Text | None = None
+    unit_score: Annotated[Literal["max", "mean"], Field(description="max or mean")] = "max"
     report_samples: Whole = 0
     structured_reports: Switch = False
     heat_maps: Switch = False
