@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, Frozen, ImageEncoder, Lora, PeftMethod, PromptLearner, TextEncoder
 from cleft_bundle.networks.backbones import fingerprint, value_fingerprint
+from cleft_bundle.networks.weight_kinds import WEIGHTS_OF
 
 BIOMEDLM = "stanford-crfm/BioMedLM"
 _PROJECTION = "network_def#{}#projection"  # of either tower
@@ -360,7 +361,7 @@ def _no_words(_: Any) -> dict[str, torch.Tensor]:
 
 def _load(network: CLEFT, weights: Mapping[str, torch.Tensor], origin: Mapping[str, str]) -> None:
     """Put every tensor where it belongs, and refuse gaps and remainders."""
-    tensors = {_canonical(name): tensor for name, tensor in network.state_dict().items()}
+    tensors = {_canonical(name): tensor for name, tensor in network.state_dict().items() if name != WEIGHTS_OF}
     _refuse_leftover(list(dict.fromkeys(origin[name] for name in weights if name not in tensors)))
     missing = [name for name in tensors if name not in weights]
     if missing:

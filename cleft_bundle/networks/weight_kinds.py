@@ -10,7 +10,7 @@ from torch import nn
 
 from cleft_bundle.errors import BundleError
 
-KEY = "weights_of"  # one number, so that `monai.networks.utils.copy_model_state` copies it like a weight
+WEIGHTS_OF = "weights_of"  # one number, so that `monai.networks.utils.copy_model_state` copies it like a weight
 KINDS = {
     1: "a network for training (cleft.pt)",
     2: "a deployable classifier (model.pt), which monai.bundle.load(…, workflow_type='inference') gives",
@@ -24,7 +24,7 @@ def mark_weights(network: nn.Module, kind: int) -> None:
     image tower into a network for training, say, whose other weights would stay random without a word.
 
     Args:
-        network: its state dicts get :data:`KEY`; those without it, of before version 0.8.0, load as well.
+        network: its state dicts get :data:`WEIGHTS_OF`; those without it, of before version 0.8.0, load as well.
         kind: of :data:`KINDS`.
     """
     network.register_state_dict_post_hook(partial(_give, kind))
@@ -32,10 +32,10 @@ def mark_weights(network: nn.Module, kind: int) -> None:
 
 
 def _give(kind: int, _: nn.Module, state: dict[str, Any], prefix: str, __: Any) -> None:
-    state[prefix + KEY] = torch.tensor(kind, dtype=torch.uint8)
+    state[prefix + WEIGHTS_OF] = torch.tensor(kind, dtype=torch.uint8)
 
 
 def _take(kind: int, _: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
-    found = int(state.pop(prefix + KEY, kind))
+    found = int(state.pop(prefix + WEIGHTS_OF, kind))
     if found != kind:
         raise BundleError(f"these are weights of {KINDS[found]}, not of {KINDS[kind]}")
