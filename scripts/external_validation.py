@@ -5,7 +5,8 @@ python scripts/external_validation.py figures REPORT_FOLDER...
 
 `tables` writes a folder for each set, whose labels.csv refers to the images where they are: children (the training,
 with its validation patients), adults (all of them), and adults_half and adults_rest, two halves of their patients: the
-first for `build_classifier.py --calibrate`, the second to see what that mends. Both are pneumonia against none.
+first for `build_classifier.py --calibrate`, the second to see what that mends. Both are pneumonia against none; the
+prompts of these classes go into prompts.json.
 docs/evaluation.md has the commands that follow, and what `figures` printed of their reports.
 """
 
@@ -19,6 +20,7 @@ import fire
 import pandas as pd
 
 from cleft_bundle.config import report_errors
+from cleft_bundle.data.folder import TEMPLATE
 from cleft_bundle.errors import BundleError
 
 NONE, POSITIVE = "no finding", "pneumonia"
@@ -53,6 +55,9 @@ def tables(children: str, adults: str, out: str, seed: int = 0) -> None:
     calibration = pd.concat([young[young["split"] == "train"], old[half].assign(split="valid")])
     _write(calibration, out, "adults_half")
     _write(old[~half].assign(split="test"), out, "adults_rest")
+    words = {"caption": [TEMPLATE], "templates": [TEMPLATE.format(findings="{class}")]}
+    text = json.dumps({**words, "classes": {NONE: {}, POSITIVE: {}}}, indent=2)
+    Path(out, "prompts.json").write_text(text + "\n", encoding="utf-8")
 
 
 def figures(*reports: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cleft_bundle.data import load_prompts
 from cleft_bundle.errors import BundleError
 
 
@@ -39,6 +40,8 @@ def test_the_halves_share_no_patient_and_images_of_neither_kind_are_left_out(ext
     assert not set(half["patient_id"]) & set(read["adults_rest"]["patient_id"])
     assert set(read["adults_half"].query("split == 'train'")["patient_id"]) == {"a", "b"}
     assert all(Path(image).parent == Path(sets[1]) for image in read["adults"]["image"])
+    prompts = load_prompts(tmp_path / "out" / "prompts.json")
+    assert prompts.classes["pneumonia"] == ["this is a chest x ray of a patient with pneumonia"]
 
 
 def test_a_folder_without_a_table_is_one_line(external_validation, tmp_path):

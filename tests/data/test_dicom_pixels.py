@@ -276,7 +276,8 @@ def test_the_whole_chain_equals_its_stages_one_after_the_other(
     shape, stored, shift, signed, inverted, padding, window, seed
 ):
     high_bit = stored - 1 + min(shift, 16 - stored)
-    raw = np.random.default_rng(seed).integers(0, 2**16, shape, dtype=np.uint16)
+    # above the high bit lies nothing: what lies there is a matter of tests/data/test_dicom_layout.py
+    raw = np.random.default_rng(seed).integers(0, 2 ** (high_bit + 1), shape, dtype=np.uint16)
     ds = header(BitsStored=stored, HighBit=high_bit, PixelRepresentation=int(signed))
     ds.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
     ds.RescaleSlope, ds.RescaleIntercept = 0.5, -100
