@@ -80,7 +80,7 @@ class Settings(BaseModel):
     report_path: Text = ""
     evaluated_as: Text = ""
     tokenizer_source: Text = ""
-    dual_encoder: Text = ""
+    dual_encoder: Text | dict[str, Any] = ""
     # what is computed on, and how often something is written
     device: Device = "cpu"
     seed: Seed = 0

@@ -74,7 +74,9 @@ def test_patients_who_chose_the_model_are_no_test(run_config, chest_phantoms, tm
         run_config(files, "evaluating", **data, evaluate_split="test")
     assert f"{chosen} of the {chosen} patients of split test" in bundle_error(caught)
     assert f"(epoch {chosen})" in bundle_error(caught)
-    run_config(files, "evaluating", **data, evaluate_split="test", allow_chosen_patients=True)
+    # of these data no patients are left on whom thresholds could be chosen afresh
+    allowed = {"allow_chosen_patients": True, "allow_trained_patients": True}
+    run_config(files, "evaluating", **data, evaluate_split="test", **allowed)
     assert f"{chosen} of the {chosen} patients of split test" in caplog.text
 
 

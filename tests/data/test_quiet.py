@@ -93,5 +93,6 @@ def test_a_closed_console_is_no_error():
 
 def test_a_jpeg_of_12_bits_is_read_in_silence(capfd):
     image, meta = load(installed("pydicom") / "data" / "test_files" / "JPEG-lossy.dcm")
-    assert (meta["decoder"], bool(image.any())) == ("gdcm reader", True)
+    assert meta["decoder"].startswith("gdcm")
+    assert image.any()
     assert capfd.readouterr().err == ""
