@@ -27,7 +27,7 @@ def test_the_game_is_played_on_phantoms_that_are_drawn_for_it(root, tmp_path):
     assert pictures
     assert all(256 <= side <= 320 for side in Image.open(pictures[0]).size)
     assert not any("patient" in path.name for path in pictures)
-    again = processes.run([*command[:-2], "--random_seeds", "[1]"], tmp_path)
+    again = processes.run([*command[:-2], "--random_seeds", "[1,2,3,4,5,6]"], tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout != done.stdout
     lost = processes.run([*command, "--model_path", "no.pt"], tmp_path)
