@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cleft_bundle.checkpoints import save
 from cleft_bundle.inferers import ZeroShotInferer
 from cleft_bundle.metrics import Screening
-from cleft_bundle.networks import CLEFT, ZeroShotClassifier
+from cleft_bundle.networks import CLEFT, DeployedClassifier, ZeroShotClassifier
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +47,7 @@ class ClassifierBuilder:
         classifier = ZeroShotClassifier.from_cleft(network, names, weights, task, self.preprocessing)
         if validation is not None:
             figures = validation["logits"], validation["label"]
-            chosen = self.screening.choose(*figures, names, task, validation.get("patients"))
-            scale, chosen_by = chosen.calibration, asdict(self.screening)
-            if scale.n_images:
-                chosen_by |= {"temperature_interval": [scale.low, scale.high], "calibration_images": scale.n_images}
-            classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **chosen_by)
+            calibrate(classifier, self.screening, *figures, validation.get("patients"))
         return classifier
 
     def write(
@@ -72,3 +70,27 @@ class ClassifierBuilder:
         classifier.provenance = dict(provenance)
         save(classifier.state_dict(), path)
         logger.info("classifier of %d classes: %s", len(self.inferer.prompts), path)
+
+
+def calibrate(
+    classifier: DeployedClassifier,
+    screening: Screening,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    patients: Sequence[object] | None,
+) -> None:
+    """Choose calibration and thresholds on validation images, and let a classifier keep them.
+
+    Args:
+        classifier: keeps, beside what is chosen, by which rules, and of a fitted temperature its interval and the
+            number of images.
+        screening: how they are chosen.
+        logits: [N, K] before calibration.
+        labels: [N, K] of 1, 0 and NaN.
+        patients: [N], whose image each one is; None where that is unknown.
+    """
+    chosen = screening.choose(logits, labels, classifier.class_names, classifier.task, patients)
+    scale, chosen_by = chosen.calibration, asdict(screening)
+    if scale.n_images:
+        chosen_by |= {"temperature_interval": [scale.low, scale.high], "calibration_images": scale.n_images}
+    classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **chosen_by)

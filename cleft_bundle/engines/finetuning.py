@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from cleft_bundle.checkpoints import RunIdentity, TrainedOn, load_finetuned
 from cleft_bundle.checkpoints.finetuned import FinetunedState
 from cleft_bundle.data.usable_labels import label_matrix
 from cleft_bundle.distributed import rank, wait_for_all
+from cleft_bundle.engines.classifier_builder import calibrate
 from cleft_bundle.engines.features import embed_together
 from cleft_bundle.engines.linear_probe import as_predictions
 from cleft_bundle.engines.seen import describe_seen, grey_levels
@@ -62,12 +62,7 @@ class FinetunedWriter:
         device = classifier.bias.device
         logits = classifier.raw_logits(looked[1].to(device)).double().cpu().numpy()
         patients = [item["patient_id"] for item in items]
-        names, task = classifier.class_names, classifier.task
-        chosen = self.screening.choose(logits, label_matrix(items), names, task, patients)
-        scale, chosen_by = chosen.calibration, asdict(self.screening)
-        if scale.n_images:
-            chosen_by |= {"temperature_interval": [scale.low, scale.high], "calibration_images": scale.n_images}
-        classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **chosen_by)
+        calibrate(classifier, self.screening, logits, label_matrix(items), patients)
         classifier.to(device)
         classifier.provenance = {"seen": describe_seen(*looked)}
         state = FinetunedState(classifier.network, self.trained_on.calibrated(), identity, classifier)
