@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from cleft_bundle.config import report_errors
 from cleft_bundle.data import RadiographReader
-from cleft_bundle.data.turns import TURNS, Turn
+from cleft_bundle.data.images.turns import TURNS, Turn
 from cleft_bundle.errors import BundleError
 from cleft_bundle.transforms.orientation_check import chest_cells, halves, seen_turn
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import fire
 import pandas as pd
 import torch
+from studies.labelling import MEASURES, Embedded, advantages, labelling_figure, simulate_labelling
 
 from cleft_bundle.checkpoints import load_classifier
-from cleft_bundle.data import folder, make_splits, read_datalist
+from cleft_bundle.data import make_splits, read_datalist
+from cleft_bundle.data.datasets import folder
 from cleft_bundle.engines.features import embed_images
-from cleft_bundle.engines.labelling import MEASURES, Embedded, advantages, labelling_figure, simulate_labelling
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import replacing
 from cleft_bundle.transforms import build_transforms

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 import fire
+from studies.counting import build_on_meta, count_towers, describe
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks.counting import build_on_meta, count_towers, describe
 
 
 def main(config_file: str | Sequence[str] = "configs/train.json") -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import fire
 
-from cleft_bundle.checkpoints import FORMS, export_classifier, load_deployed
+from cleft_bundle.checkpoints import load_deployed
 from cleft_bundle.errors import BundleError
+from cleft_bundle.packaging import FORMS, export_classifier
 
 
 def main(

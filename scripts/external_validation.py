@@ -20,7 +20,7 @@ import fire
 import pandas as pd
 
 from cleft_bundle.config import report_errors
-from cleft_bundle.data.folder import TEMPLATE
+from cleft_bundle.data.datasets.folder import TEMPLATE
 from cleft_bundle.errors import BundleError
 
 NONE, POSITIVE = "no finding", "pneumonia"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import fire
 
-from cleft_bundle.checkpoints import package_bundle
 from cleft_bundle.errors import BundleError
+from cleft_bundle.packaging import package_bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -15,14 +15,15 @@ import fire
 import pandas as pd
 from monai.transforms import LoadImage
 from PIL import Image
+from studies.pointing import Mapper, explain, play
+from studies.pointing_game import TOLERANCE, boxes_by_finding
 
 from cleft_bundle.checkpoints import load_classifier
-from cleft_bundle.data import RadiographReader, chexpert, load_prompts, phantoms, rsna
-from cleft_bundle.engines.pointing import Mapper, explain, play
+from cleft_bundle.data import RadiographReader, load_prompts, phantoms
+from cleft_bundle.data.datasets import chexpert, rsna
 from cleft_bundle.errors import BundleError
-from cleft_bundle.metrics.pointing_game import TOLERANCE, boxes_by_finding
 from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
-from cleft_bundle.networks.classifier import NO_FINDING
+from cleft_bundle.networks.classifiers.zero_shot import NO_FINDING
 from cleft_bundle.networks.heat_maps import Head, class_maps
 from cleft_bundle.overlays import overlay
 from cleft_bundle.transforms import OriginalPixels, build_transforms

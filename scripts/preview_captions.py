@@ -11,7 +11,7 @@ from typing import Any
 import fire
 
 from cleft_bundle.config import report_errors
-from cleft_bundle.data.preview import items_of, preview
+from cleft_bundle.data.captions.preview import items_of, preview
 
 
 def main(

@@ -10,7 +10,7 @@ import sys
 import fire
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.inference.mlflow_model import NAME, log_classifier
+from cleft_bundle.packaging.mlflow_model import NAME, log_classifier
 
 
 def main(

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import fire
+from studies.coverage import Population, as_table, coverage
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.metrics.coverage import Population, as_table, coverage
 
 POPULATIONS = (
     Population(patients=200, images=4, prevalence=0.15, auroc=0.75, correlation=0.7),

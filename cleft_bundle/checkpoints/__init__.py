@@ -1,11 +1,9 @@
 """What is saved and loaded: the trained part of a network, an interrupted training, the classifier and its exports."""
 
 from cleft_bundle.checkpoints.classifier_file import load_classifier, load_deployed, open_classifier
-from cleft_bundle.checkpoints.export import FORMS, describe, export_classifier
 from cleft_bundle.checkpoints.finetuned import FinetunedState, load_finetuned
 from cleft_bundle.checkpoints.image_tower import image_tower, image_towers, true_source
 from cleft_bundle.checkpoints.official import import_official
-from cleft_bundle.checkpoints.package import package_bundle
 from cleft_bundle.checkpoints.patient_roles import ROLES
 from cleft_bundle.checkpoints.run_identity import RunIdentity, run_of, run_of_file
 from cleft_bundle.checkpoints.trained_on import (
@@ -22,7 +20,6 @@ from cleft_bundle.checkpoints.trained_state import TrainedState, load_image_towe
 from cleft_bundle.files import save, sha256
 
 __all__ = [
-    "FORMS",
     "ROLES",
     "FinetunedState",
     "RunIdentity",
@@ -30,8 +27,6 @@ __all__ = [
     "TrainedState",
     "check_not_trained_on",
     "check_pictures",
-    "describe",
-    "export_classifier",
     "image_tower",
     "image_towers",
     "import_official",
@@ -41,7 +36,6 @@ __all__ = [
     "load_image_tower",
     "load_trained",
     "open_classifier",
-    "package_bundle",
     "picture_roles",
     "provenance_of",
     "roles",

@@ -22,7 +22,7 @@ from cleft_bundle.networks import (
     TrainableClassifier,
     ZeroShotClassifier,
 )
-from cleft_bundle.networks.classifier import decode_settings
+from cleft_bundle.networks.classifiers.zero_shot import decode_settings
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def open_classifier(path: str | Path) -> DeployedClassifier | ExportedClassifier
     """Open a classifier in any form; which one it is, its content says.
 
     Args:
-        path: a ``model.pt``, a ``finetuned.pt``, or a file that :func:`cleft_bundle.checkpoints.export_classifier`
+        path: a ``model.pt``, a ``finetuned.pt``, or a file that :func:`cleft_bundle.packaging.export_classifier`
             wrote.
 
     Returns:

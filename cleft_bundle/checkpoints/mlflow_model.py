@@ -1,5 +1,5 @@
-"""The name by which registered models find :mod:`cleft_bundle.inference.mlflow_model`: it stands in MLflow's files."""
+"""The name by which models registered before 0.9.0 find their loader: it stands in their files."""
 
-from cleft_bundle.inference.mlflow_model import NAME, ServedClassifier, _load_pyfunc, log_classifier
+from cleft_bundle.packaging.mlflow_model import _load_pyfunc
 
-__all__ = ["NAME", "ServedClassifier", "_load_pyfunc", "log_classifier"]
+__all__ = ["_load_pyfunc"]

@@ -15,7 +15,7 @@ from cleft_bundle.checkpoints.training_state import load_training_state
 from cleft_bundle.distributed import from_first, rank
 from cleft_bundle.errors import BundleError
 from cleft_bundle.locks import FolderLock
-from cleft_bundle.networks.classifier import decode_settings
+from cleft_bundle.networks.classifiers.zero_shot import decode_settings
 
 logger = logging.getLogger(__name__)
 

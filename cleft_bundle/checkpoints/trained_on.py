@@ -25,7 +25,7 @@ from cleft_bundle.checkpoints.patient_roles import (
 from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.data.pictures import PICTURE
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.networks.classifier import decode_settings
+from cleft_bundle.networks.classifiers.zero_shot import decode_settings
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import matplotlib as mpl
 from PIL import Image, ImageDraw, ImageFont
 
 from cleft_bundle.commands.looking import Look
-from cleft_bundle.data.turns import UNKNOWN
+from cleft_bundle.data.images.turns import UNKNOWN
 from cleft_bundle.files import replacing
 
 SIDE = 160  # pixels of a picture

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from cleft_bundle.data import dicom_header
+from cleft_bundle.data.dicom import header as dicom_header
+from cleft_bundle.data.images.upright import upright_turn
 from cleft_bundle.data.quiet import quiet
 from cleft_bundle.data.radiograph_reader import RadiographReader, sniff
-from cleft_bundle.data.upright import upright_turn
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.transforms import seen_turn
 

@@ -14,18 +14,26 @@ from typing import Any
 from cleft_bundle.checkpoints import roles as roles_of
 from cleft_bundle.checkpoints import training_images, unknown_roles
 from cleft_bundle.data import read_pictures
-from cleft_bundle.data.folder import datalist
+from cleft_bundle.data.datasets.folder import datalist
 from cleft_bundle.data.phantoms.folder import is_phantom
 from cleft_bundle.data.tables import nearest
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.evaluation import CasePictures, Comparison, Extras, Resampling, ScoredImages, Settings, write_report
-from cleft_bundle.evaluation.provenance import file_read
-from cleft_bundle.evaluation.same_pictures import same_pictures
-from cleft_bundle.evaluation.shift import as_it_is, looked_at, sample_of, sample_of_counts
-from cleft_bundle.evaluation.sources import embedding_by, maps_by, scored_by_model, scored_by_table
-from cleft_bundle.evaluation.tables import read_thresholds
 from cleft_bundle.handlers.tracking import package_versions
 from cleft_bundle.inference import Scorer
+from cleft_bundle.reports.evaluation import (
+    CasePictures,
+    Comparison,
+    Extras,
+    Resampling,
+    ScoredImages,
+    Settings,
+    write_report,
+)
+from cleft_bundle.reports.evaluation.provenance import file_read
+from cleft_bundle.reports.evaluation.same_pictures import same_pictures
+from cleft_bundle.reports.evaluation.shift import as_it_is, looked_at, sample_of, sample_of_counts
+from cleft_bundle.reports.evaluation.sources import embedding_by, maps_by, scored_by_model, scored_by_table
+from cleft_bundle.reports.evaluation.tables import read_thresholds
 from cleft_bundle.secrets import masked
 
 

@@ -1,18 +1,13 @@
 """Images, label tables, captions, splits and batches."""
 
-from cleft_bundle.data import chexpert, dicom_dir, embed, folder, nih, openi, phantoms, rsna
+from cleft_bundle.data import phantoms
 from cleft_bundle.data.cache import RadiographCache, cached_dataset
-from cleft_bundle.data.captions import PromptSet, load_prompts, names_as_prompts
+from cleft_bundle.data.captions.prompts import PromptSet, load_prompts, names_as_prompts
 from cleft_bundle.data.collate import CaptionCollate, CaptionTokenizer
 from cleft_bundle.data.datalists import fingerprint, read_datalist, write_datalist
+from cleft_bundle.data.datasets import cbis_ddsm, chexpert, dicom_dir, embed, folder, nih, openi, rsna, vindr_mammo
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
 from cleft_bundle.data.image_lists import list_images
-from cleft_bundle.data.inference_dataset import (
-    TolerantDataset,
-    begin_reading,
-    collate_readable,
-    reading_workers,
-)
 from cleft_bundle.data.item_checks import check_items, is_multi_label
 from cleft_bundle.data.pictures import known_pictures, read_pictures, shared_pictures
 from cleft_bundle.data.pseudonyms import pseudonym
@@ -20,6 +15,12 @@ from cleft_bundle.data.radiograph_reader import RadiographReader
 from cleft_bundle.data.radiograph_writer import RadiographWriter
 from cleft_bundle.data.splits import make_splits, select_split
 from cleft_bundle.data.subsets import balanced_set, patient_fraction
+from cleft_bundle.data.tolerant_dataset import (
+    TolerantDataset,
+    begin_reading,
+    collate_readable,
+    reading_workers,
+)
 from cleft_bundle.data.usable_labels import label_summary, usable_items
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "balanced_set",
     "begin_reading",
     "cached_dataset",
+    "cbis_ddsm",
     "check_items",
     "chexpert",
     "collate_readable",
@@ -61,5 +63,6 @@ __all__ = [
     "select_split",
     "shared_pictures",
     "usable_items",
+    "vindr_mammo",
     "write_datalist",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 
-from cleft_bundle.data.turns import UNKNOWN
+from cleft_bundle.data.images.turns import UNKNOWN
 
 logger = logging.getLogger(__name__)
 

@@ -18,16 +18,16 @@ from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple, optional_import
 from PIL import ImageOps
 
-from cleft_bundle.data.dicom_checks import check_header, check_object
-from cleft_bundle.data.dicom_decoding import decode
-from cleft_bundle.data.dicom_elements import tag
-from cleft_bundle.data.dicom_header import choose_frame, describe, read_header
-from cleft_bundle.data.dicom_layout import declared_layout
-from cleft_bundle.data.dicom_lut import palette_to_rgb
-from cleft_bundle.data.dicom_pixels import LEAST_LEVELS, MONOCHROME, Rendered, luminance, render, whole_range
-from cleft_bundle.data.dicom_sop_classes import intent_of
-from cleft_bundle.data.large_pictures import load_picture, open_picture
-from cleft_bundle.data.picture_notes import NAME, read_note
+from cleft_bundle.data.dicom.checks import check_header, check_object
+from cleft_bundle.data.dicom.decoding import decode
+from cleft_bundle.data.dicom.elements import tag
+from cleft_bundle.data.dicom.header import choose_frame, describe, read_header
+from cleft_bundle.data.dicom.layout import declared_layout
+from cleft_bundle.data.dicom.lut import palette_to_rgb
+from cleft_bundle.data.dicom.pixels import LEAST_LEVELS, MONOCHROME, Rendered, luminance, render, whole_range
+from cleft_bundle.data.dicom.sop_classes import intent_of
+from cleft_bundle.data.images.large_pictures import load_picture, open_picture
+from cleft_bundle.data.images.picture_notes import NAME, read_note
 from cleft_bundle.data.quiet import quiet
 from cleft_bundle.errors import RadiographError
 

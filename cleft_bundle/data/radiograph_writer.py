@@ -14,9 +14,9 @@ from monai.utils import MetaKeys, convert_data_type, optional_import
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cleft_bundle.data.dicom_results import derived_image, read_source, save_result
-from cleft_bundle.data.geometry import patient_orientation, pixel_spacing
-from cleft_bundle.data.picture_notes import DEPTH, NAME, Note, count_levels, known_texts
+from cleft_bundle.data.dicom.results import derived_image, read_source, save_result
+from cleft_bundle.data.images.geometry import patient_orientation, pixel_spacing
+from cleft_bundle.data.images.picture_notes import DEPTH, NAME, Note, count_levels, known_texts
 from cleft_bundle.errors import RadiographError, require_one_of
 from cleft_bundle.files import replacing
 

@@ -13,9 +13,9 @@ from cleft_bundle.config import command, command_line
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
 from cleft_bundle.engines.seen import SeenImages
-from cleft_bundle.evaluation import EvaluationReport
 from cleft_bundle.handlers import RunTracker
 from cleft_bundle.networks import CLEFT
+from cleft_bundle.reports.evaluation import EvaluationReport
 
 logger = logging.getLogger(__name__)
 

@@ -1,16 +1,12 @@
 """Handlers of MONAI's engines: metrics, progress, pictures, predictions, MLflow."""
 
 from cleft_bundle.handlers.checkpoints import BestCheckpoint, TrainingCheckpoint
-from cleft_bundle.handlers.heat_maps import HeatMapWriter
-from cleft_bundle.handlers.journal import PredictionJournal
 from cleft_bundle.handlers.label_efficiency import LabelEfficiency
 from cleft_bundle.handlers.label_points import point_name
 from cleft_bundle.handlers.plots import EvaluationPlots, LossCurve
-from cleft_bundle.handlers.predictions import PredictionWriter
 from cleft_bundle.handlers.progress import ProgressHandler
 from cleft_bundle.handlers.rank_allocation import RankAllocation
 from cleft_bundle.handlers.shared_pictures import SharedPictures
-from cleft_bundle.handlers.structured_reports import StructuredReportWriter
 from cleft_bundle.handlers.tracking import MetricTracker, RunTracker, loss_and_scale, run_parameters, unique_run_name
 from cleft_bundle.handlers.updates import UpdateLrSchedule, count_updates, ends_group
 from cleft_bundle.handlers.validation import PeriodicValidation
@@ -19,18 +15,14 @@ from cleft_bundle.handlers.zero_shot_metrics import ZeroShotMetrics
 __all__ = [
     "BestCheckpoint",
     "EvaluationPlots",
-    "HeatMapWriter",
     "LabelEfficiency",
     "LossCurve",
     "MetricTracker",
     "PeriodicValidation",
-    "PredictionJournal",
-    "PredictionWriter",
     "ProgressHandler",
     "RankAllocation",
     "RunTracker",
     "SharedPictures",
-    "StructuredReportWriter",
     "TrainingCheckpoint",
     "UpdateLrSchedule",
     "ZeroShotMetrics",

@@ -17,7 +17,7 @@ from cleft_bundle.best_effort import best_effort
 from cleft_bundle.distributed import rank
 from cleft_bundle.files import replacing
 from cleft_bundle.metrics import confusion_matrix
-from cleft_bundle.pages import shorten
+from cleft_bundle.reports.pages import shorten
 from cleft_bundle.secrets import masked
 
 MANY = 25  # classes; of more a picture gives no numbers and not all names

@@ -18,7 +18,7 @@ from cleft_bundle.metrics import (
     retrieval_metrics,
     retrieval_ranks,
 )
-from cleft_bundle.networks.classifier import Task, probabilities
+from cleft_bundle.networks.classifiers.zero_shot import Task, probabilities
 
 METRICS = ("auroc", "average_precision", "accuracy", "balanced_accuracy")
 KEYS = ("logits", "variant_logits", "image_embedding", "text_embedding", "label", "caption_id")

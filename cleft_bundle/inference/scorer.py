@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from cleft_bundle.checkpoints import open_classifier
 from cleft_bundle.data import TolerantDataset, begin_reading, collate_readable
-from cleft_bundle.inferers.readable import predict
+from cleft_bundle.inference.readable import predict
 from cleft_bundle.metrics import Calibration
 from cleft_bundle.networks import DeployedClassifier, ExportedClassifier
-from cleft_bundle.networks.deployed_classifier import Task
+from cleft_bundle.networks.classifiers.deployed_classifier import Task
 from cleft_bundle.transforms import build_transforms
 
 

@@ -1,8 +1,6 @@
 """How networks are applied inside MONAI's evaluators."""
 
-from cleft_bundle.inferers.heat_maps import HeatMaps
 from cleft_bundle.inferers.logits import LogitsInferer
-from cleft_bundle.inferers.readable import ReadableInferer
 from cleft_bundle.inferers.zero_shot import ClassPromptInferer, ZeroShotInferer
 
 __all__ = ["ClassPromptInferer", "HeatMaps", "LogitsInferer", "ReadableInferer", "ZeroShotInferer"]

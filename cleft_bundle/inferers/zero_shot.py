@@ -11,7 +11,7 @@ from monai.inferers import Inferer
 
 from cleft_bundle.data.token_checks import check_class_tokens
 from cleft_bundle.networks import CLEFT, class_weights
-from cleft_bundle.networks.classifier import Task, check_prompts, embed_classes, oppose
+from cleft_bundle.networks.classifiers.zero_shot import Task, check_prompts, embed_classes, oppose
 
 
 class ZeroShotInferer(Inferer):
@@ -29,7 +29,7 @@ class ZeroShotInferer(Inferer):
         variants: score the images against each prompt alone as well, see :attr:`variant_prompts`.
 
     Raises:
-        BundleError: what :func:`cleft_bundle.networks.classifier.check_prompts` and
+        BundleError: what :func:`cleft_bundle.networks.classifiers.zero_shot.check_prompts` and
             :func:`cleft_bundle.data.token_checks.check_class_tokens` refuse.
     """
 

@@ -109,7 +109,7 @@ def _digest(
     named = ((own_name(name), tensor) for name, tensor in parameters)
     for name, tensor in sorted(named, key=lambda pair: pair[0]):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
-        if tensor.is_meta:  # counted by its shape only, as in cleft_bundle.networks.counting
+        if tensor.is_meta:  # counted by its shape only, as scripts/count_parameters.py does
             continue
         flat = tensor.detach().reshape(-1)
         sample = flat[:: max(1, flat.numel() // values)][:values]

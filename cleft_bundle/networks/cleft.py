@@ -9,8 +9,8 @@ from torch import nn
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks.image_encoder import ImageEncoder
-from cleft_bundle.networks.prompt_learner import PromptLearner
-from cleft_bundle.networks.text_encoder import TextEncoder
+from cleft_bundle.networks.text.prompt_learner import PromptLearner
+from cleft_bundle.networks.text.text_encoder import TextEncoder
 from cleft_bundle.networks.weight_kinds import mark_weights
 
 

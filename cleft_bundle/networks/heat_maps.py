@@ -18,8 +18,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.networks.classifier import Task, ZeroShotClassifier
-from cleft_bundle.networks.image_classifier import FinetunedClassifier
+from cleft_bundle.networks.classifiers.image_classifier import FinetunedClassifier
+from cleft_bundle.networks.classifiers.zero_shot import Task, ZeroShotClassifier
 from cleft_bundle.networks.image_encoder import ImageEncoder
 
 Method = Literal["attention", "occlusion", "similarity"]

@@ -12,7 +12,7 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 
-from cleft_bundle.data.reports import sentences
+from cleft_bundle.data.captions.reports import sentences
 from cleft_bundle.errors import BundleError
 from cleft_bundle.transforms.checks import require_fraction, require_range
 

@@ -14,7 +14,7 @@ import torch
 from monai.transforms import NormalizeIntensity, RandomizableTransform, RepeatChannel, ScaleIntensityRange, Transform
 from monai.utils import convert_to_dst_type
 
-from cleft_bundle.data.dicom_voi import window_linear_exact, window_sigmoid
+from cleft_bundle.data.dicom.voi import window_linear_exact, window_sigmoid
 from cleft_bundle.errors import BundleError, RadiographError
 from cleft_bundle.transforms.backbone_statistics import backbone_statistics
 from cleft_bundle.transforms.checks import about, as_image, extremes, require_fraction, require_range

@@ -13,9 +13,9 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Flip, InvertibleTransform, Rotate90
 from monai.utils import TraceKeys, convert_to_tensor
 
-from cleft_bundle.data.geometry import patient_orientation
-from cleft_bundle.data.turns import NOT_GIVEN, TURNS, UNKNOWN
-from cleft_bundle.data.upright import FROM_THE_SIDE, is_mammogram, upright_turn
+from cleft_bundle.data.images.geometry import patient_orientation
+from cleft_bundle.data.images.turns import NOT_GIVEN, TURNS, UNKNOWN
+from cleft_bundle.data.images.upright import FROM_THE_SIDE, is_mammogram, upright_turn
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.transforms.checks import as_image
 from cleft_bundle.transforms.orientation_check import seen_turn
@@ -29,7 +29,7 @@ class OrientRadiograph(InvertibleTransform):
     What was done stands in the metadata as `orientation_applied`: "none", "flip columns", "flip rows", "rotate 90",
     "rotate 180", "rotate 270" (counterclockwise), "transpose", "anti-transpose", or "not given" or "unknown" where the
     image is left as it is; each unknown value is logged once. `patient_orientation` stays that of the file; that of the
-    pixels follows from the affine, see `cleft_bundle.data.geometry`.
+    pixels follows from the affine, see `cleft_bundle.data.images.geometry`.
 
     Where the header is silent, `orientation_seen` gets what `seen_turn` sees in the pixels, by the same names; "" where
     it was not asked, or sees nothing. That is a guess: nothing is turned by it.

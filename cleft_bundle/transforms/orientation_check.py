@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from scipy import stats  # type: ignore[import-untyped]  # scipy ships no type information
 
-from cleft_bundle.data.turns import TURNS, Turn
+from cleft_bundle.data.images.turns import TURNS, Turn
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.transforms.checks import about, as_image, extremes
 from cleft_bundle.transforms.tissue import find_tissue
@@ -48,7 +48,7 @@ def seen_turn(img: torch.Tensor, breast: bool = False, from_above: bool = False)
         from_above: whether it is one in a view such as CC, which has no head to look for.
 
     Returns:
-        a name of `cleft_bundle.data.turns.TURNS`, "none" where the image seems upright.
+        a name of `cleft_bundle.data.images.turns.TURNS`, "none" where the image seems upright.
 
     Raises:
         RadiographError: naming the file if the image holds one value only, or one that is not finite.

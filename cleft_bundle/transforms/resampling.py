@@ -12,7 +12,7 @@ from monai.transforms import Resize
 from monai.transforms.spatial.functional import resize
 from monai.utils import get_equivalent_dtype
 
-from cleft_bundle.data.geometry import pixel_spacing as spacing_of
+from cleft_bundle.data.images.geometry import pixel_spacing as spacing_of
 from cleft_bundle.errors import BundleError, RadiographError
 from cleft_bundle.transforms.checks import about, as_image
 

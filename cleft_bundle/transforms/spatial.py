@@ -18,8 +18,8 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Crop, Flip, InvertibleTransform, RandFlip, SpatialPad
 from monai.utils import TraceKeys, convert_to_tensor
 
-from cleft_bundle.data.dicom_views import known_laterality
-from cleft_bundle.data.geometry import patient_orientation
+from cleft_bundle.data.dicom.views import known_laterality
+from cleft_bundle.data.images.geometry import patient_orientation
 from cleft_bundle.errors import RadiographError, require_one_of
 from cleft_bundle.transforms.checks import about, as_image, extremes, require_fraction
 from cleft_bundle.transforms.sides import opposite

@@ -13,11 +13,13 @@ import torch
 from monai.data import load_net_with_metadata
 from tqdm import tqdm
 
-from cleft_bundle.checkpoints import FORMS, export_classifier, load_classifier
-from cleft_bundle.data import folder, list_images
+from cleft_bundle.checkpoints import load_classifier
+from cleft_bundle.data import list_images
+from cleft_bundle.data.datasets import folder
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics import Predictions, bootstrap, paired_bootstrap
 from cleft_bundle.networks import OnnxClassifier, ZeroShotClassifier
+from cleft_bundle.packaging import FORMS, export_classifier
 from cleft_bundle.transforms import build_transforms
 
 Scorer = Callable[[torch.Tensor], torch.Tensor]

@@ -28,10 +28,11 @@ from monai.bundle import ConfigWorkflow
 from tqdm import tqdm
 
 from benchmarks.memory import megabytes
-from cleft_bundle.checkpoints import FORMS, export_classifier, save
+from cleft_bundle.checkpoints import save
 from cleft_bundle.data import phantoms
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
+from cleft_bundle.packaging import FORMS, export_classifier
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 VIT = {"model_type": "dinov2", "num_hidden_layers": 12, "patch_size": 14, "image_size": 518}

@@ -6,7 +6,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from cleft_bundle.data import chexpert
+from cleft_bundle.data.datasets import chexpert
 from tests.configs.conftest import TINY
 from tests.data.radiographs import make_dicom
 

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 
-from cleft_bundle.data.dicom_header import ELEMENTS
+from cleft_bundle.data.dicom.header import ELEMENTS
 from tests.configs.conftest import TINY
 from tests.data.radiographs import make_dicom
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from cleft_bundle.checkpoints import export_classifier, load_classifier
+from cleft_bundle.checkpoints import load_classifier
+from cleft_bundle.packaging import export_classifier
 from tests.configs.conftest import ROOT
 
 pytest.importorskip("onnxscript", reason="needs the extra onnx")

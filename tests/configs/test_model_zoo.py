@@ -27,10 +27,11 @@ from monai.bundle import (
 from monai.data import load_net_with_metadata
 
 from cleft_bundle import __version__
-from cleft_bundle.checkpoints import TrainedState, load_classifier, package_bundle, save
-from cleft_bundle.checkpoints.export import network_data_format
+from cleft_bundle.checkpoints import TrainedState, load_classifier, save
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ZeroShotClassifier
+from cleft_bundle.packaging import package_bundle
+from cleft_bundle.packaging.export import network_data_format
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 
 from cleft_bundle.data import RadiographReader
-from cleft_bundle.data.dicom_writing import compress, write_dicom
+from cleft_bundle.data.dicom.writing import compress, write_dicom
 
 ROWS, COLUMNS = 48, 32
 PHI = {

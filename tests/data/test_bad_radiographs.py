@@ -15,9 +15,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cleft_bundle.data import RadiographReader, dicom_decoding
-from cleft_bundle.data.dicom_checks import KINDS
-from cleft_bundle.data.dicom_header import read_header
+from cleft_bundle.data import RadiographReader
+from cleft_bundle.data.dicom import decoding as dicom_decoding
+from cleft_bundle.data.dicom.checks import KINDS
+from cleft_bundle.data.dicom.header import read_header
 from cleft_bundle.errors import RadiographError
 from tests.data.radiographs import (
     COLUMNS,

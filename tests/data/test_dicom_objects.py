@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from pydicom.uid import UID, ExplicitVRBigEndian
 
-from cleft_bundle.data import dicom_header
+from cleft_bundle.data.dicom import header as dicom_header
 from cleft_bundle.errors import RadiographError
 from tests.data import raw_dicom
 from tests.data.radiographs import COLUMNS, EXPECTED, ROWS, installed, load, make_dicom, scene

@@ -9,7 +9,7 @@ import pytest
 from pydicom.pixel_data_handlers.util import apply_modality_lut, apply_voi_lut
 from pydicom.uid import JPEG2000, ExplicitVRLittleEndian, JPEG2000Lossless
 
-from cleft_bundle.data.dicom_writing import compress
+from cleft_bundle.data.dicom.writing import compress
 from tests.data.radiographs import installed, load
 
 TOP = 65535

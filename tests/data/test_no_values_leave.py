@@ -8,7 +8,7 @@ import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from cleft_bundle.data import RadiographReader
-from cleft_bundle.data.dicom_header import ELEMENTS, PERSON
+from cleft_bundle.data.dicom.header import ELEMENTS, PERSON
 from cleft_bundle.errors import RadiographError
 from tests.data import raw_dicom
 from tests.data.radiographs import make_dicom, save_nifti, scene

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleft_bundle.data import embed
-from cleft_bundle.data.captions import load_prompts
+from cleft_bundle.data.captions.prompts import load_prompts
+from cleft_bundle.data.datasets import embed
 
 FOLDER = Path(__file__).parents[2] / "configs" / "prompts"
 PROMPTS = {path.stem: load_prompts(path) for path in sorted(FOLDER.glob("*.json"))}

@@ -14,7 +14,8 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 
-from cleft_bundle.data import check_items, chexpert, load_prompts, nih, openi, rsna
+from cleft_bundle.data import check_items, load_prompts
+from cleft_bundle.data.datasets import chexpert, nih, openi, rsna
 from cleft_bundle.errors import BundleError
 
 pytestmark = pytest.mark.slow

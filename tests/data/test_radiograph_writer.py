@@ -13,8 +13,8 @@ from monai.transforms import Compose, EnsureChannelFirst, Flip, LoadImage, Resiz
 from PIL import Image
 
 from cleft_bundle.data import RadiographReader, RadiographWriter
-from cleft_bundle.data.geometry import patient_orientation, pixel_spacing
-from cleft_bundle.data.picture_notes import count_levels
+from cleft_bundle.data.images.geometry import patient_orientation, pixel_spacing
+from cleft_bundle.data.images.picture_notes import count_levels
 from cleft_bundle.errors import BundleError, RadiographError
 from cleft_bundle.transforms import SaveRadiograph, SaveRadiographd
 from tests.data.radiographs import COLUMNS, PHI, ROWS, load, make_dicom, scene

@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from cleft_bundle.data import items as parts
-from cleft_bundle.data.captions import PromptSet
+from cleft_bundle.data.captions.prompts import PromptSet
+from cleft_bundle.data.datasets import items as parts
 
 PROMPTS = PromptSet((["with {findings}"], ["aged {age}"]), {"edema": ["e"], "mass": ["m"]})
 

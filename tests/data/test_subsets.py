@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cleft_bundle.data import balanced_set, chexpert, load_prompts, patient_fraction
+from cleft_bundle.data import balanced_set, load_prompts, patient_fraction
+from cleft_bundle.data.datasets import chexpert
 from cleft_bundle.errors import BundleError
 from tests.data.items import item
 

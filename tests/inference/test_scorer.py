@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from cleft_bundle.checkpoints import FinetunedState, RunIdentity, TrainedOn, export_classifier, open_classifier, save
+from cleft_bundle.checkpoints import FinetunedState, RunIdentity, TrainedOn, open_classifier, save
 from cleft_bundle.checkpoints.finetuned import load_finetuned
 from cleft_bundle.errors import BundleError
 from cleft_bundle.inference import Scorer
 from cleft_bundle.metrics import Screening
 from cleft_bundle.networks import FinetunedClassifier, ImageClassifier, ImageEncoder
+from cleft_bundle.packaging import export_classifier
 from cleft_bundle.transforms import build_transforms
 from tests.data.radiographs import make_dicom
 

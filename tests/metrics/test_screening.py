@@ -6,7 +6,7 @@ from scipy.special import expit
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics import Screening
 from cleft_bundle.metrics.screening import MIN_IMAGES
-from cleft_bundle.networks.classifier import probabilities
+from cleft_bundle.networks.classifiers.zero_shot import probabilities
 
 NAMES = ["edema", "fracture"]
 

@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
-from cleft_bundle.data.turns import TURNS
+from cleft_bundle.data.images.turns import TURNS
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.transforms import OrientRadiograph, OrientRadiographd, seen_turn
 from cleft_bundle.transforms.orientation_check import chest_cells

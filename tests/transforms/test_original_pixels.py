@@ -6,7 +6,7 @@ import torch
 from monai.transforms import CastToTyped, Compose, EnsureTyped, Resized
 from PIL import Image
 
-from cleft_bundle.data.geometry import pixel_spacing
+from cleft_bundle.data.images.geometry import pixel_spacing
 from cleft_bundle.errors import BundleError
 from cleft_bundle.transforms import OriginalPixels, build_transforms
 from tests.conftest import ROOT

@@ -11,7 +11,7 @@ from monai.transforms import Compose, RandomizableTransform
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from cleft_bundle.data.geometry import pixel_spacing
+from cleft_bundle.data.images.geometry import pixel_spacing
 from cleft_bundle.transforms import find_tissue, resampling
 from tests.configs.conftest import TINY, chest_phantoms, run_config  # noqa: F401 - fixtures
 from tests.conftest import ROOT

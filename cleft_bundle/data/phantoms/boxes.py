@@ -17,7 +17,7 @@ def add_boxes(items: Iterable[Mapping[str, Any]], root: str | Path) -> list[dict
     """Add to items of chest phantoms where their findings were drawn, in the keys that RSNA's items have.
 
     Args:
-        items: as :func:`cleft_bundle.data.chexpert.datalist` lists them from the phantoms' folder.
+        items: as :func:`cleft_bundle.data.datasets.chexpert.datalist` lists them from the phantoms' folder.
         root: the phantoms' folder, which holds ``locations.csv``.
 
     Returns:

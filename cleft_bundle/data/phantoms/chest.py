@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cleft_bundle.data.chexpert import FINDINGS
+from cleft_bundle.data.datasets.chexpert import FINDINGS
 from cleft_bundle.data.phantoms import dicom, folder
 from cleft_bundle.data.phantoms.boxes import LOCATION_COLUMNS, LOCATIONS
 from cleft_bundle.data.phantoms.chest_scene import DRAWN, Anatomy, ChestScene

@@ -21,7 +21,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from cleft_bundle.data.dicom_writing import compress, write_dicom
+from cleft_bundle.data.dicom.writing import compress, write_dicom
 from cleft_bundle.data.phantoms.shapes import Array
 
 SYNTAXES = (

@@ -2,11 +2,12 @@ import csv
 from pathlib import Path
 
 import pytest
+from studies.pointing_game import boxes_by_finding
 
-from cleft_bundle.data import chexpert, load_prompts
+from cleft_bundle.data import load_prompts
+from cleft_bundle.data.datasets import chexpert
 from cleft_bundle.data.phantoms import add_boxes, chest
 from cleft_bundle.errors import BundleError
-from cleft_bundle.metrics.pointing_game import boxes_by_finding
 from tests.conftest import ROOT
 
 

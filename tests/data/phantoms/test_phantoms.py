@@ -8,7 +8,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from cleft_bundle.data.chexpert import FINDINGS
+from cleft_bundle.data.datasets.chexpert import FINDINGS
 from cleft_bundle.data.phantoms import breast, chest, folder
 from cleft_bundle.data.phantoms.chest import COLUMNS
 from cleft_bundle.data.phantoms.chest_scene import DRAWN

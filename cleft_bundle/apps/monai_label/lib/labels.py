@@ -23,7 +23,7 @@ import numpy as np
 
 from cleft_bundle.data.tables import nearest
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks.classifier import NO_FINDING, Task
+from cleft_bundle.networks.classifiers.zero_shot import NO_FINDING, Task
 
 _FORMS = ("classification", "prediction")
 

@@ -11,11 +11,11 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from cleft_bundle.checkpoints import load_trained, sha256
-from cleft_bundle.data.captions import check_names
+from cleft_bundle.data.captions.prompts import check_names
 from cleft_bundle.data.token_checks import check_class_tokens
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ZeroShotClassifier, class_weights
-from cleft_bundle.networks.classifier import NO_FINDING, Task
+from cleft_bundle.networks.classifiers.zero_shot import NO_FINDING, Task
 
 from .model import Loaded, ServedModel
 from .settings import Settings

@@ -12,7 +12,7 @@ import numpy as np
 
 from cleft_bundle.data.radiograph_reader import sniff
 from cleft_bundle.files import save_text
-from cleft_bundle.inferers import HeatMaps
+from cleft_bundle.inference import HeatMaps
 from cleft_bundle.networks.heat_maps import SCALE, UNIT
 
 MARKUPS_SCHEMA = (

@@ -16,11 +16,11 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.transform.writer import write_itk
 
 from cleft_bundle.data import TolerantDataset
-from cleft_bundle.data.file_trees import walk
+from cleft_bundle.data.datasets.file_trees import walk
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.inferers import HeatMaps
+from cleft_bundle.inference import HeatMaps
 from cleft_bundle.names import column
-from cleft_bundle.networks.classifier import NO_FINDING
+from cleft_bundle.networks.classifiers.zero_shot import NO_FINDING
 
 from ..model import Loaded
 from ..results import heat_levels, level_names, note, patient_affine, prediction, write_markups

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cleft_bundle.data import dicom_header, pseudonym
+from cleft_bundle.data import pseudonym
+from cleft_bundle.data.dicom import header as dicom_header
 from cleft_bundle.data.splits import draw_sides
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save_text
-from cleft_bundle.networks.classifier import NO_FINDING, Task
+from cleft_bundle.networks.classifiers.zero_shot import NO_FINDING, Task
 
 from ..labels import one_hot, read_label
 

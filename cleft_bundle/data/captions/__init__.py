@@ -1,0 +1,1 @@
+"""Captions: prompts, templates, sentences of reports."""

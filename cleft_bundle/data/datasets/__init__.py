@@ -1,0 +1,1 @@
+"""Public datasets, a module each, and folders of one's own."""

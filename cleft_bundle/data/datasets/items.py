@@ -1,0 +1,136 @@
+"""What the dataset modules share: the parts of an item, and the words that captions take from them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cleft_bundle.data.captions.prompts import PromptSet
+
+#: The finding of an image without any.
+NO_FINDING = "no finding"
+#: Words of the codes for sex and side.
+SEX_WORDS: Mapping[str, str] = {"F": "female", "M": "male"}
+SIDE_WORDS: Mapping[str, str] = {"L": "left", "R": "right"}
+
+#: So many files to open take long enough for a progress bar.
+LONG = 500
+
+_EXAMPLES = 3
+
+
+def known(**details: Any) -> dict[str, Any]:
+    """The details that are known: without None, empty text and NaN."""
+    return {
+        key: value
+        for key, value in details.items()
+        if value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
+    }
+
+
+def words_of(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What a caption may say of an image's details.
+
+    Args:
+        details: any of ``sex`` ("F", "M"), ``laterality`` ("L", "R"), ``age`` (years) and others.
+
+    Returns:
+        The details with ``sex`` as a word, ``side`` in place of ``laterality``, and ``age`` in whole years, from one
+        year on.
+    """
+    words = dict(details)
+    age = words.pop("age", None)
+    return known(
+        **words | {"sex": SEX_WORDS.get(words.get("sex", "")), "side": SIDE_WORDS.get(words.pop("laterality", ""))},
+        age=math.floor(age) if age and age >= 1 else None,
+    )
+
+
+def labels(findings: Mapping[str, float], prompts: PromptSet) -> list[float]:
+    """Labels in the order of the classes.
+
+    Args:
+        findings: 1.0 or 0.0 by name; a class that is not among them is unknown.
+        prompts: the classes.
+
+    Returns:
+        1.0, 0.0 or NaN a class.
+    """
+    return [findings.get(name, math.nan) for name in prompts.classes]
+
+
+def caption_writer(prompts: PromptSet) -> Callable[[Mapping[str, object]], dict[str, Any]]:
+    """Make a function that turns words into the caption keys of an item.
+
+    Args:
+        prompts: the caption templates.
+
+    Returns:
+        A function from the values of the slots to ``caption`` and, where there are several, ``captions``; to nothing
+        where no template could be filled. Equal words are written once: tables repeat them.
+    """
+    written: dict[tuple[tuple[str, object], ...], dict[str, Any]] = {}
+
+    def write(words: Mapping[str, object]) -> dict[str, Any]:
+        key = tuple(words.items())
+        if key not in written:
+            written[key] = caption_keys(prompts.write(words))
+        return written[key]
+
+    return write
+
+
+def caption_keys(texts: Sequence[str]) -> dict[str, Any]:
+    """``caption`` and, where there are several, ``captions``; nothing where there is none."""
+    several = {"captions": list(texts)} if len(texts) > 1 else {}
+    return {"caption": texts[0], **several} if texts else {}
+
+
+def image_files(root: str | Path, folders: Sequence[str]) -> dict[str, str]:
+    """List the files of some folders, without looking at each.
+
+    Args:
+        root: the folder of a dataset.
+        folders: patterns of folders below it, such as ``images_*/images``; "." for the root itself.
+
+    Returns:
+        From each file name to its path below ``root``, with forward slashes. Of files of one name, the first counts.
+    """
+    root = Path(root)
+    found: dict[str, str] = {}
+    for pattern in folders:
+        for folder in [root] if pattern == "." else sorted(root.glob(pattern)):
+            if not folder.is_dir():
+                continue
+            inner = folder.relative_to(root).as_posix()
+            for name in sorted(os.listdir(folder)):
+                found.setdefault(name, name if inner == "." else f"{inner}/{name}")
+    return found
+
+
+def some(values: Iterable[object]) -> str:
+    """The first three of the values, for messages and logs."""
+    listed = [str(value) for value in values]
+    return ", ".join(listed[:_EXAMPLES]) + (", ..." if len(listed) > _EXAMPLES else "")
+
+
+def report_images(logger: logging.Logger, wanted: Collection[str], files: Mapping[str, str]) -> None:
+    """Say how many images of a table are not there, and how many files no row names; nothing where all agree.
+
+    Args:
+        logger: whose warning and information it is.
+        wanted: the file names of the table.
+        files: what :func:`image_files` found; other kinds of files than those of the table are passed over.
+    """
+    kinds = {os.path.splitext(name)[1].lower() for name in wanted}
+    absent = [name for name in wanted if name not in files]
+    surplus = [name for name in files if name not in wanted and os.path.splitext(name)[1].lower() in kinds]
+    if absent:
+        logger.warning("%d of %d images of the table are not there: %s",
+                       len(absent), len(wanted), some(sorted(absent)))  # fmt: skip
+    if surplus:
+        logger.info("%d images without a row left out: %s", len(surplus), some(surplus))

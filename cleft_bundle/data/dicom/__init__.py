@@ -1,0 +1,1 @@
+"""DICOM: elements, header, decoding, pixels, writing and results."""

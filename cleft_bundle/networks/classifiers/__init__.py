@@ -1,0 +1,1 @@
+"""Classifiers of images: as trained, zero-shot, deployed, exported."""

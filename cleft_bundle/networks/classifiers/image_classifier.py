@@ -1,0 +1,112 @@
+"""An image tower with a linear head of its own, trained in full on labels: no prompts, no language model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from cleft_bundle.networks.classifiers.deployed_classifier import DeployedClassifier, Task
+from cleft_bundle.networks.image_encoder import ImageEncoder
+
+
+class ImageClassifier(nn.Module):
+    """Logits from the pooled features of an image tower, all of whose backbone is trained.
+
+    The tower's projection into the space shared with text takes no part; it stays as it is.
+
+    Args:
+        image_encoder: the tower.
+        class_names: names of the K classes.
+        task: ``multiclass`` or ``multilabel``.
+        preprocessing: settings of the deterministic transforms, see
+            :class:`cleft_bundle.networks.DeployedClassifier`.
+        seed: of the head's random weights.
+    """
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        class_names: Sequence[str],
+        task: Task,
+        preprocessing: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.image_encoder.projection.requires_grad_(False)
+        self.image_encoder.backbone.requires_grad_(True)
+        self.class_names = list(class_names)
+        self.task: Task = task
+        self.preprocessing = dict(preprocessing or {})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = nn.Linear(image_encoder.width, len(self.class_names))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Classify images.
+
+        Args:
+            image: float tensor [B, 3, H, W], preprocessed as :attr:`preprocessing` says.
+
+        Returns:
+            logits [B, K] in the order of :attr:`class_names`.
+        """
+        return self.head(self.image_encoder.features(image))
+
+    def penalty(self) -> float:
+        """Nothing is added to the training loss, see :meth:`cleft_bundle.networks.CLEFT.penalty`."""
+        return 0.0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that is needed to build this network again, as JSON-able values."""
+        return {
+            "class_names": self.class_names,
+            "task": self.task,
+            "preprocessing": self.preprocessing,
+            "image_encoder": self.image_encoder.settings,
+        }
+
+
+class FinetunedClassifier(DeployedClassifier):
+    """The deployable form of an :class:`ImageClassifier`: probabilities in place of logits, with a calibration.
+
+    Args:
+        network: the trained classifier, whose tower and head it shares.
+        operating_point: see :class:`cleft_bundle.networks.DeployedClassifier`.
+        provenance: see there.
+    """
+
+    def __init__(
+        self,
+        network: ImageClassifier,
+        operating_point: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(network.class_names, network.task, network.preprocessing, operating_point, provenance)
+        self.network = network
+
+    @property
+    def image_encoder(self) -> ImageEncoder:
+        """The tower, of which the projection takes no part."""
+        return self.network.image_encoder
+
+    def embed(self, image: torch.Tensor) -> torch.Tensor:
+        """Embed images [B, 3, H, W]: pooled features [B, width of the tower], of no fixed length."""
+        return self.network.image_encoder.features(image)
+
+    def raw_logits(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Logits [B, K] of features by the linear head."""
+        return self.network.head(embedding)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What :attr:`ImageClassifier.settings` says, with operating point and provenance."""
+        return {
+            **self.network.settings,
+            "operating_point": self.operating_point,
+            "provenance": self.provenance,
+        }

@@ -1,0 +1,46 @@
+"""The deployable classifier in the form in which its image tower and its head are trained on labels."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from cleft_bundle.networks.classifiers.zero_shot import ZeroShotClassifier
+
+
+class TrainableClassifier(nn.Module):
+    """Logits of a classifier, whose class weights and biases are parameters here.
+
+    It starts where the classifier is: with its calibration, so that the softmax or sigmoid of the logits are its
+    probabilities. The whole image tower is trained.
+
+    Args:
+        classifier: such as ``model.pt`` holds; it stays as it is.
+    """
+
+    def __init__(self, classifier: ZeroShotClassifier) -> None:
+        super().__init__()
+        self._start = [copy.deepcopy(classifier)]  # in a list, so that its tensors are none of this network
+        self.image_encoder = copy.deepcopy(classifier.image_encoder).requires_grad_(True)
+        self.weights, self.bias = (nn.Parameter(part.detach().clone()) for part in classifier.head)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Classify images [B, 3, H, W], prepared as the classifier says.
+
+        Returns:
+            logits [B, K].
+        """
+        return self.image_encoder(image) @ self.weights.T + self.bias
+
+    def penalty(self) -> float:
+        """Nothing is added to the training loss, see :meth:`cleft_bundle.networks.CLEFT.penalty`."""
+        return 0.0
+
+    def deployable(self) -> ZeroShotClassifier:
+        """A classifier of the same classes and preprocessing with what has been learnt, in evaluation mode."""
+        classifier = copy.deepcopy(self._start[0])
+        classifier.image_encoder.load_state_dict(self.image_encoder.state_dict())
+        classifier.set_head(self.weights, self.bias)
+        return classifier.eval()

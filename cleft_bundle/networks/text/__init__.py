@@ -1,0 +1,1 @@
+"""Text towers: language models, their adapters, packed captions, learnt prompts."""

@@ -1,0 +1,255 @@
+"""The text tower of CLEFT: a causal language model, adapted by few parameters, and a projection."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.extras import require
+from cleft_bundle.networks.backbones import describe_source, fingerprint, freeze, load_backbone, value_fingerprint
+from cleft_bundle.networks.precision import is_norm, lowest_precision, train_in_float32
+from cleft_bundle.networks.projection import Projection, build_projection
+from cleft_bundle.networks.text.frozen_products import speed_up_frozen_products
+from cleft_bundle.networks.text.packing import pack
+from cleft_bundle.networks.text.peft_methods import AdaLora, PeftMethod, Prefix, resolve_peft
+
+Part = Literal["embeddings", "layer_norms"]
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+class TextEncoder(nn.Module):
+    """A causal language model that maps a tokenised caption to a unit vector of the shared space.
+
+    The text feature is the hidden state, after the final norm, at the first position that the attention mask leaves
+    out: the EOS token which ends the caption. :class:`cleft_bundle.data.CaptionCollate` always leaves room for it.
+
+    Args:
+        backbone: hub id, local folder, or config values with ``model_type`` for random weights.
+        embedding_dim: width D of the shared space.
+        peft: how the model is adapted: ``lora``, ``dora``, ``ia3``, ``prefix``, ``adalora``, ``none`` or ``full`` with
+            CLEFT's values, or an object of :mod:`cleft_bundle.networks.text.peft_methods` with others.
+        unfreeze: further parts of the model that are trained: ``embeddings`` (of the tokens), ``layer_norms``.
+        projection: ``linear``, ``mlp`` or the width of an ``mlp``, see
+            :func:`cleft_bundle.networks.projection.build_projection`.
+        gradient_checkpointing: recompute activations in the backward pass to save memory.
+        row_tokens: pack captions into rows of up to this many tokens, where what several begin with runs once, see
+            :mod:`cleft_bundle.networks.text.packing`. It changes the cost and nothing else. None gives each caption a
+            padded row of its own, as do models that take no ``position_ids``.
+        seed: seed of random weights: those of the adapters, of the projection and of a backbone from a config.
+        dtype: precision of the frozen weights: ``"float32"``, ``"bfloat16"`` or ``"float16"``; what is trained is kept
+            in float32.
+        quantize: ``"4bit"`` loads the model in 4 bits (NF4, bitsandbytes), which needs CUDA; None does not.
+
+    Raises:
+        BundleError: where the backbone cannot be loaded, a value is none of the above, or a target of the method
+            matches no layer.
+
+    Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024; Dettmers et al., "QLoRA", NeurIPS 2023.
+    """
+
+    def __init__(
+        self,
+        backbone: str | Mapping[str, Any],
+        embedding_dim: int = 512,
+        peft: str | PeftMethod = "lora",
+        unfreeze: Sequence[Part] = (),
+        projection: Projection = "linear",
+        gradient_checkpointing: bool = False,
+        row_tokens: int | None = 512,
+        seed: int = 0,
+        dtype: str = "float32",
+        quantize: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.peft = resolve_peft(peft)
+        require_one_of("dtype", dtype, PRECISIONS)
+        quantized = _quantization(quantize)
+        model = load_backbone(backbone, "text_backbone", seed=seed, dtype=getattr(torch, dtype), **quantized)
+        model.config.use_cache = False
+        freeze(model)
+        self.fingerprint = fingerprint(model.named_parameters())
+        self.former_fingerprint = value_fingerprint(model.named_parameters())  # what 0.6.0 wrote into checkpoints
+        self.source = describe_source(backbone)
+        if gradient_checkpointing:
+            if isinstance(self.peft, Prefix):
+                raise BundleError("prefix: its keys and values do not go with gradient_checkpointing; set that false")
+            # non-reentrant: the reentrant form gives no gradient to adapters whose inputs are frozen
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        packs = "position_ids" in inspect.signature(model.forward).parameters
+        self.row_tokens = row_tokens if packs else None
+        self.hidden_size = int(model.config.hidden_size)
+        self.embedding_dim = embedding_dim
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.backbone: Any = self.peft.apply(model)
+            self.projection = build_projection(projection, self.hidden_size, embedding_dim)
+        _unfreeze(model, unfreeze)
+        speed_up_frozen_products(model)
+        train_in_float32(model)
+
+    @property
+    def language_model(self) -> Any:
+        """The Hugging Face model itself, below whatever peft put around it."""
+        return self.backbone.get_base_model() if hasattr(self.backbone, "get_base_model") else self.backbone
+
+    @property
+    def max_positions(self) -> int:
+        """Number of tokens, EOS included, that the language model can take besides a prefix."""
+        virtual = self.peft.virtual_tokens if isinstance(self.peft, Prefix) else 0
+        return int(self.language_model.config.max_position_embeddings) - virtual
+
+    def embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Input embeddings [..., H] of tokens [...]."""
+        return self.language_model.get_input_embeddings()(input_ids)
+
+    def penalty(self) -> torch.Tensor | float:
+        """What the method adds to the training loss: AdaLoRA's orthogonality, 0 for all others."""
+        if not isinstance(self.peft, AdaLora):
+            return 0.0
+        factors = [p for name, p in self.backbone.named_parameters() if ".lora_A." in name or ".lora_B." in name]
+        grams = [p @ p.T if len(p) < p.shape[1] else p.T @ p for p in factors]
+        off = [gram - torch.eye(len(gram), device=gram.device) for gram in grams]
+        return self.peft.orthogonality * torch.stack([difference.norm() for difference in off]).mean()
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, context: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Embed captions: :meth:`features` and :meth:`project`.
+
+        Returns:
+            L2-normalised embeddings [N, D].
+        """
+        return self.project(self.features(input_ids, attention_mask, context))
+
+    def features(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, context: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """What the language model makes of captions, before the projection.
+
+        Args:
+            input_ids: int64 tensor [N, T], padded on the right with EOS, at least one EOS a row.
+            attention_mask: int64 tensor [N, T], 1 for the caption's tokens and 0 from its EOS on.
+            context: float tensor of input embeddings that stand before the tokens: [P, H] before each caption, or
+                [N, P, H], a context of its own for each.
+
+        Returns:
+            features [N, H].
+
+        Raises:
+            BundleError: where a row has no position that the mask leaves out, a caption is empty, or context and
+                caption are longer than the model's window.
+        """
+        length = attention_mask.sum(dim=1)
+        if bool((length >= attention_mask.shape[1]).any()):
+            raise BundleError("a caption fills its row: leave one EOS token outside the attention mask")
+        if bool((length == 0).any()):
+            raise BundleError("a caption is empty: expected at least one token before its EOS")
+        before = 0 if context is None else context.shape[-2]
+        if before + input_ids.shape[1] > self.max_positions:
+            raise BundleError(
+                f"a context of {before} and captions of {input_ids.shape[1]} tokens, EOS included, are longer than "
+                f"the language model's window of {self.max_positions}"
+            )
+        # float16 is mixed with float32 where something is trained, and does not mix with autocast's bfloat16 as well
+        alone = torch.autocast(input_ids.device.type, enabled=False) if self.dtype == torch.float16 else nullcontext()
+        with alone:
+            if self.row_tokens is None:
+                return self._padded(input_ids, attention_mask, length, context)
+            return self._packed(input_ids, length, context, self.row_tokens)
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """L2-normalised embeddings [N, D] of features [N, H]."""
+        return F.normalize(self.projection(features.to(next(self.projection.parameters()).dtype)), dim=-1)
+
+    def _padded(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, length: torch.Tensor, context: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Features [N, H] with a row of its own for each caption."""
+        rows = torch.arange(len(input_ids), device=input_ids.device)
+        if context is None:
+            return self._run(attention_mask, input_ids=input_ids)[rows, length]
+        before = context.shape[-2]
+        mask = torch.cat([attention_mask.new_ones(len(input_ids), before), attention_mask], dim=1)
+        return self._run(mask, inputs_embeds=self._behind(context, input_ids))[rows, length + before]
+
+    def _behind(self, context: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+        """Input embeddings [N, P + T, H] of a context and the tokens behind it."""
+        tokens = self.embed_tokens(input_ids)
+        return torch.cat([context.expand(len(input_ids), -1, -1).to(tokens.dtype), tokens], dim=1)
+
+    def _packed(
+        self, input_ids: torch.Tensor, length: torch.Tensor, context: torch.Tensor | None, row_tokens: int
+    ) -> torch.Tensor:
+        """Features [N, H] of captions that share rows."""
+        if context is None:
+            packed = pack(input_ids, length, row_tokens)
+            inputs = {"input_ids": input_ids.reshape(-1)[packed.source]}
+        else:
+            # a context is a run of tokens below zero: one number for all captions, or one a caption
+            before = context.shape[-2]
+            number = torch.arange(len(input_ids) if context.ndim == 3 else 1, device=input_ids.device)
+            stand_in = (-1 - number)[:, None].expand(len(input_ids), before)
+            packed = pack(torch.cat([stand_in, input_ids], dim=1), length + before, row_tokens)
+            embedded = self._behind(context, input_ids)
+            inputs = {"inputs_embeds": embedded.reshape(-1, embedded.shape[-1])[packed.source]}
+        hidden = self._run(packed.visible, packed.position, **inputs)
+        return hidden.reshape(-1, hidden.shape[-1])[packed.feature]
+
+    def _run(self, visible: torch.Tensor, position: torch.Tensor | None = None, **inputs: torch.Tensor) -> torch.Tensor:
+        """Hidden states [R, L, H] of R rows of L tokens.
+
+        Args:
+            visible: attention mask [R, L], or [R, 1, L, L]; every token sees the prefix, if there is one, besides.
+            position: of each token [R, L]; None counts them.
+            inputs: ``input_ids`` [R, L] or ``inputs_embeds`` [R, L, H].
+        """
+        virtual = self.peft.virtual_tokens if isinstance(self.peft, Prefix) else 0
+        if position is not None:
+            inputs["position_ids"] = position + virtual
+        if not virtual:
+            return self.backbone(attention_mask=visible, **inputs).last_hidden_state
+        prefix = self.backbone.get_prompt(len(visible))
+        for layer in prefix.layers:  # peft takes the type of the first parameter, which may be a trained one
+            layer.keys, layer.values = layer.keys.to(self.dtype), layer.values.to(self.dtype)
+        seen = torch.cat([visible.new_ones(*visible.shape[:-1], virtual), visible], dim=-1)
+        return self.language_model(attention_mask=seen, past_key_values=prefix, **inputs).last_hidden_state
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision in which the language model computes: that of its frozen weights."""
+        return lowest_precision(self.language_model)
+
+
+def _unfreeze(model: Any, parts: Sequence[str]) -> None:
+    """Train further parts of a model that is otherwise frozen."""
+    for part in parts:
+        if part not in get_args(Part):
+            raise BundleError(f"unfreeze: expected any of {', '.join(get_args(Part))}, got {part!r}")
+    if "embeddings" in parts:
+        model.get_input_embeddings().requires_grad_(True)
+    if "layer_norms" in parts:
+        for module in model.modules():
+            if is_norm(module):
+                module.requires_grad_(True)
+
+
+def _quantization(quantize: str | None) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for quantised loading."""
+    if quantize is None:
+        return {}
+    if quantize != "4bit":
+        raise BundleError(f"quantize: expected '4bit' or null, got {quantize!r}")
+    if not torch.cuda.is_available():
+        raise BundleError("quantize: 4-bit loading needs a CUDA GPU, and there is none; set it to null")
+    require("bitsandbytes", "quantize")
+    from transformers import BitsAndBytesConfig  # noqa: PLC0415
+
+    settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
+    return {"quantization_config": settings}

@@ -1,0 +1,187 @@
+"""The deployable classifier in forms that run without this package: TorchScript, torch.export, ONNX and ONNX int8.
+
+Every form takes ``image`` [B, 3, H, W] with any B and gives ``pred`` [B, K]; ONNX has the output ``logits`` beside it,
+TorchScript a method of this name. An image's scores do not depend on the others of its batch. A file carries as JSON
+what :func:`describe` says, so that whoever has the file alone can prepare images for it and name its scores.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data import save_net_with_metadata
+from monai.networks.utils import convert_to_onnx
+from torch import nn
+
+from cleft_bundle.checkpoints.int8 import quantize_rows
+from cleft_bundle.errors import require_one_of
+from cleft_bundle.extras import require
+from cleft_bundle.networks import DeployedClassifier
+from cleft_bundle.networks.backbones import value_fingerprint
+from cleft_bundle.networks.classifiers.exported_classifier import METADATA
+
+_BATCH = "batch"
+
+
+def network_data_format(classifier: DeployedClassifier) -> dict[str, Any]:
+    """Describe input and output as ``network_data_format`` of a bundle's metadata.json does.
+
+    Source: https://docs.monai.io/en/stable/mb_specification.html
+    """
+    side = classifier.preprocessing["image_size"]
+    names = enumerate(classifier.class_names)
+    common = {"dtype": "float32", "is_patch_data": False}
+    image = {
+        **{"type": "image", "format": "magnitude", "modality": "radiograph", "num_channels": 3},
+        **{"spatial_shape": [side, side], "value_range": []},
+        "channel_def": {"0": "grey level, normalised", "1": "the same", "2": "the same"},
+    }
+    pred = {
+        **{"type": "probabilities", "format": "classes", "num_channels": len(classifier.class_names)},
+        **{"spatial_shape": [], "value_range": [0, 1]},
+        "channel_def": {str(index): name for index, name in names},
+    }
+    return {"inputs": {"image": image | common}, "outputs": {"pred": pred | common}}
+
+
+def describe(classifier: DeployedClassifier) -> dict[str, Any]:
+    """What an exported file says about itself, as JSON-able values.
+
+    Returns:
+        the classifier's settings without the architecture of its image tower (``class_names``, ``task``,
+        ``preprocessing`` and whatever else decides about scores), ``calibration`` (``temperature`` and ``bias``),
+        ``network_data_format``, and the ``fingerprint`` of the weights, which all forms of one classifier share.
+    """
+    settings = {key: value for key, value in classifier.settings.items() if key != "image_encoder"}
+    weights = ((name, value) for name, value in classifier.state_dict().items() if name != "_extra_state")
+    return {
+        **settings,
+        "calibration": {"temperature": float(classifier.temperature), "bias": classifier.bias.tolist()},
+        "network_data_format": network_data_format(classifier),
+        "fingerprint": value_fingerprint(weights),
+    }
+
+
+def export_torchscript(classifier: DeployedClassifier, path: Path) -> None:
+    """Trace the classifier; :func:`monai.data.load_net_with_metadata` reads the file with its description."""
+    with warnings.catch_warnings():
+        # the side of the image becomes a constant, as it may
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        example = _example(classifier)
+        with torch.no_grad():
+            traced = torch.jit.trace_module(classifier, {"forward": example, "logits": example})
+    save_net_with_metadata(traced, str(path), meta_values=describe(classifier))
+
+
+def export_program(classifier: DeployedClassifier, path: Path) -> None:
+    """Write what torch.export makes of the classifier; the description is its extra file ``metadata.json``."""
+    shapes = {"image": {0: torch.export.Dim(_BATCH)}}
+    with torch.no_grad():
+        program = torch.export.export(classifier, (_example(classifier),), dynamic_shapes=shapes)
+    torch.export.save(program, path, extra_files={METADATA: json.dumps(describe(classifier))})
+
+
+def export_onnx(classifier: DeployedClassifier, path: Path) -> None:
+    """Write an ONNX model; the description is its metadata property ``metadata.json``.
+
+    Raises:
+        BundleError: where the packages of the extra ``onnx`` are missing.
+    """
+    onnx = require("onnx", "onnx")
+    require("onnxscript", "onnx")  # PyTorch's exporter is written in it
+    model = convert_to_onnx(
+        _WithLogits(classifier),
+        [_example(classifier)],
+        input_names=["image"],
+        output_names=["pred", "logits"],
+        use_trace=True,  # or MONAI drops the arguments that follow
+        dynamo=True,
+        dynamic_shapes={"image": {0: _BATCH}},
+        verbose=False,
+    )
+    onnx.helper.set_model_props(model, {METADATA: json.dumps(describe(classifier))})
+    onnx.save(model, path)
+
+
+def export_onnx_int8(classifier: DeployedClassifier, path: Path) -> None:
+    """Write an ONNX model whose matrix products have weights and activations of 8 bits.
+
+    Each output channel of weights and each token of activations has a scale of its own, found as it comes, so that no
+    images are needed to calibrate, and none shares a scale with another: see
+    :func:`cleft_bundle.checkpoints.int8.quantize_rows`.
+
+    Raises:
+        BundleError: where the packages of the extra ``onnx`` are missing.
+    """
+    onnx = require("onnx", "onnx")
+    quantization = require("onnxruntime.quantization", "onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared = Path(folder, "plain.onnx"), Path(folder, "prepared.onnx")
+        export_onnx(classifier, plain)
+        quantization.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        model = onnx.shape_inference.infer_shapes(onnx.load(prepared))
+    onnx.save(quantize_rows(model), path)
+
+
+#: Form to the end of its file's name and the function that writes it.
+FORMS: dict[str, tuple[str, Callable[[DeployedClassifier, Path], None]]] = {
+    "torchscript": (".ts", export_torchscript),
+    "torch_export": (".pt2", export_program),
+    "onnx": (".onnx", export_onnx),
+    "onnx_int8": ("_int8.onnx", export_onnx_int8),
+}
+
+
+def export_classifier(
+    classifier: DeployedClassifier, stem: str | Path, forms: Sequence[str] = tuple(FORMS)
+) -> list[Path]:
+    """Write a classifier in some forms.
+
+    Args:
+        classifier: in evaluation mode.
+        stem: path of the files without their suffix, such as ``models/model``.
+        forms: of :data:`FORMS`.
+
+    Returns:
+        the files, in the order of ``forms``.
+
+    Raises:
+        BundleError: where a form is unknown, or its packages are missing.
+    """
+    for form in forms:
+        require_one_of("forms", form, FORMS)
+    written = []
+    for form in forms:
+        suffix, write = FORMS[form]
+        path = Path(f"{stem}{suffix}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # a folder, not another name: archives keep the name that they were written under
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing.") as folder:
+            write(classifier, Path(folder, path.name))
+            Path(folder, path.name).replace(path)  # complete, or not there
+        written.append(path)
+    return written
+
+
+class _WithLogits(nn.Module):
+    """A classifier that gives its logits beside its probabilities, which cannot tell apart what is next to 1."""
+
+    def __init__(self, classifier: DeployedClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.classifier.logits(image)
+        return self.classifier.calibrated(logits), logits
+
+
+def _example(classifier: DeployedClassifier) -> torch.Tensor:
+    """An input of two images: of a batch of one, torch.export would make a constant."""
+    side = classifier.preprocessing["image_size"]
+    return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))

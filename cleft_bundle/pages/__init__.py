@@ -1,6 +1,0 @@
-"""What the HTML reports share: one skeleton and style, pictures that stand within the page, thumbnails."""
-
-from cleft_bundle.pages.page import write_page
-from cleft_bundle.pages.pictures import COLOURS, GREY, draw, shorten, thumbnail
-
-__all__ = ["COLOURS", "GREY", "draw", "shorten", "thumbnail", "write_page"]

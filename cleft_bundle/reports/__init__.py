@@ -1,0 +1,1 @@
+"""Every HTML page, under one template engine."""

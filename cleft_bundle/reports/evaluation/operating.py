@@ -1,0 +1,129 @@
+"""Calibration and thresholds: how an evaluation of a training checkpoint gets them, and what thresholds do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator
+
+from cleft_bundle.metrics import Calibration, Interval, Screening, apply_thresholds
+from cleft_bundle.networks.classifiers.zero_shot import Task
+from cleft_bundle.reports.evaluation.figures import Resampling, as_json
+from cleft_bundle.reports.evaluation.scored import ScoredImages, row_order
+
+Item = dict[str, Any]
+
+
+class Operating:
+    """Choose calibration and thresholds as the training does for ``model.pt``.
+
+    Args:
+        items: what they are chosen on, of all processes.
+        data_loader: this process's share of them; None where they are the evaluated images themselves.
+        screening: how they are chosen.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        data_loader: DataLoader | None,
+        screening: Screening,
+    ) -> None:
+        self.items = items
+        self.data_loader = data_loader
+        self.screening = screening
+        self.details: dict[str, Any] | None = None
+
+    def gather(self, evaluator: SupervisedEvaluator) -> None:
+        """Let an evaluator score the validation images, before it runs on its own ones."""
+        if self.data_loader is None:
+            return
+        own, batches = evaluator.data_loader, evaluator.state.epoch_length
+        evaluator.data_loader, evaluator.state.epoch_length = self.data_loader, len(self.data_loader)
+        evaluator.run()
+        evaluator.data_loader, evaluator.state.epoch_length = own, batches
+        self.details = evaluator.state.metric_details[evaluator.state.key_metric_name]
+
+    def choose(self, logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str], task: Task) -> dict[str, Any]:
+        """Calibrate the evaluated images.
+
+        Args:
+            logits: of the N evaluated images, [N, K].
+            labels: of the same images, [N, K]; calibration and thresholds are chosen on them where there are no other
+                validation images.
+            class_names: names of the K classes.
+            task: ``multiclass`` or ``multilabel``.
+
+        Returns:
+            ``scores`` [N, K], ``thresholds``, ``calibration`` and ``chosen`` of :class:`ScoredImages`.
+        """
+        same = self.details is None
+        method = self.screening.calibration
+        chosen_on, known = logits, labels
+        if self.details is not None:
+            rows = row_order(self.details["names"], self.items)
+            chosen_on, known = self.details["logits"][rows], self.details["label"][rows]
+        chosen = self.screening.choose(chosen_on, known, class_names, task)
+        calibration = described(chosen.calibration, method if chosen.calibration.n_images else "none", class_names)
+        how = {
+            "rule": self.screening.rule,
+            "target": self.screening.target,
+            "on": "these same images" if same else "the validation split",
+            "same_images": same,
+        }
+        return {
+            "scores": chosen.calibration(logits),
+            "thresholds": dict(chosen.thresholds),
+            "calibration": calibration,
+            "chosen": how,
+        }
+
+
+def described(calibration: Calibration, method: str, class_names: Sequence[str]) -> dict[str, Any]:
+    """A calibration as reports tell it: ``none`` where nothing was fitted, and the temperature's interval if known."""
+    interval = {"low": calibration.low, "high": calibration.high}
+    return {
+        "method": method,
+        "temperature": calibration.temperature,
+        "bias": dict(zip(class_names, map(float, calibration.bias), strict=True)),
+        "images": calibration.n_images,
+        **{key: None if math.isnan(value) else value for key, value in interval.items()},
+    }
+
+
+def operating_points(
+    scored: ScoredImages, prevalence: float | Mapping[str, float] | None, resampling: Resampling
+) -> dict[str, Any]:
+    """Report what the thresholds do on the images at hand, as JSON takes it.
+
+    Args:
+        scored: the images.
+        prevalence: share of positives that PPV and NPV are stated for; None: that of the images.
+        resampling: how the intervals come about.
+
+    Returns:
+        ``chosen`` and ``calibration`` of the images; ``classes``: names to what
+        :class:`cleft_bundle.metrics.OperatingPoint` holds; empty without thresholds.
+    """
+    points = (
+        apply_thresholds(scored.predictions, scored.limits, prevalence, **asdict(resampling)) if scored.limits else {}
+    )
+    return {
+        "chosen": dict(scored.chosen),
+        "calibration": dict(scored.calibration),
+        "classes": {
+            name: {field.name: _plain(getattr(point, field.name)) for field in fields(point)}
+            for name, point in points.items()
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Interval):
+        return as_json(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
