@@ -22,10 +22,10 @@ from cleft_bundle.checkpoints import load_classifier
 from cleft_bundle.data import RadiographReader, load_prompts, phantoms
 from cleft_bundle.data.datasets import chexpert, rsna
 from cleft_bundle.errors import BundleError
+from cleft_bundle.inference.heat_overlay import heat_overlay
 from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
 from cleft_bundle.networks.classifiers.zero_shot import NO_FINDING
 from cleft_bundle.networks.heat_maps import Head, class_maps
-from cleft_bundle.overlays import overlay
 from cleft_bundle.transforms import OriginalPixels, build_transforms
 
 PROMPTS = Path(__file__).resolve().parent.parent / "configs" / "prompts"
@@ -49,7 +49,7 @@ def main(
         tolerances: pixels beside a box that still hit.
         random_seeds: instead of the trained image tower take one with random weights for each of these seeds.
         steady: take the mean over slightly moved copies of each image.
-        pictures: folder that receives some overlays by the first method.
+        pictures: folder that receives some heat overlays by the first method.
     """
     try:
         classifier = load_classifier(model_path)
@@ -108,14 +108,14 @@ def draw(
     folder: Path,
     each: int = 3,
 ) -> None:
-    """Write overlays of the first images of each finding."""
+    """Write heat overlays of the first images of each finding."""
     folder.mkdir(parents=True, exist_ok=True)
     read = LoadImage(reader=RadiographReader(), image_only=True)
     for place, finding in enumerate(findings):
         shown = [item for item in items if finding in boxes_by_finding(item)][:each]
         for number, (item, maps) in enumerate(explain(shown, chain, mapper), start=1):
             boxes = boxes_by_finding(item)[finding]
-            picture = overlay(read(item["image"]).numpy(), maps[place].numpy(), boxes=boxes)
+            picture = heat_overlay(read(item["image"]).numpy(), maps[place].numpy(), boxes=boxes)
             Image.fromarray(picture).save(folder / f"{finding.replace(' ', '_')}_{number}.png")
 
 

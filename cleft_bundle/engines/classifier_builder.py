@@ -46,8 +46,8 @@ class ClassifierBuilder:
         weights = self.inferer.embed_prompts(network)
         classifier = ZeroShotClassifier.from_cleft(network, names, weights, task, self.preprocessing)
         if validation is not None:
-            figures = validation["logits"], validation["label"]
-            calibrate(classifier, self.screening, *figures, validation.get("patients"))
+            estimates = validation["logits"], validation["label"]
+            calibrate(classifier, self.screening, *estimates, validation.get("patients"))
         return classifier
 
     def write(

@@ -117,8 +117,8 @@ def finish_evaluation(
         if rank() > 0:
             return metrics
         pictures = [Path(output_dir) / name for name in PICTURES[1:]]
-        page, figures, _ = report.write(evaluator)
-        tracker.finish([*pictures, page, figures], metrics)
+        page, estimates, _ = report.write(evaluator)
+        tracker.finish([*pictures, page, estimates], metrics)
     lines = ["evaluation is done:", *_metric_lines(metrics), f"  report                 {page}"]
     logger.info("\n".join([*lines, *_output_lines(pictures, tracker)]))
     return metrics

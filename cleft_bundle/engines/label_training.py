@@ -110,12 +110,12 @@ def finish_label_training(
     else:
         logger.warning("%d validation images are too few to calibrate on (%d are needed): the calibration stays, and "
                        "there are no thresholds", images["validation"], CALIBRATION_IMAGES)  # fmt: skip
-    figures = {}
+    estimates = {}
     for when, head in heads.items():
         scores = probabilities(head.logits(rows[when]), candidate.task).numpy()
         predictions = as_predictions(scores, validation, candidate.class_names, candidate.task)
         found = classification_metrics(predictions, metrics=METRICS)
-        figures[when] = {name: value for name, value in found.items() if np.isfinite(value)}
+        estimates[when] = {name: value for name, value in found.items() if np.isfinite(value)}
     remembered = trained_on.calibrated() if calibrated else trained_on
     candidate.provenance = {"run": identity.state_dict(), "trained_on": remembered.state_dict()}
     outcome = {
@@ -123,12 +123,12 @@ def finish_label_training(
         "train_images": images["train"],
         "validation_images": images["validation"],
         "calibrated": calibrated,
-        **figures,
+        **estimates,
     }
     with identity.writing(last=True):
         save(candidate.cpu().state_dict(), trained_path)
         save_text(json.dumps(outcome, indent=1), Path(trained_path).with_suffix(".json"))
-    flat = {f"{name}_{when}": value for when, values in figures.items() for name, value in values.items()}
+    flat = {f"{name}_{when}": value for when, values in estimates.items() for name, value in values.items()}
     tracker.finish(artifacts, flat)
     lines = [f"training on labels is done ({images['train']} images, {images['validation']} for validation):"]
     lines += [f"  {name:<34} {value:.3f}" for name, value in flat.items()]

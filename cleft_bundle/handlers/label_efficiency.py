@@ -102,9 +102,9 @@ class LabelEfficiency:
     ) -> Point:
         """Compute the figures of some predictions, with intervals by resampling patients."""
         resamples, seed, confidence = (self.setting[name] for name in ("resamples", "seed", "confidence"))
-        figures = bootstrap(predictions, METRICS, resamples, seed, confidence)
+        estimates = bootstrap(predictions, METRICS, resamples, seed, confidence)
         patients = {item["patient_id"] for item in train_items}
-        return Point(method, source, fraction, len(train_items), len(patients), figures, settings, self.seeds)
+        return Point(method, source, fraction, len(train_items), len(patients), estimates, settings, self.seeds)
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -153,8 +153,10 @@ class LabelEfficiency:
             **point.seeds,
             **point.settings,
         }
-        figures = {f"{self.setting['evaluate_split']}_{name}": value for name, value in _flat(point.figures).items()}
-        client.log_values(child, figures, {f"point_{name}": value for name, value in described.items()})
+        estimates = {
+            f"{self.setting['evaluate_split']}_{name}": value for name, value in _flat(point.estimates).items()
+        }
+        client.log_values(child, estimates, {f"point_{name}": value for name, value in described.items()})
         if run_id is None:
             client.set_terminated(child)
 
@@ -172,7 +174,9 @@ class LabelEfficiency:
         if stored["tracking_uri"] == masked(self.tracking["tracking_uri"]):
             self.parent = stored["parent_run"]
         for row in stored["points"]:
-            point = Point(**{**row, "figures": {name: _interval(figure) for name, figure in row["figures"].items()}})
+            estimates = row.pop("figures", None) or row.pop("estimates")  # "figures" until 0.8
+            intervals = {name: _interval(estimate) for name, estimate in estimates.items()}
+            point = Point(**row, estimates=intervals)
             self.points[point.key] = point
 
     def _stored(self) -> dict[str, Any] | None:
@@ -221,14 +225,14 @@ def _interval(stored: Mapping[str, Any]) -> Interval:
     return Interval(**known)
 
 
-def _flat(figures: Mapping[str, Interval]) -> dict[str, float]:
+def _flat(estimates: Mapping[str, Interval]) -> dict[str, float]:
     """Values and bounds by names; a bound is told before the class, whose name may end in anything."""
     flat = {}
-    for name, figure in figures.items():
-        flat[name] = figure.value
-        if figure.is_known:
+    for name, estimate in estimates.items():
+        flat[name] = estimate.value
+        if estimate.is_known:
             metric, slash, class_name = name.partition("/")
-            flat |= {f"{metric}_{end}{slash}{class_name}": getattr(figure, end) for end in ("low", "high")}
+            flat |= {f"{metric}_{end}{slash}{class_name}": getattr(estimate, end) for end in ("low", "high")}
     return flat
 
 

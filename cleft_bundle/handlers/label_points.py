@@ -34,7 +34,7 @@ class Point:
         fraction: share of the training patients.
         train_images: number of training images.
         train_patients: number of their patients.
-        figures: metrics of the evaluated split.
+        estimates: metrics of the evaluated split.
         settings: what else is worth keeping, such as the ``C`` that was chosen.
         seeds: ``seed`` (of weights and order), ``subset_seed`` and ``split_seed``.
     """
@@ -44,7 +44,7 @@ class Point:
     fraction: float
     train_images: int
     train_patients: int
-    figures: Mapping[str, Interval]
+    estimates: Mapping[str, Interval]
     settings: Mapping[str, Any] = field(default_factory=dict)
     seeds: Mapping[str, int] = field(default_factory=dict)
 
@@ -72,19 +72,19 @@ def over_seeds(points: Sequence[Point]) -> list[dict[str, Any]]:
 
     Returns:
         one dictionary for each method, source, checkpoint and fraction: these, ``seeds`` (number of points) and
-        ``figures``: for each metric ``mean``, ``sd`` (of the sample; None for a single seed), ``low`` and ``high``
+        ``estimates``: for each metric ``mean``, ``sd`` (of the sample; None for a single seed), ``low`` and ``high``
         (the least and the most of a seed) and ``seeds``, those in which the metric is defined.
     """
     rows = []
     for (line, fraction), group in _groups(points).items():
-        names = dict.fromkeys(name for point in group for name in point.figures)
-        figures = {
-            name: _spread([point.figures[name].value for point in group if name in point.figures]) for name in names
+        names = dict.fromkeys(name for point in group for name in point.estimates)
+        estimates = {
+            name: _spread([point.estimates[name].value for point in group if name in point.estimates]) for name in names
         }
         method, source, checkpoint = line
         rows.append(
             {"method": method, "source": source, "checkpoint": checkpoint, "fraction": fraction, "seeds": len(group)}
-            | {"figures": figures}
+            | {"estimates": estimates}
         )
     return rows
 
@@ -117,7 +117,7 @@ def label_efficiency_figure(points: Sequence[Point], title: str, confidence: flo
     lines = list(dict.fromkeys(point.line for point in points))
     several = _several_checkpoints(points)
     for number, line in enumerate(lines):
-        row = [point for point in points if point.line == line and SHOWN in point.figures]
+        row = [point for point in points if point.line == line and SHOWN in point.estimates]
         if row:
             _draw_line(axes, row, lines, several, SPREAD ** (number - (len(lines) - 1) / 2))
     axes.axhline(0.5, color="0.8", linewidth=0.8, zorder=0)
@@ -147,8 +147,8 @@ def _draw_line(
     place, colour = methods.index(line[0]), COLOURS[line[1]]
     xs, means, below, above = [], [], [], []
     for (_, fraction), group in _groups(row).items():
-        figures = [point.figures[SHOWN] for point in group]
-        values = [figure.value for figure in figures]
+        estimates = [point.estimates[SHOWN] for point in group]
+        values = [estimate.value for estimate in estimates]
         xs.append(fraction * spread)
         means.append(float(np.mean(values)))
         if len(values) > 1:
@@ -156,7 +156,7 @@ def _draw_line(
             below.append(float(np.std(values, ddof=1)))
             above.append(below[-1])
         else:
-            low, high = figures[0].low, figures[0].high
+            low, high = estimates[0].low, estimates[0].high
             below.append(0.0 if math.isnan(low) else max(0.0, values[0] - low))
             above.append(0.0 if math.isnan(high) else max(0.0, high - values[0]))
     seeds = max(len(group) for group in _groups(row).values())
@@ -211,14 +211,14 @@ def _sizes(points: Iterable[Point]) -> str:
 
 
 def _shown(group: Sequence[Point]) -> str:
-    figures = [point.figures[SHOWN] for point in group if SHOWN in point.figures]
-    if not figures:
+    estimates = [point.estimates[SHOWN] for point in group if SHOWN in point.estimates]
+    if not estimates:
         return "not defined"
     if len(group) > 1:
-        spread = _spread([figure.value for figure in figures])
+        spread = _spread([estimate.value for estimate in estimates])
         sd = "" if spread["sd"] is None else f", sd {spread['sd']:.3f}"
-        return f"{spread['mean']:.3f}{sd} ({spread['low']:.3f} to {spread['high']:.3f} in {len(figures)} seeds)"
-    figure = figures[0]
-    return f"{figure.value:.3f}" + (
-        f" ({figure.low:.3f} to {figure.high:.3f})" if figure.is_known else " (too few patients)"
+        return f"{spread['mean']:.3f}{sd} ({spread['low']:.3f} to {spread['high']:.3f} in {len(estimates)} seeds)"
+    estimate = estimates[0]
+    return f"{estimate.value:.3f}" + (
+        f" ({estimate.low:.3f} to {estimate.high:.3f})" if estimate.is_known else " (too few patients)"
     )

@@ -10,7 +10,7 @@ from typing import ClassVar
 from ignite.engine import Engine, Events
 from pydicom import Dataset
 
-from cleft_bundle.data.dicom.results import Model, read_source
+from cleft_bundle.data.dicom.results import ResultSource, read_source
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.inference.journal import PredictionJournal
 
@@ -29,7 +29,7 @@ class DicomResultWriter:
     what: ClassVar[str]
     lacking: ClassVar[str]
 
-    def __init__(self, output_dir: str, model: Model, journal: PredictionJournal) -> None:
+    def __init__(self, output_dir: str, model: ResultSource, journal: PredictionJournal) -> None:
         self.output_dir = Path(output_dir)
         self.model = model
         self.journal = journal

@@ -15,15 +15,15 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydicom import Dataset
 
-from cleft_bundle.data.dicom.results import Model, save_result, secondary_capture
+from cleft_bundle.data.dicom.results import ResultSource, save_result, secondary_capture
 from cleft_bundle.extras import require
 from cleft_bundle.files import replacing
 from cleft_bundle.inference.dicom_writer import DicomResultWriter
 from cleft_bundle.inference.heat_maps import CALLED, HeatMaps
+from cleft_bundle.inference.heat_overlay import captioned, heat_overlay
 from cleft_bundle.inference.journal import PredictionJournal
 from cleft_bundle.networks import DeployedClassifier
 from cleft_bundle.networks.heat_maps import SCALE, UNIT, Method
-from cleft_bundle.overlays import captioned, overlay
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class HeatMapWriter(DicomResultWriter):
         output_dir: str,
         network: DeployedClassifier,
         transforms: Compose,
-        model: Model,
+        model: ResultSource,
         journal: PredictionJournal,
         png: bool = True,
         dicom: bool = False,
@@ -139,7 +139,7 @@ class HeatMapWriter(DicomResultWriter):
                 "Model": f"SHA-256 {self.model.sha256}",
             }
             below = "" if strongest >= _VISIBLE * self.scale else ": nothing stands out on this scale"
-            plain = overlay(image, heat, self.scale, longest_side=_LONGEST_SIDE)
+            plain = heat_overlay(image, heat, self.scale, longest_side=_LONGEST_SIDE)
             lines = [verdict.sentence, f"strongest {strongest:.2g}{below}"]
             drawn.append((name, captioned(plain, name, lines, self.scale), texts))
         return drawn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cleft_bundle.data.dicom.results import Model, save_result, structured_report
+from cleft_bundle.data.dicom.results import ResultSource, save_result, structured_report
 from cleft_bundle.extras import require
 from cleft_bundle.inference.dicom_writer import DicomResultWriter
 from cleft_bundle.inference.journal import PredictionJournal
@@ -28,7 +28,9 @@ class StructuredReportWriter(DicomResultWriter):
     what = "structured reports"
     lacking = "images without one"
 
-    def __init__(self, output_dir: str, class_names: Sequence[str], model: Model, journal: PredictionJournal) -> None:
+    def __init__(
+        self, output_dir: str, class_names: Sequence[str], model: ResultSource, journal: PredictionJournal
+    ) -> None:
         require("highdicom", "sr")
         super().__init__(output_dir, model, journal)
         self.class_names = list(class_names)

@@ -15,7 +15,7 @@ from cleft_bundle.metrics.predictions import Predictions
 from cleft_bundle.metrics.ranking import ratio
 from cleft_bundle.metrics.resampling import Resampled, resample
 
-_FIGURES = ("sensitivity", "specificity", "ppv", "npv")
+_ESTIMATES = ("sensitivity", "specificity", "ppv", "npv")
 _RATIOS = ("lr_positive", "lr_negative")
 
 
@@ -102,12 +102,12 @@ def apply_thresholds(
     cells = binary_confusion(chosen, levels)
     points = {}
     for name, share, (absent, present) in zip(names, shares, cells.tolist(), strict=True):
-        figures = {figure: resampled.interval(f"{figure}/{name}", confidence) for figure in _FIGURES}
-        figures |= {figure: _ratio_interval(resampled, f"{figure}/{name}", confidence) for figure in _RATIOS}
+        estimates = {estimate: resampled.interval(f"{estimate}/{name}", confidence) for estimate in _ESTIMATES}
+        estimates |= {estimate: _ratio_interval(resampled, f"{estimate}/{name}", confidence) for estimate in _RATIOS}
         points[name] = OperatingPoint(
             thresholds[name],
             float(share),
-            **figures,
+            **estimates,
             tp=present[1],
             fp=absent[1],
             fn=present[0],
@@ -133,38 +133,38 @@ class _PredictiveValues:
     """Sensitivity and specificity, what Bayes' rule makes of them at a prevalence, and their likelihood ratios."""
 
     def __init__(self, predictions: Predictions, thresholds: list[float], prevalence: np.ndarray) -> None:
-        self.counts = ClassificationMetrics(predictions, _FIGURES[:2], thresholds)
+        self.counts = ClassificationMetrics(predictions, _ESTIMATES[:2], thresholds)
         self.prevalence = dict(zip(predictions.class_names, prevalence, strict=True))
         self.sides = [(predictions.labels == side).sum(axis=0) for side in (1, 0)]
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         values = self.counts(weights)
-        figures: dict[str, np.ndarray] = {}
+        estimates: dict[str, np.ndarray] = {}
         for number, (name, share) in enumerate(self.prevalence.items()):
-            sensitivity, specificity = (values[f"{figure}/{name}"] for figure in _FIGURES[:2])
+            sensitivity, specificity = (values[f"{estimate}/{name}"] for estimate in _ESTIMATES[:2])
             true_positive, false_positive = sensitivity * share, (1 - specificity) * (1 - share)
             true_negative, false_negative = specificity * (1 - share), (1 - sensitivity) * share
             ppv = ratio(true_positive, true_positive + false_positive)
             npv = ratio(true_negative, true_negative + false_negative)
-            figures |= {
-                f"{figure}/{name}": value
-                for figure, value in zip(_FIGURES, (sensitivity, specificity, ppv, npv), strict=True)
+            estimates |= {
+                f"{estimate}/{name}": value
+                for estimate, value in zip(_ESTIMATES, (sensitivity, specificity, ppv, npv), strict=True)
             }
             shares = (sensitivity, 1 - specificity), (1 - sensitivity, specificity)
-            for figure, (hits, alarms) in zip(_RATIOS, shares, strict=True):
-                figures[f"{figure}/{name}"] = ratio(hits, alarms)
+            for estimate, (hits, alarms) in zip(_RATIOS, shares, strict=True):
+                estimates[f"{estimate}/{name}"] = ratio(hits, alarms)
                 positives, negatives = (side[number] for side in self.sides)
                 smooth = (hits * positives + 0.5) / (positives + 1), (alarms * negatives + 0.5) / (negatives + 1)
-                figures[f"{figure}/{name}/log"] = np.log(smooth[0] / smooth[1])
-        return figures
+                estimates[f"{estimate}/{name}/log"] = np.log(smooth[0] / smooth[1])
+        return estimates
 
     def basis(self) -> dict[str, Basis]:
         basis = self.counts.basis()
         for name in self.prevalence:
-            both = [basis[f"{figure}/{name}"] for figure in _FIGURES[:2]]
+            both = [basis[f"{estimate}/{name}"] for estimate in _ESTIMATES[:2]]
             rarer = replace(both[0], support=min(side.support for side in both))
             images, patients = (max(getattr(side, key) for side in both) for key in ("n_images", "n_patients"))
             unbounded = Basis(images, patients, rarer.support, largest=None)
             basis |= {f"ppv/{name}": rarer, f"npv/{name}": rarer}
-            basis |= {f"{figure}/{name}": unbounded for figure in _RATIOS}
+            basis |= {f"{estimate}/{name}": unbounded for estimate in _RATIOS}
         return basis

@@ -148,9 +148,9 @@ class _ByValue:
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         return {
-            f"{value}/{name}": figures
+            f"{value}/{name}": estimates
             for value, part in self.parts.items()
-            for name, figures in part(weights[:, self.rows[value]]).items()
+            for name, estimates in part(weights[:, self.rows[value]]).items()
         }
 
     def basis(self) -> dict[str, Basis]:
@@ -191,14 +191,14 @@ def _compare(
 
 def _gap(resampled: Resampled, values: list[str], metric: str, confidence: float) -> Gap:
     """The gap of a metric between values that all have an interval."""
-    figure = {value: resampled.values[f"{value}/{metric}"] for value in values}
+    estimate = {value: resampled.values[f"{value}/{metric}"] for value in values}
     kind = metric.partition("/")[0].removesuffix("_macro")
     if kind == OBSERVED_EXPECTED:  # the best is next to 1, too many as bad as too few
-        ordered = sorted(values, key=lambda value: abs(np.log(max(figure[value], _TINY))))
+        ordered = sorted(values, key=lambda value: abs(np.log(max(estimate[value], _TINY))))
     else:
-        ordered = sorted(values, key=lambda value: figure[value], reverse=kind not in CALIBRATION)
+        ordered = sorted(values, key=lambda value: estimate[value], reverse=kind not in CALIBRATION)
     best, worst = ordered[0], ordered[-1]
-    high, low = (best, worst) if figure[best] >= figure[worst] else (worst, best)
+    high, low = (best, worst) if estimate[best] >= estimate[worst] else (worst, best)
     distance = difference(resampled, f"{high}/{metric}", f"{low}/{metric}", confidence)
     pairs = len(values) * (len(values) - 1) // 2
     return Gap(best, worst, distance, min(1.0, pairs * distance.p_value))

@@ -95,11 +95,11 @@ def log_classifier(
     example = pd.DataFrame({"image": [_example_png()]})
     with _store(tracking_uri, experiment_name), mlflow.start_run(run_name=f"register_{identity['fingerprint'][:12]}"):
         mlflow.log_params({f"evaluated_{key}": masked(str(value)) for key, value in report["dataset"].items()})
-        for name, figure in report["metrics"].items():
+        for name, estimate in report["metrics"].items():
             metric, slash, of_class = name.partition("/")  # a class may be called anything: it stands last
-            figures = {name: figure["value"]}
-            figures |= {f"{metric}_{end}{slash}{of_class}": figure[end] for end in ("low", "high")}
-            mlflow.log_metrics({mlflow_name(key): value for key, value in figures.items() if value is not None})
+            estimates = {name: estimate["value"]}
+            estimates |= {f"{metric}_{end}{slash}{of_class}": estimate[end] for end in ("low", "high")}
+            mlflow.log_metrics({mlflow_name(key): value for key, value in estimates.items() if value is not None})
         logged = mlflow.pyfunc.log_model(
             name="classifier",
             loader_module=_LOADER,

@@ -55,8 +55,8 @@ def test_an_evaluation_leaves_a_page_and_its_figures(evaluated):
     assert len(ranked) > 5
     for name in ranked:  # calibration of a multi-label task changes no ranking
         assert report["metrics"][name]["value"] == pytest.approx(metrics[name], abs=1e-6), name
-    for name, figure in report["retrieval"].items():
-        assert figure["value"] == pytest.approx(metrics[name], abs=1e-9), name
+    for name, estimate in report["retrieval"].items():
+        assert estimate["value"] == pytest.approx(metrics[name], abs=1e-9), name
     assert report["metrics"]["auroc_macro"]["value"] == pytest.approx(metrics["zero_shot_auroc"], abs=1e-6)
     splits, items = (workflow.parser.get_parsed_content(name) for name in ("splits", "evaluated_items"))
     assert report["dataset"]["fingerprint"] == fingerprint(splits)

@@ -81,11 +81,11 @@ def test_both_methods_make_one_comparison(run_config, pretrained, chest_phantoms
     client = mlflow.MlflowClient(stored["tracking_uri"])
     experiment = client.get_experiment_by_name("cleft_bundle").experiment_id
     children = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{stored['parent_run']}'")
-    figures = {tuple(child.data.params[f"point_{key}"] for key in ("method", "source", "label_fraction", "seed")):
+    estimates = {tuple(child.data.params[f"point_{key}"] for key in ("method", "source", "label_fraction", "seed")):
                child.data.metrics["validation_auroc_macro"] for child in children}  # fmt: skip
-    assert figures == {
+    assert estimates == {
         (*(str(point[key]) for key in SOURCE_KEYS), str(point["seeds"]["seed"])): pytest.approx(
-            point["figures"]["auroc_macro"]["value"]
+            point["estimates"]["auroc_macro"]["value"]
         )
         for point in stored["points"]
     }

@@ -51,15 +51,15 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_
     names = ["train.json", "evaluate.json", "multi_gpu_train.json"]
     alone = launch(tmp_path / "one", chest_phantoms, names[:2], [], "evaluating", **odd, batch_size=16)
     report = tmp_path / "one" / "eval" / "report.json"
-    figures = [json.loads(report.read_text())]
+    estimates = [json.loads(report.read_text())]
     shared = launch(tmp_path / "one", chest_phantoms, names, torchrun, "evaluating", **odd, batch_size=8)
     assert alone.returncode == shared.returncode == 0, alone.stderr[-1000:] + shared.stderr[-1000:]
-    figures.append(json.loads(report.read_text()))
-    for name, metric in figures[0]["metrics"].items():
-        other = figures[1]["metrics"][name]
+    estimates.append(json.loads(report.read_text()))
+    for name, metric in estimates[0]["metrics"].items():
+        other = estimates[1]["metrics"][name]
         assert other.pop("classes", None) == metric.pop("classes", None), name
         assert other == pytest.approx(metric, abs=1e-6), name
-    assert [part["provenance"]["processes"] for part in figures] == [1, 2]
+    assert [part["provenance"]["processes"] for part in estimates] == [1, 2]
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/one/eval/mlruns.db")
     experiment = client.get_experiment_by_name("cleft_bundle").experiment_id
     evaluated = [run.data.metrics for run in client.search_runs([experiment]) if "evaluate" in run.info.run_name]

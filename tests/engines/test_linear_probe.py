@@ -118,8 +118,8 @@ def test_the_grid_reads_and_encodes_every_image_once_and_its_fractions_are_neste
     assert {p.settings["C"] for p in points} <= {0.01, 1.0}
     assert len(points[0].settings["checkpoint"]) == 64
     assert "checkpoint" not in points[-1].settings
-    assert points[2].figures["auroc_macro"].n_patients == 24
-    assert points[2].figures["auroc_macro"].value > 0.7
+    assert points[2].estimates["auroc_macro"].n_patients == 24
+    assert points[2].estimates["auroc_macro"].value > 0.7
     assert "linear probe cleft 10 % 12 1.000 (too few patients)" in " ".join(caplog.text.split())
 
 

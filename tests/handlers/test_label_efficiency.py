@@ -30,8 +30,8 @@ def comparison(tmp_path, uri="", **setting):
 
 
 def of_seed(seed, value, **changes):
-    figures = {"auroc_macro": Interval(value, value - 0.1, value + 0.1, 40, 20)}
-    return replace(POINT, figures=figures, seeds={"seed": seed, "subset_seed": 0, "split_seed": 0}, **changes)
+    estimates = {"auroc_macro": Interval(value, value - 0.1, value + 0.1, 40, 20)}
+    return replace(POINT, estimates=estimates, seeds={"seed": seed, "subset_seed": 0, "split_seed": 0}, **changes)
 
 
 def put(comparison, *points, run_id=None):
@@ -49,7 +49,7 @@ def test_commands_add_points_to_one_comparison(tmp_path):
         ("fine-tuning", "cleft"), ("linear probe", "cleft"), ("linear probe", "random")
     ]  # fmt: skip
     assert stored["points"][1]["settings"]["C"] == 1.0
-    assert stored["points"][0]["figures"]["auroc/lung opacity"]["low"] is None
+    assert stored["points"][0]["estimates"]["auroc/lung opacity"]["low"] is None
     assert stored["setting"]["evaluated_patients"] == 20
     assert not list(tmp_path.rglob(".writing*"))
 
@@ -57,9 +57,9 @@ def test_commands_add_points_to_one_comparison(tmp_path):
 def test_points_of_other_seeds_and_checkpoints_stay_and_the_same_is_replaced(tmp_path):
     put(comparison(tmp_path), of_seed(0, 0.7), of_seed(1, 0.8))
     stored = put(comparison(tmp_path), of_seed(1, 0.9), of_seed(0, 0.6, settings={"checkpoint": "other"}))
-    assert [(p["settings"]["checkpoint"], p["seeds"]["seed"], p["figures"]["auroc_macro"]["value"]) for p in
+    assert [(p["settings"]["checkpoint"], p["seeds"]["seed"], p["estimates"]["auroc_macro"]["value"]) for p in
             stored["points"]] == [("abc", 0, 0.7), ("abc", 1, 0.9), ("other", 0, 0.6)]  # fmt: skip
-    gathered = [(row["checkpoint"], row["seeds"], row["figures"]["auroc_macro"]) for row in stored["over_seeds"]]
+    gathered = [(row["checkpoint"], row["seeds"], row["estimates"]["auroc_macro"]) for row in stored["over_seeds"]]
     both = {"mean": 0.8, "sd": pytest.approx(np.std([0.7, 0.9], ddof=1)), "low": 0.7, "high": 0.9, "seeds": 2}
     assert gathered == [
         ("abc", 2, both | {"mean": pytest.approx(0.8)}),
@@ -83,7 +83,7 @@ def test_a_run_of_another_seed_is_of_the_same_comparison(tmp_path):
     assert [point["seeds"] for point in stored["points"]] == [
         {"seed": seed, "subset_seed": 2, "split_seed": 3} for seed in (0, 1)
     ]
-    assert points[0].figures == points[1].figures, "the draws of the intervals are none of the run's seeds"
+    assert points[0].estimates == points[1].estimates, "the draws of the intervals are none of the run's seeds"
 
 
 def test_another_comparison_is_set_aside_and_comes_back(tmp_path, caplog):
@@ -150,9 +150,9 @@ def test_figures_come_with_intervals_by_patient(tmp_path):
     predictions = Predictions(rng.random((40, 2)), labels, ["a", "b"], "multilabel", names, patients)
     point = comparison(tmp_path).measure("linear probe", "cleft", 0.1, ITEMS[:10], predictions, {})
     assert (point.train_images, point.train_patients) == (10, 5)
-    figure = point.figures["auroc_macro"]
-    assert figure.low < figure.value < figure.high
-    assert figure.n_patients == 20
+    estimate = point.estimates["auroc_macro"]
+    assert estimate.low < estimate.value < estimate.high
+    assert estimate.n_patients == 20
 
 
 def test_the_picture_names_every_line_and_share(tmp_path):

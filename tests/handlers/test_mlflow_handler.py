@@ -75,16 +75,16 @@ def the_run(uri):
 
 
 def test_any_class_name_is_a_metric_and_the_map_tells_which(uri):
-    figures = {f"auroc/{name}": number / 100 for number, name in enumerate(AWKWARD)}
+    estimates = {f"auroc/{name}": number / 100 for number, name in enumerate(AWKWARD)}
     tracked = tracker(uri, experiment_param={"key (odd)": "x" * 7000, "tracking_uri": "http://me:word@host/x"})
-    engine = trainer(figures)
+    engine = trainer(estimates)
     tracked.attach(engine)
     engine.run([0])
     tracked.finish([], {"auroc/pneumonia (viral)": 0.5})
     _, run = the_run(uri)
     names = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/names.json"))
     told = {names.get(key, key): value for key, value in run.data.metrics.items()}
-    assert {key: told[key] for key in figures} == figures
+    assert {key: told[key] for key in estimates} == estimates
     assert told["best_auroc/pneumonia (viral)"] == 0.5
     assert run.data.metrics["auroc/pneumonia _x0028_viral_x0029_"] == 0.0
     assert run.data.params["tracking_uri"] == "http://me:***@host/x"

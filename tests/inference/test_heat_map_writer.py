@@ -8,17 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from cleft_bundle.data.dicom.results import Model
+from cleft_bundle.data.dicom.results import ResultSource
 from cleft_bundle.data.phantoms.dicom import Header, write
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 from cleft_bundle.inference import HeatMapWriter, PredictionJournal
+from cleft_bundle.inference.heat_overlay import heat_overlay
 from cleft_bundle.networks import ZeroShotClassifier
 from cleft_bundle.networks.heat_maps import SCALE, UNIT
-from cleft_bundle.overlays import overlay
 from cleft_bundle.transforms import build_transforms
 
-MODEL = Model("CLEFT zero-shot classifier", "1.2.3", "0123456789abcdef" * 4)
+MODEL = ResultSource("CLEFT zero-shot classifier", "1.2.3", "0123456789abcdef" * 4)
 NAMES = ["edema", "pleural effusion", "no finding"]
 THRESHOLDS = {"edema": 0.5, "pleural effusion": 0.4, "no finding": 0.1}
 
@@ -153,7 +153,7 @@ def test_all_maps_have_one_scale(make, file, tmp_path):
     strong = make(file, findings="all", scale=0.01).draw(file, NAMES[:2], dict.fromkeys(NAMES, 0.6))
     weak = make(file, findings="all", scale=0.01, weights=1e-9).draw(file, NAMES[:2], dict.fromkeys(NAMES, 0.6))
     grey = np.asarray(Image.open(file)).astype(np.float32)
-    bare = overlay(grey, np.zeros((30, 50)))
+    bare = heat_overlay(grey, np.zeros((30, 50)))
     for (_, picture, _), (_, faint, texts) in zip(strong, weak, strict=True):
         enlarged = np.asarray(Image.fromarray(bare).resize((picture.shape[1], -(-30 * picture.shape[1] // 50)), 3))
         part = (slice(0, len(enlarged)), slice(0, picture.shape[1]))

@@ -34,8 +34,8 @@ def test_the_interval_is_that_of_the_information_where_the_model_holds():
     odds, weight = logit(scores), scores * (1 - scores)
     design = np.column_stack([np.ones(len(odds)), odds])
     deviation = np.sqrt(np.diag(np.linalg.inv((design * weight[:, None]).T @ design)))
-    for figure, expected in ((line.intercept, deviation[0]), (line.slope, deviation[1])):
-        assert (figure.high - figure.low) / 2 == pytest.approx(1.96 * expected, rel=0.05)
+    for estimate, expected in ((line.intercept, deviation[0]), (line.slope, deviation[1])):
+        assert (estimate.high - estimate.low) / 2 == pytest.approx(1.96 * expected, rel=0.05)
 
 
 def test_copies_of_images_are_no_news_when_patients_are_known():

@@ -137,9 +137,9 @@ def test_observed_to_expected_of_each_group_is_the_count_and_its_best_is_next_to
     for value in "FM":
         rows = (np.array(SEX, dtype=object) == value) & ~np.isnan(whole.labels[:, 1])
         expected = whole.labels[rows, 1].sum() / whole.scores[rows, 1].sum()
-        figure = found.intervals[value]["observed_expected/c1"]
-        assert figure.value == pytest.approx(expected)
-        assert figure.low < expected < figure.high
+        estimate = found.intervals[value]["observed_expected/c1"]
+        assert estimate.value == pytest.approx(expected)
+        assert estimate.low < expected < estimate.high
     gap = found.gaps["observed_expected/c1"]
     away = {value: abs(np.log(found.intervals[value]["observed_expected/c1"].value)) for value in "FM"}
     assert gap.best == min(away, key=away.get)

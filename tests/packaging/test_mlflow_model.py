@@ -44,11 +44,11 @@ def expected(classifier, files):
 @pytest.fixture(scope="module")
 def registry(model_pt, classifier, tmp_path_factory):
     folder = tmp_path_factory.mktemp("registry")
-    figure = {"value": 0.9, "low": 0.8, "high": 0.95, "n_images": 9, "n_patients": 9}
-    unknown = figure | {"low": None, "high": None}
+    estimate = {"value": 0.9, "low": 0.8, "high": 0.95, "n_images": 9, "n_patients": 9}
+    unknown = estimate | {"low": None, "high": None}
     report = {
         "dataset": {"name": "phantoms", "split": "test", "fingerprint": "f", "images": 9, "patients": 9},
-        "metrics": {"auroc/edema": figure, "auroc_macro": unknown},
+        "metrics": {"auroc/edema": estimate, "auroc_macro": unknown},
         "prompts": {name: [name] for name in classifier.class_names},
     }
     (folder / "report.json").write_text(json.dumps(report))

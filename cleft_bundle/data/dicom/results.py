@@ -45,7 +45,7 @@ _RADIOGRAPHY = ("363680008", "SCT", "Radiographic imaging procedure")
 
 
 @dataclass(frozen=True)
-class Model:
+class ResultSource:
     """Who made a result.
 
     Args:
@@ -83,7 +83,7 @@ def read_source(path: str) -> Dataset:
     return source
 
 
-def structured_report(source: Dataset, scores: Mapping[str, float], model: Model) -> Dataset:
+def structured_report(source: Dataset, scores: Mapping[str, float], model: ResultSource) -> Dataset:
     """Write scores as a Comprehensive SR, a measurement report (PS3.16 TID 1500).
 
     Each class is a group of its own (TID 1501): the finding, coded by
@@ -153,7 +153,7 @@ def structured_report(source: Dataset, scores: Mapping[str, float], model: Model
     return report
 
 
-def secondary_capture(source: Dataset, picture: np.ndarray, description: str, model: Model) -> Dataset:
+def secondary_capture(source: Dataset, picture: np.ndarray, description: str, model: ResultSource) -> Dataset:
     """Store a picture that was derived from an image as a Secondary Capture.
 
     Args:
@@ -282,7 +282,7 @@ def save_result(result: Dataset, path: Path) -> None:
         write_dicom(result, temporary)
 
 
-def _identity(source: Dataset, model: Model, series: int) -> dict[str, Any]:
+def _identity(source: Dataset, model: ResultSource, series: int) -> dict[str, Any]:
     """What any of our objects is called, in a series of its own of the image's study."""
     return {
         "series_instance_uid": generate_uid(entropy_srcs=[source.SOPInstanceUID, model.sha256, str(series)]),

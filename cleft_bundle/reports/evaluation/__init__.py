@@ -3,7 +3,7 @@
 from cleft_bundle.reports.evaluation.about import read_about
 from cleft_bundle.reports.evaluation.case_pictures import CasePictures
 from cleft_bundle.reports.evaluation.comparison import Comparison
-from cleft_bundle.reports.evaluation.figures import Resampling
+from cleft_bundle.reports.evaluation.estimates import Resampling
 from cleft_bundle.reports.evaluation.operating import Operating
 from cleft_bundle.reports.evaluation.report import Extras, Settings, write_report
 from cleft_bundle.reports.evaluation.scored import ScoredImages

@@ -12,8 +12,8 @@ from torch import nn
 
 from cleft_bundle.data.tolerant_dataset import TolerantDataset
 from cleft_bundle.errors import BundleError
+from cleft_bundle.inference.heat_overlay import heat_overlay
 from cleft_bundle.networks.heat_maps import Head, class_maps
-from cleft_bundle.overlays import overlay
 from cleft_bundle.reports.evaluation.scored import ScoredImages
 from cleft_bundle.reports.pages import thumbnail
 
@@ -120,5 +120,5 @@ def _is_called(case: Mapping[str, Any]) -> bool:
 
 
 def _drawn(image: torch.Tensor, heat: np.ndarray) -> str:
-    drawn = overlay(image.mean(dim=0).numpy(), heat)
+    drawn = heat_overlay(image.mean(dim=0).numpy(), heat)
     return thumbnail(torch.from_numpy(drawn.copy()).movedim(2, 0) / 255)

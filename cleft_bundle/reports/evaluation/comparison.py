@@ -15,7 +15,7 @@ from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save_arrays
 from cleft_bundle.metrics import Predictions, delong_test, holm, paired_bootstrap
 from cleft_bundle.metrics.classification import CALIBRATION, RANKED, THRESHOLDED
-from cleft_bundle.reports.evaluation.figures import Resampling, as_json
+from cleft_bundle.reports.evaluation.estimates import Resampling, as_json
 from cleft_bundle.reports.evaluation.scored import ScoredImages
 
 SCORES = "scores.npz"
@@ -54,7 +54,7 @@ class Comparison:
                     f"compared_with: {folder} is of other images, {differing} are in one only: evaluate the same images"
                 )
 
-    def figures(self, scored: ScoredImages, resampling: Resampling, output_dir: Path) -> list[dict[str, Any]]:
+    def estimates(self, scored: ScoredImages, resampling: Resampling, output_dir: Path) -> list[dict[str, Any]]:
         """Keep the scores in a folder, and compare.
 
         Args:

@@ -15,7 +15,7 @@ from cleft_bundle.reports.evaluation.about import read_about
 from cleft_bundle.reports.evaluation.case_pictures import CasePictures, Explain
 from cleft_bundle.reports.evaluation.cases import KINDS, choose_cases, outcomes
 from cleft_bundle.reports.evaluation.comparison import Comparison
-from cleft_bundle.reports.evaluation.figures import Resampling, figures, prompt_sensitivity, retrieval_as_json
+from cleft_bundle.reports.evaluation.estimates import Resampling, estimates, prompt_sensitivity, retrieval_as_json
 from cleft_bundle.reports.evaluation.flow import flow, table_one
 from cleft_bundle.reports.evaluation.operating import operating_points
 from cleft_bundle.reports.evaluation.per_image import PER_IMAGE, write_per_image
@@ -202,14 +202,14 @@ def _content(
         "flow": flow(scored),
         "table_one": table_one(cohorts, scored.class_names),
         "shift": shift(extras.training, extras.here),
-        **figures(scored, resampling),
+        **estimates(scored, resampling),
         "calibration_lines": calibration_lines(scored, resampling),
         "operating_points": operating_points(scored, settings.prevalence, resampling),
         "decision_curves": decision_curves(scored),
         "unit_score": settings.unit_score,
         "units": units(scored, settings.unit_score, resampling),
         "evaluated_as": comparison.name,
-        "comparisons": comparison.figures(scored, resampling, folder),
+        "comparisons": comparison.estimates(scored, resampling, folder),
         "retrieval": retrieval,
         "retrieval_chance": dict(extras.chance),
         "captions": None if extras.ranks is None else len(extras.ranks[1]),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cleft_bundle.metrics import Predictions, by_unit, calibrated_columns, calibration_line, decision_curve
-from cleft_bundle.reports.evaluation.figures import Resampling, as_json, metrics_of
+from cleft_bundle.reports.evaluation.estimates import Resampling, as_json, metrics_of
 from cleft_bundle.reports.evaluation.scored import ScoredImages
 
 #: The metrics of units.

@@ -8,14 +8,14 @@ import pydicom
 import pytest
 
 from cleft_bundle.data import RadiographReader
-from cleft_bundle.data.dicom.results import Model, read_source, save_result, secondary_capture, structured_report
+from cleft_bundle.data.dicom.results import ResultSource, read_source, save_result, secondary_capture, structured_report
 from cleft_bundle.data.phantoms.dicom import Header, write
 from cleft_bundle.errors import RadiographError
 from tests.data.radiographs import make_dicom
 
 hd = pytest.importorskip("highdicom", reason="needs the extra: pip install 'cleft_bundle[sr]'")
 
-MODEL = Model("CLEFT zero-shot classifier", "1.2.3", "0123456789abcdef" * 4)
+MODEL = ResultSource("CLEFT zero-shot classifier", "1.2.3", "0123456789abcdef" * 4)
 SCORES = {"pneumonia": 0.987654321, "pleural thickening": 0.0, "no finding": 1.0}
 
 

@@ -10,14 +10,14 @@ FEW = Resampling(resamples=60)
 
 def kept(make_scored, folder, **given):
     scored = make_scored(**given)
-    Comparison("other", [], scored.items, scored.class_names).figures(scored, FEW, folder)
+    Comparison("other", [], scored.items, scored.class_names).estimates(scored, FEW, folder)
     return scored
 
 
 def test_each_is_compared_at_its_own_thresholds(make_scored, tmp_path):
     own = make_scored()
     other = kept(make_scored, tmp_path, scores=own.scores**3, thresholds={"effusion": 0.125, "edema": 0.9})
-    (found,) = Comparison("own", [tmp_path], own.items, own.class_names).figures(own, FEW, tmp_path / "own")
+    (found,) = Comparison("own", [tmp_path], own.items, own.class_names).estimates(own, FEW, tmp_path / "own")
     metrics = found["metrics"]
     assert metrics["auroc_macro"]["value"] == 0  # a power changes no ranking
     assert metrics["sensitivity/effusion"]["value"] == 0  # nor does it change a call, as the threshold goes along
@@ -31,7 +31,7 @@ def test_delong_and_holm_stand_beside_the_bootstrap(make_scored, tmp_path):
     own = make_scored()
     noise = np.random.default_rng(3).random(own.scores.shape)
     other = kept(make_scored, tmp_path, scores=0.5 * own.scores + 0.5 * noise)
-    (found,) = Comparison("own", [tmp_path], own.items, own.class_names).figures(own, FEW, tmp_path / "own")
+    (found,) = Comparison("own", [tmp_path], own.items, own.class_names).estimates(own, FEW, tmp_path / "own")
     patients = own.predictions.patients
     for number, name in enumerate(own.class_names):
         test = delong_test(own.scores[:, number], other.scores[:, number], own.labels[:, number], patients)

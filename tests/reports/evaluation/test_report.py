@@ -37,8 +37,8 @@ def test_a_perfect_classifier_is_shown_without_errors(written, perfect):
 def test_a_useless_classifier_is_not_flattered(written, make_scored):
     scores = np.random.default_rng(7).random((60, 2))
     _, content = written(make_scored(scores=scores))
-    figure = content["metrics"]["auroc_macro"]
-    assert figure["low"] < 0.5 < figure["high"]
+    estimate = content["metrics"]["auroc_macro"]
+    assert estimate["low"] < 0.5 < estimate["high"]
     line = content["calibration_lines"]["edema"]["slope"]
     assert line["low"] < 0 < line["high"]
     curve = content["decision_curves"]["edema"]

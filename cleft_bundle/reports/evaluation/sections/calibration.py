@@ -125,6 +125,6 @@ def diagrams(
     return shown
 
 
-def _words(figure: Mapping[str, Any]) -> str:
-    found = cell(figure, ".2f")
+def _words(estimate: Mapping[str, Any]) -> str:
+    found = cell(estimate, ".2f")
     return f"{found['text']} ({found['range']})" if found["range"] else found["text"]

@@ -31,9 +31,9 @@ def comparisons(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     sections = []
     for other in content["comparisons"]:
         rows = [
-            row(title, _figures(figure), note=better(name))
+            row(title, _estimates(estimate), note=better(name))
             for name, title in _compared(content)
-            if (figure := other["metrics"].get(name))
+            if (estimate := other["metrics"].get(name))
         ]
         tests = [row(name, [_signed(found), *_levels(found)]) for name, found in other["delong"].items()]
         text = [
@@ -47,18 +47,18 @@ def comparisons(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sections
 
 
-def _figures(figure: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [bare(figure["first"]), bare(figure["second"]), _signed(figure), *_levels(figure)]
+def _estimates(estimate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [bare(estimate["first"]), bare(estimate["second"]), _signed(estimate), *_levels(estimate)]
 
 
-def _levels(figure: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _levels(estimate: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A p-value, and the same adjusted."""
-    given = (math.nan if figure[key] is None else figure[key] for key in ("p_value", "holm"))
-    return [text_cell(p_text(value, figure["p_is_bound"])) for value in given]
+    given = (math.nan if estimate[key] is None else estimate[key] for key in ("p_value", "holm"))
+    return [text_cell(p_text(value, estimate["p_is_bound"])) for value in given]
 
 
-def _signed(figure: Mapping[str, Any]) -> dict[str, Any]:
-    return text_cell(f"{figure['value']:+.3f}", interval(figure))
+def _signed(estimate: Mapping[str, Any]) -> dict[str, Any]:
+    return text_cell(f"{estimate['value']:+.3f}", interval(estimate))
 
 
 def _compared(content: Mapping[str, Any]) -> list[tuple[str, str]]:

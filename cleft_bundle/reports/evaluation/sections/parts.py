@@ -94,19 +94,19 @@ def bare(value: float | None, form: str = ".3f") -> dict[str, Any]:
     return text_cell("-" if value is None else format(value, form))
 
 
-def cell(figure: Mapping[str, Any] | None, form: str = ".3f") -> dict[str, Any]:
+def cell(estimate: Mapping[str, Any] | None, form: str = ".3f") -> dict[str, Any]:
     """A figure and its interval, without one where there is none; None is a dash."""
-    if figure is None or figure["value"] is None:
+    if estimate is None or estimate["value"] is None:
         return bare(None)
-    return text_cell(format(figure["value"], form), interval(figure, form))
+    return text_cell(format(estimate["value"], form), interval(estimate, form))
 
 
-def interval(figure: Mapping[str, Any], form: str = ".3f") -> str:
+def interval(estimate: Mapping[str, Any], form: str = ".3f") -> str:
     """The bounds of a figure as text, or nothing."""
-    return "" if figure["low"] is None else f"{figure['low']:{form}} to {figure['high']:{form}}"
+    return "" if estimate["low"] is None else f"{estimate['low']:{form}} to {estimate['high']:{form}}"
 
 
-def bar(figure: Mapping[str, Any] | None, reference: float | None = None, lowest: float = 0.0) -> dict[str, Any]:
+def bar(estimate: Mapping[str, Any] | None, reference: float | None = None, lowest: float = 0.0) -> dict[str, Any]:
     """A figure between ``lowest`` and 1 drawn as a dot on a line, with its interval; hollow where there is none.
 
     Args:
@@ -114,16 +114,16 @@ def bar(figure: Mapping[str, Any] | None, reference: float | None = None, lowest
         reference: a value marked by a stroke.
         lowest: what stands at the left end.
     """
-    if figure is None or figure["value"] is None:
+    if estimate is None or estimate["value"] is None:
         return bare(None)
 
     def place(value: float) -> float:
         return round(100 * min(max((value - lowest) / (1 - lowest), 0.0), 1.0), 2)
 
-    known = figure["low"] is not None
-    low, high = (place(figure["low"]), place(figure["high"])) if known else (0.0, 0.0)
+    known = estimate["low"] is not None
+    low, high = (place(estimate["low"]), place(estimate["high"])) if known else (0.0, 0.0)
     drawn = {
-        "dot": place(figure["value"]),
+        "dot": place(estimate["value"]),
         "left": low,
         "width": round(high - low, 2),
         "known": known,

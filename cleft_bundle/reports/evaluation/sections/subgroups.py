@@ -33,8 +33,8 @@ def sections(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         title = group.replace("_", " ")
         cells = [text_cell("")] * (len(metrics) + 2)
         rows.append(row(title, cells, heading=True))
-        for value, figures in found["values"].items():
-            rows.append(_value(value, figures, metrics, content, whole))
+        for value, estimates in found["values"].items():
+            rows.append(_value(value, estimates, metrics, content, whole))
         for name in metrics:
             if gap := found["gaps"].get(_key(content, name)):
                 difference = gap["difference"]
@@ -65,8 +65,8 @@ def _calibration(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for group, found in content["subgroups"].items():
         own = [row(group.replace("_", " "), [text_cell("")] * len(names), heading=True)]
-        for value, figures in found["values"].items():
-            cells = [cell(figures.get(f"{OBSERVED_EXPECTED}/{name}"), ".2f") for name in names]
+        for value, estimates in found["values"].items():
+            cells = [cell(estimates.get(f"{OBSERVED_EXPECTED}/{name}"), ".2f") for name in names]
             if any(one["text"] != "-" for one in cells):
                 own.append(row(value, cells))
         rows += own if len(own) > 1 else []
@@ -83,9 +83,9 @@ def _key(content: Mapping[str, Any], name: str) -> str:
 
 
 def _value(
-    value: str, figures: Mapping[str, Any], metrics: list[str], content: Mapping[str, Any], whole: float | None
+    value: str, estimates: Mapping[str, Any], metrics: list[str], content: Mapping[str, Any], whole: float | None
 ) -> dict[str, Any]:
-    found = {name: figures.get(_key(content, name)) for name in metrics}
+    found = {name: estimates.get(_key(content, name)) for name in metrics}
     counted = next((one for one in found.values() if one is not None), None)
     images = (
         text_cell("-")

@@ -20,7 +20,7 @@ from cleft_bundle.reports.evaluation.sections.parts import (
 from cleft_bundle.reports.pages import draw, shorten
 
 _COUNTS = ("tp", "fp", "fn", "tn")
-_FIGURES = ("sensitivity", "specificity", "ppv", "npv")
+_ESTIMATES = ("sensitivity", "specificity", "ppv", "npv")
 _RATIOS = ("lr_positive", "lr_negative")
 
 
@@ -43,18 +43,18 @@ def _points(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows, counts = [], []
     for name, point in found["classes"].items():
         cells = [bare(point[key], ".3g") for key in ("threshold", "prevalence")]
-        rows.append(row(name, [*cells, *(cell(point[key]) for key in _FIGURES)]))
+        rows.append(row(name, [*cells, *(cell(point[key]) for key in _ESTIMATES)]))
         numbers = [text_cell(f"{point[key]:,}") for key in _COUNTS]
         counts.append(row(name, [*numbers, *(_ratio(point[key]) for key in _RATIOS)]))
-    hints = ["score", "share of positives", *("higher is better" for _ in _FIGURES)]
+    hints = ["score", "share of positives", *("higher is better" for _ in _ESTIMATES)]
     first = table(["threshold", "prevalence", "sensitivity", "specificity", "PPV", "NPV"], rows, hints=hints)
     columns = ["TP", "FP", "FN", "TN", "LR+", "LR-"]
     hints = ["images", "images", "images", "images", "higher is better", "lower is better"]
     return [section("Operating points", text, tables=[first, table(columns, counts, hints=hints)])]
 
 
-def _ratio(figure: Any) -> dict[str, Any]:
-    return cell(figure, ".2f") if isinstance(figure, Mapping) else bare(figure, ".2f")
+def _ratio(estimate: Any) -> dict[str, Any]:
+    return cell(estimate, ".2f") if isinstance(estimate, Mapping) else bare(estimate, ".2f")
 
 
 def _how(chosen: Mapping[str, Any]) -> str:

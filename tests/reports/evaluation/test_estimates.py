@@ -7,14 +7,14 @@ from sklearn.metrics import roc_auc_score
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics import Calibration, bootstrap
 from cleft_bundle.reports.evaluation import Resampling
-from cleft_bundle.reports.evaluation.figures import figures, retrieval_as_json
+from cleft_bundle.reports.evaluation.estimates import estimates, retrieval_as_json
 
 FEW = Resampling(resamples=50, seed=3)
 
 
 def test_figures_are_those_at_the_thresholds(make_scored):
     scored = make_scored()
-    content = figures(scored, FEW)
+    content = estimates(scored, FEW)
     values = {name: metric["value"] for name, metric in content["metrics"].items()}
     for number, name in enumerate(scored.class_names):
         labels, called = scored.labels[:, number], scored.scores[:, number] >= scored.thresholds[name]
@@ -36,12 +36,12 @@ def test_figures_are_those_at_the_thresholds(make_scored):
 
 
 def test_without_thresholds_there_is_no_figure_that_needs_one(make_scored):
-    content = figures(make_scored(thresholds=None), FEW)
+    content = estimates(make_scored(thresholds=None), FEW)
     assert not [name for name in content["metrics"] if name.startswith(("sensitivity", "specificity", "f1"))]
     assert "auroc_macro" in content["metrics"]
-    partly = figures(make_scored(thresholds={"edema": 0.4}), FEW)
+    partly = estimates(make_scored(thresholds={"edema": 0.4}), FEW)
     assert "sensitivity/effusion" not in partly["metrics"]
-    whole = figures(make_scored(), FEW)["metrics"]
+    whole = estimates(make_scored(), FEW)["metrics"]
     assert partly["metrics"]["sensitivity/edema"] == whole["sensitivity/edema"]
     assert partly["metrics"]["sensitivity_macro"]["value"] == whole["sensitivity/edema"]["value"]
     assert "auroc_macro" in partly["subgroups"]["sex"]["values"]["male"]
@@ -49,7 +49,7 @@ def test_without_thresholds_there_is_no_figure_that_needs_one(make_scored):
 
 
 def test_scores_that_are_no_probabilities_have_no_calibration(make_scored):
-    content = figures(make_scored(scores=100 * make_scored().scores, thresholds=None), FEW)
+    content = estimates(make_scored(scores=100 * make_scored().scores, thresholds=None), FEW)
     assert content["reliability"] is None
     assert not [name for name in content["metrics"] if name.startswith(("brier", "ece"))]
 
@@ -62,7 +62,7 @@ def test_uncalibrated_scores_are_the_before_of_calibration_and_nothing_else(make
     fitted = Calibration(6.0, [0.0, 0.0, 0.0], "multiclass")
     scored = make_scored(**given, logits=logits, scores=fitted(logits), calibration={"method": "temperature"})
     plain = Calibration(1.0, [0.0, 0.0, 0.0], "multiclass")(logits)
-    content = figures(scored, FEW)
+    content = estimates(scored, FEW)
     assert content["metrics"]["brier"]["value"] == pytest.approx(((fitted(logits) - labels) ** 2).sum(axis=1).mean())
     before = content["uncalibrated"]["metrics"]
     assert before["brier"]["value"] == pytest.approx(((plain - labels) ** 2).sum(axis=1).mean())

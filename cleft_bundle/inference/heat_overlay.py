@@ -24,7 +24,7 @@ _NARROWEST = 420  # pixels that the text under a picture needs
 _LARGEST = 1024  # pixels that the longest side of an enlarged picture has at most
 
 
-def overlay(
+def heat_overlay(
     image: np.ndarray,
     heat: np.ndarray,
     scale: float = SCALE,
@@ -51,7 +51,9 @@ def overlay(
         BundleError: where image and map differ in size, or the scale is not above 0.
     """
     if image.ndim != 2 or image.shape != heat.shape:
-        raise BundleError(f"overlay: expected an image and a map [H, W] of one size, got {image.shape}, {heat.shape}")
+        raise BundleError(
+            f"heat overlay: expected an image and a map [H, W] of one size, got {image.shape}, {heat.shape}"
+        )
     if not scale > 0:
         raise BundleError(f"heat map: expected a scale above 0, got {scale}")
     picture = Image.fromarray(_blend(_stretch(image), np.clip(heat.astype(np.float32) / scale, 0, 1)))
@@ -66,7 +68,7 @@ def overlay(
 
 
 def captioned(picture: np.ndarray, title: str, lines: Sequence[str], scale: float = SCALE) -> np.ndarray:
-    """Put under a picture of :func:`overlay` what it shows, and the colour bar.
+    """Put under a picture of :func:`heat_overlay` what it shows, and the colour bar.
 
     A picture too narrow for text is enlarged, and stands in the middle where that does not do.
 

@@ -54,7 +54,7 @@ class Resampling:
             raise BundleError(f"confidence={self.confidence}: expected a number between 0 and 1, such as 0.95")
 
 
-def figures(scored: ScoredImages, resampling: Resampling) -> dict[str, Any]:
+def estimates(scored: ScoredImages, resampling: Resampling) -> dict[str, Any]:
     """Compute what a report says of a classifier in numbers, as JSON takes it.
 
     All of it is about the scores as the classifier answers them, and about its calls: the highest score for
