@@ -110,7 +110,7 @@ def bar(estimate: Mapping[str, Any] | None, reference: float | None = None, lowe
     """A figure between ``lowest`` and 1 drawn as a dot on a line, with its interval; hollow where there is none.
 
     Args:
-        figure: ``value``, ``low`` and ``high``.
+        estimate: ``value``, ``low`` and ``high``.
         reference: a value marked by a stroke.
         lowest: what stands at the left end.
     """
