@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cleft_bundle.errors import one_line
 from cleft_bundle.secrets import masked
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def best_effort(what: str) -> Iterator[None]:
         cause = (what, type(error).__name__)
         if cause not in _told:
             _told.add(cause)
-            reason = masked(" ".join(str(error).split()))[:_MOST]
+            reason = masked(one_line(error, None))[:_MOST]
             logger.warning("%s: %s: %s; the run goes on without it", what, type(error).__name__, reason)
             logger.debug("the failure of %s", what, exc_info=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import logging
@@ -22,7 +21,7 @@ from monai.utils.module import locate
 
 from cleft_bundle.best_effort import begin_run
 from cleft_bundle.distributed import start_processes
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, cause_of, nearest
 from cleft_bundle.literals import as_written, keep_literals, typed_options
 from cleft_bundle.secrets import mask_logs, masked, masked_values
 from cleft_bundle.settings import SAME, check_settings
@@ -117,9 +116,7 @@ def report_errors() -> None:
     """
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, BundleError):
-            cause = cause.__cause__ or cause.__context__
+        cause = cause_of(error)
         if cause is None:
             print(masked("".join(format_exception(kind, error, traceback))), file=sys.stderr, end="")
         else:
@@ -295,5 +292,4 @@ def _check_arguments(path: str, component: Mapping[str, Any], parser: ConfigPars
 
 
 def _nearest(key: str, known: set[str]) -> str:
-    matches = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
-    return f": did you mean {matches[0]!r}?" if matches else f"; known here are {', '.join(sorted(known))}"
+    return nearest(key, sorted(known)) or f"; known here are {', '.join(sorted(known))}"

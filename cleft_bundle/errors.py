@@ -4,7 +4,8 @@ Everything that is wrong with what a user gave (a file, a table, a config value,
 these, with a message of one line that names the thing and says what was expected.
 """
 
-from collections.abc import Collection
+import difflib
+from collections.abc import Collection, Iterable, Iterator
 
 
 class BundleError(ValueError):
@@ -44,3 +45,43 @@ def require_some_of(name: str, value: object, known: Collection[str]) -> tuple[s
     for one in names:
         require_one_of(name, one, known)
     return tuple(names)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The part of an error message that helps with a mistyped name.
+
+    Args:
+        name: what was asked for.
+        known: the names that exist.
+
+    Returns:
+        ``" (did you mean 'x'?)"``, or nothing where no known name is near.
+    """
+    by_lower = {other.lower(): other for other in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f" (did you mean '{by_lower[found[0]]}'?)" if found else ""
+
+
+def one_line(text: object, most: int | None = 200) -> str:
+    """A text, or what an exception says, in one line.
+
+    Args:
+        text: with line breaks and runs of blanks.
+        most: characters that are kept; None for all.
+    """
+    return " ".join(str(text).split())[:most]
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it came from, each once, the last one first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def cause_of(error: BaseException) -> BundleError | None:
+    """The error of ours that another library has wrapped, None where there is none."""
+    return next((cause for cause in causes(error) if isinstance(cause, BundleError)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.secrets import masked
 
 
@@ -72,7 +73,7 @@ def load(path: str | Path, made_by: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise BundleError(f"checkpoint {path} cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise BundleError(f"checkpoint {path} cannot be read: {one_line(error)}") from error
 
 
 def sha256(path: str | Path) -> str:
@@ -85,3 +86,20 @@ def sha256(path: str | Path) -> str:
         raise BundleError(f"{path} does not exist")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_stamp(path: str | Path, *, inode: bool = False) -> str:
+    """What changes when a file does: its size in bytes and the time of its modification in ns, such as ``512-17``.
+
+    Args:
+        path: the file.
+        inode: add the number of its inode, which changes when another file takes its place.
+
+    Returns:
+        the stamp; "" where there is no file.
+    """
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return f"{status.st_size}-{status.st_mtime_ns}" + (f"-{status.st_ino}" if inode else "")

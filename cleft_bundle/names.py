@@ -60,6 +60,19 @@ def column(class_name: str, fixed: Sequence[str]) -> str:
     return _PREFIX + class_name if bare in fixed else class_name
 
 
+def plain_name(name: str) -> str:
+    """A name in lower case, with single blanks between its words."""
+    return " ".join(name.lower().split())
+
+
+def shorten(text: str, most: int) -> str:
+    """At most so many characters; of longer text the beginning and, more of it, the end, where captions differ."""
+    if len(text) <= most:
+        return text
+    end = 2 * (most - 3) // 3
+    return f"{text[: most - 3 - end].rstrip()} … {text[-end:].lstrip()}"
+
+
 def joined(names: Sequence[str]) -> str:
     r"""Several names in one cell, by ``|``; in a name ``|`` and ``\`` have a ``\`` before them."""
     return "|".join(re.sub(r"[|\\]", r"\\\g<0>", name) for name in names)

@@ -24,9 +24,9 @@ from cleft_bundle.data.datasets import chexpert, rsna
 from cleft_bundle.errors import BundleError
 from cleft_bundle.inference.heat_overlay import heat_overlay
 from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
-from cleft_bundle.networks.classifiers.zero_shot import NO_FINDING
 from cleft_bundle.networks.heat_maps import Head, class_maps
 from cleft_bundle.transforms import OriginalPixels, build_transforms
+from cleft_bundle.vocabulary import NO_FINDING
 
 PROMPTS = Path(__file__).resolve().parent.parent / "configs" / "prompts"
 

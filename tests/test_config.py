@@ -28,9 +28,9 @@ def test_bundle_root_is_where_the_config_lies(root, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ({"epoches": 3}, "unknown config id 'epoches': did you mean 'epochs'?"),
-        ({"train#trainers": 3}, "unknown config id 'train#trainers': did you mean 'trainer'?"),
-        ({"train#trainer#max_epoch": 3}, "unknown config id 'train#trainer#max_epoch': did you mean 'max_epochs'?"),
+        ({"epoches": 3}, "unknown config id 'epoches' (did you mean 'epochs'?)"),
+        ({"train#trainers": 3}, "unknown config id 'train#trainers' (did you mean 'trainer'?)"),
+        ({"train#trainer#max_epoch": 3}, "unknown config id 'train#trainer#max_epoch' (did you mean 'max_epochs'?)"),
         ({"loss#_target_": "cleft_bundle.losses.Contrastive"}, "loss: there is no class or function"),
         ({"task": ["multiclass", "multilabel"]}, "task: expected a text"),
     ],
@@ -90,7 +90,7 @@ def test_bad_input_is_one_line_on_the_console(root, tmp_path):
     ]
     done = subprocess.run([*command, "--epoches", "3"], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1] == "error: unknown config id 'epoches': did you mean 'epochs'?"
+    assert done.stderr.strip().splitlines()[-1] == "error: unknown config id 'epoches' (did you mean 'epochs'?)"
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -4,7 +4,7 @@ import random
 import pytest
 from mlflow.utils.validation import _validate_metric_name
 
-from cleft_bundle.names import MOST, column, joined, mlflow_name, original_name, printable
+from cleft_bundle.names import MOST, column, joined, mlflow_name, original_name, plain_name, printable
 
 PARTS = [
     "a",
@@ -74,3 +74,7 @@ def test_paths_of_any_bytes_are_printable_and_stay_apart():
     shown = [printable(path) for path in paths]
     assert len(set(shown)) == len(paths)
     assert all(text.encode() for text in shown)
+
+
+def test_plain_names_have_lower_case_and_single_blanks():
+    assert plain_name(" Pleural\n Effusion ") == "pleural effusion"

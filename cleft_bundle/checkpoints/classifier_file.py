@@ -11,7 +11,7 @@ from cleft_bundle import files
 from cleft_bundle.checkpoints.finetuned import build_finetuned, is_finetuned
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import TrainedOn
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks import (
     DeployedClassifier,
     ExportedClassifier,
@@ -138,5 +138,5 @@ def _build(state: Any, path: str | Path, identity: RunIdentity | None = None) ->
     try:
         classifier.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise BundleError(f"{path} does not fit its own settings: {' '.join(str(error).split())[:200]}") from error
+        raise BundleError(f"{path} does not fit its own settings: {one_line(error)}") from error
     return classifier.eval()

@@ -10,7 +10,7 @@ from cleft_bundle import files
 from cleft_bundle.checkpoints.patient_roles import Memory
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import TrainedOn
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks import FinetunedClassifier, ImageClassifier, ImageEncoder
 
 FORMAT = 1
@@ -99,7 +99,7 @@ def build_finetuned(state: Any, path: str | Path, identity: RunIdentity | None =
     try:
         network.load_state_dict(state["weights"], strict=True)
     except RuntimeError as error:
-        raise BundleError(f"{path} does not fit its own settings: {' '.join(str(error).split())[:200]}") from error
+        raise BundleError(f"{path} does not fit its own settings: {one_line(error)}") from error
     provenance = {"run": dict(state.get("run", {})), "trained_on": Memory.recall(state["trained_on"]).state_dict()}
     if "deployment" not in state:
         return FinetunedClassifier(network, provenance=provenance).eval()

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from safetensors.torch import save_file
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks import CLEFT, Frozen, ImageEncoder, Lora, PeftMethod, PromptLearner, TextEncoder
 from cleft_bundle.networks.backbones import fingerprint, value_fingerprint
 from cleft_bundle.networks.weight_kinds import WEIGHTS_OF
@@ -105,7 +105,7 @@ def import_official(path: str | Path) -> OfficialImport:
         network = _build(settings, weights, Path(path).name)
         _load(network, weights, {name: e.key for e in report if e.status == "mapped" for name in e.detail.split(", ")})
     except ValueError as error:  # BundleErrors, and what Hugging Face says about sizes that do not go together
-        raise BundleError(f"{path}: {' '.join(str(error).split())}") from error
+        raise BundleError(f"{path}: {one_line(error, None)}") from error
     return OfficialImport(network.eval(), report, settings, hyper.assumed)
 
 
@@ -147,7 +147,7 @@ def _read(path: str | Path) -> dict[str, Any]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise BundleError(f"this file cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise BundleError(f"this file cannot be read: {one_line(error)}") from error
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise BundleError("this is no Lightning checkpoint: expected 'state_dict' with tensors by name")

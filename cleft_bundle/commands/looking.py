@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from cleft_bundle.data.dicom import header as dicom_header
 from cleft_bundle.data.images.upright import upright_turn
 from cleft_bundle.data.quiet import quiet
 from cleft_bundle.data.radiograph_reader import RadiographReader, sniff
-from cleft_bundle.errors import RadiographError
+from cleft_bundle.errors import RadiographError, one_line
+from cleft_bundle.progress import bar
 from cleft_bundle.transforms import seen_turn
 
 #: Of the table; every value is text, "" where there is nothing to say.
@@ -67,7 +66,7 @@ def look_at(path: str, side: int = 0) -> Look:
             reader = RadiographReader()
             image, meta = reader.get_data(reader.read(path))
         except RadiographError as error:
-            look.row["error"] = " ".join(str(error).removeprefix(f"{path}: ").split())
+            look.row["error"] = one_line(str(error).removeprefix(f"{path}: "), None)
             return look
     look.row |= {name: str(meta.get(name, "")) for name in _SAID}
     blank = bool(meta["blank"])
@@ -144,9 +143,7 @@ def look_at_all(files: Mapping[str, str], side: int, workers: int) -> list[Look]
         looks: Iterator[Look] = (look_at(path, side) for path in files)
     else:
         looks = _in_processes(list(files), side, min(workers, len(files)))
-    interval = 0.2 if sys.stderr.isatty() else 30.0
-    bar = tqdm(looks, "looking", len(files), unit="file", mininterval=interval, disable=len(files) < _MANY)
-    found = list(bar)
+    found = list(bar(looks, "looking", "file", hidden=len(files) < _MANY, total=len(files)))
     for look, name in zip(found, files.values(), strict=True):
         look.row["file"] = name
     return found

@@ -16,8 +16,7 @@ from cleft_bundle.checkpoints import training_images, unknown_roles
 from cleft_bundle.data import read_pictures
 from cleft_bundle.data.datasets.folder import datalist
 from cleft_bundle.data.phantoms.folder import is_phantom
-from cleft_bundle.data.tables import nearest
-from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.errors import BundleError, nearest, require_one_of
 from cleft_bundle.handlers.tracking import package_versions
 from cleft_bundle.inference import Scorer
 from cleft_bundle.reports.evaluation import (

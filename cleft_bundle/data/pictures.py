@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +18,11 @@ import numpy as np
 import torch
 from monai.data import CacheDataset
 from monai.transforms import Compose, LoadImaged, MapTransform
-from tqdm import tqdm
 
 from cleft_bundle.data.pseudonyms import keyed_digest
 from cleft_bundle.data.radiograph_reader import RadiographReader
 from cleft_bundle.errors import BundleError, RadiographError, require_one_of
+from cleft_bundle.progress import bar
 
 logger = logging.getLogger(__name__)
 
@@ -115,18 +114,9 @@ def read_pictures(items: Sequence[Item]) -> list[Item]:
             return item
         return {**item, PICTURE: picture_digest(image)}
 
-    interval = 0.2 if sys.stderr.isatty() else 30.0
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(
-            tqdm(
-                pool.map(read, items),
-                "comparing pictures",
-                len(items),
-                unit="image",
-                mininterval=interval,
-                disable=len(items) < _LONG,
-            )
-        )
+        read_items = pool.map(read, items)
+        return list(bar(read_items, "comparing pictures", "image", hidden=len(items) < _LONG, total=len(items)))
 
 
 def shared_pictures(splits: Mapping[str, Sequence[Item]]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from cleft_bundle.data.dicom.sop_classes import intent_of
 from cleft_bundle.data.images.large_pictures import load_picture, open_picture
 from cleft_bundle.data.images.picture_notes import NAME, read_note
 from cleft_bundle.data.quiet import quiet
-from cleft_bundle.errors import RadiographError
+from cleft_bundle.errors import RadiographError, one_line
 
 nib, _ = optional_import("nibabel")
 
@@ -305,7 +305,7 @@ def _known_format(path: str) -> str:
 
 def _in_one_line(error: Exception, *, quoting: bool) -> str:
     """What a library says is wrong, without its text where that may quote the header."""
-    text = " ".join(str(error).split()) if quoting else ""
+    text = one_line(error, None) if quoting else ""
     return text or f"{type(error).__name__} while it was read"
 
 

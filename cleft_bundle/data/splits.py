@@ -11,8 +11,9 @@ from typing import Any
 from cleft_bundle.data.item_checks import check_items
 from cleft_bundle.data.pictures import part_pictures
 from cleft_bundle.data.subsets import balanced_set, digest, patient_fraction, patient_labels
-from cleft_bundle.data.usable_labels import Task, label_summary
+from cleft_bundle.data.usable_labels import label_summary
 from cleft_bundle.errors import BundleError
+from cleft_bundle.vocabulary import Task
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ spreadsheet shows: the header is row 1, the first record row 2.
 from __future__ import annotations
 
 import csv
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, nearest
+from cleft_bundle.names import plain_name
 
 T = TypeVar("T")
 
@@ -40,21 +40,6 @@ SPLITS: Mapping[str, str] = {
     "testing": "test",
 }
 SEXES: Mapping[str, str | None] = {"f": "F", "female": "F", "m": "M", "male": "M", "o": None, "unknown": None}
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The part of an error message that helps with a mistyped name.
-
-    Args:
-        name: what was asked for.
-        known: the names that exist.
-
-    Returns:
-        ``" (did you mean 'x'?)"``, or nothing where no known name is near.
-    """
-    by_lower = {other.lower(): other for other in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return f" (did you mean '{by_lower[found[0]]}'?)" if found else ""
 
 
 def read_table(path: str | Path, required: Sequence[str] = (), optional: Sequence[str] | None = ()) -> pd.DataFrame:
@@ -205,7 +190,7 @@ def codes(column: pd.Series, path: str | Path, meanings: Mapping[str, T]) -> lis
 
 def names(value: str) -> list[str]:
     """Names that a field joins by ``|``, in lower case, each once, in the table's order."""
-    return list(dict.fromkeys(name for part in value.split("|") if (name := " ".join(part.lower().split()))))
+    return list(dict.fromkeys(name for part in value.split("|") if (name := plain_name(part))))
 
 
 def no_gaps(column: pd.Series, path: str | Path) -> None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from monai.data import Dataset, MetaTensor, list_data_collate
 from monai.transforms import Compose, LoadImaged
 
-from cleft_bundle.errors import RadiographError
+from cleft_bundle.errors import RadiographError, causes, one_line
 from cleft_bundle.names import printable
 
 #: The reason of an image that can be read and shows nothing: all its pixels but padding have one grey
@@ -34,12 +34,12 @@ class TolerantDataset(Dataset):
         try:
             return self._unless_blank(self.data[index])
         except Exception as error:
-            reason = next((e for e in _causes(error) if isinstance(e, RadiographError)), None)
+            reason = next((e for e in causes(error) if isinstance(e, RadiographError)), None)
             if reason is None:
                 raise
             item = self.data[index]
             image = str(item["image"])
-            text = " ".join(str(reason).removeprefix(f"{image}: ").split())
+            text = one_line(str(reason).removeprefix(f"{image}: "), None)
             return _failure(item, text)
 
     def _unless_blank(self, item: Any) -> Any:
@@ -108,13 +108,3 @@ def collate_readable(batch: Sequence[dict[str, Any]]) -> dict[str, Any]:
     failures = [{"path": item["path"], "error": item["error"]} for item in batch if "error" in item]
     collated = list_data_collate(readable) if readable else {"image": torch.zeros(0, 1, 1, 1), "path": []}
     return {**collated, "failures": failures}
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Walk an exception and what it came from, each once."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from cleft_bundle.errors import BundleError
+from cleft_bundle.vocabulary import Task
 
 logger = logging.getLogger(__name__)
 
-Task = Literal["multiclass", "multilabel"]
 Labels = TypeVar("Labels", np.ndarray, torch.Tensor)
 
 Item = dict[str, Any]

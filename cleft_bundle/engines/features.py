@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from monai.data import DataLoader, Dataset, list_data_collate
 from monai.transforms import Compose
-from tqdm import tqdm
 
 from cleft_bundle.distributed import gather_uneven, own_share
 from cleft_bundle.networks import CLEFT
+from cleft_bundle.progress import bar
 
 
 class EmbeddedDataset(Dataset):
@@ -71,9 +70,8 @@ def embed_images(
     # only the image goes through the loader: what else an item has need not collate
     pictures = Dataset([{"image": item["image"]} for item in data], transform)
     loader = DataLoader(pictures, batch_size=batch_size, num_workers=num_workers, collate_fn=list_data_collate)
-    interval = 0.2 if sys.stderr.isatty() else 30.0
-    bar = tqdm(loader, desc="embedding images", unit="batch", mininterval=interval, leave=False)
-    return torch.cat([encode(batch["image"].to(device)).float().cpu() for batch in bar])
+    batches = bar(loader, "embedding images", "batch", leave=False)
+    return torch.cat([encode(batch["image"].to(device)).float().cpu() for batch in batches])
 
 
 def embed_together(

@@ -16,7 +16,7 @@ from cleft_bundle.data.usable_labels import usable_items, usable_rows
 from cleft_bundle.engines.features import embed_images
 from cleft_bundle.losses import summed_loss
 from cleft_bundle.networks import ZeroShotClassifier
-from cleft_bundle.networks.classifiers.zero_shot import Task
+from cleft_bundle.vocabulary import Task
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from cleft_bundle.handlers.label_efficiency import LabelEfficiency
 from cleft_bundle.handlers.label_points import Point
 from cleft_bundle.metrics import Predictions, classification_metrics
 from cleft_bundle.networks import ImageEncoder
-from cleft_bundle.networks.classifiers.zero_shot import Task
+from cleft_bundle.vocabulary import Task
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from monai.handlers import MLFlowHandler
 
 from cleft_bundle.best_effort import best_effort
 from cleft_bundle.checkpoints.run_identity import RunIdentity
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.extras import require
 from cleft_bundle.names import mlflow_name
 from cleft_bundle.secrets import masked
@@ -198,7 +198,7 @@ def connect(tracking_uri: str, identity: RunIdentity, **kwargs: Any) -> GuardedM
                 raise
             wrong = error
     if wrong is not None:
-        raise BundleError(masked(f"tracking_uri: {' '.join(str(wrong).split())}")) from None
+        raise BundleError(masked(f"tracking_uri: {one_line(wrong, None)}")) from None
     return None
 
 

@@ -15,9 +15,10 @@ from sklearn.metrics import auc, roc_curve
 
 from cleft_bundle.best_effort import best_effort
 from cleft_bundle.distributed import rank
+from cleft_bundle.errors import one_line
 from cleft_bundle.files import replacing
 from cleft_bundle.metrics import confusion_matrix
-from cleft_bundle.reports.pages import shorten
+from cleft_bundle.names import shorten
 from cleft_bundle.secrets import masked
 
 MANY = 25  # classes; of more a picture gives no numbers and not all names
@@ -153,7 +154,7 @@ def roc_figure(scores: np.ndarray, labels: np.ndarray, class_names: Sequence[str
 
 def shown_name(name: str) -> str:
     """A name in one line of a picture; matplotlib leaves out of a legend what begins with an underscore."""
-    text = shorten(" ".join(name.split()), LONGEST)
+    text = shorten(one_line(name, None), LONGEST)
     return f" {text}" if text.startswith("_") else text
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 from cleft_bundle.distributed import rank
+from cleft_bundle.progress import refresh_interval
 
 
 class ProgressHandler:
@@ -34,7 +34,7 @@ class ProgressHandler:
         engine.add_event_handler(Events.COMPLETED, self._close)
 
     def _start(self, engine: Engine) -> None:
-        interval = 0.2 if sys.stderr.isatty() else 30.0
+        interval = refresh_interval()
         batches = engine.state.epoch_length * engine.state.max_epochs
         self.bar = tqdm(
             total=batches if self.images is None else self.images,

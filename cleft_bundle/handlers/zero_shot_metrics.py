@@ -18,7 +18,8 @@ from cleft_bundle.metrics import (
     retrieval_metrics,
     retrieval_ranks,
 )
-from cleft_bundle.networks.classifiers.zero_shot import Task, probabilities
+from cleft_bundle.networks.classifiers.zero_shot import probabilities
+from cleft_bundle.vocabulary import Task
 
 METRICS = ("auroc", "average_precision", "accuracy", "balanced_accuracy")
 KEYS = ("logits", "variant_logits", "image_embedding", "text_embedding", "label", "caption_id")

@@ -12,9 +12,9 @@ from monai.transforms import Compose
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.names import column
 from cleft_bundle.networks import DeployedClassifier
-from cleft_bundle.networks.classifiers.zero_shot import NO_FINDING
 from cleft_bundle.networks.heat_maps import Head, Method, class_maps
 from cleft_bundle.transforms import OriginalPixels
+from cleft_bundle.vocabulary import NO_FINDING
 
 CALLED, ALL = "called", "all"
 #: Words that stand for findings; a class called like one of them is asked for with ``class:`` before it.

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
+from cleft_bundle.files import file_stamp
 
 logger = logging.getLogger(__name__)
 
@@ -169,9 +170,5 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _stamp(file: str) -> str:
-    """Size and time of modification; a file that comes to be there later is another one."""
-    try:
-        status = os.stat(file)
-    except OSError:
-        return "missing"
-    return f"{status.st_size}-{status.st_mtime_ns}"
+    """The stamp of an image; a file that comes to be there later is another one."""
+    return file_stamp(file) or "missing"

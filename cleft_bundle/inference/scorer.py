@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,15 @@ import numpy as np
 import torch
 from monai.data import DataLoader
 from monai.networks.utils import eval_mode
-from tqdm import tqdm
 
 from cleft_bundle.checkpoints import open_classifier
 from cleft_bundle.data import TolerantDataset, begin_reading, collate_readable
 from cleft_bundle.inference.readable import predict
 from cleft_bundle.metrics import Calibration
 from cleft_bundle.networks import DeployedClassifier, ExportedClassifier
-from cleft_bundle.networks.classifiers.deployed_classifier import Task
+from cleft_bundle.progress import bar
 from cleft_bundle.transforms import build_transforms
+from cleft_bundle.vocabulary import Task
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ class Scorer:
         scores, logits = np.full(shape, np.nan), np.full(shape, np.nan)
         errors, embedded = [""] * len(listed), dict[int, np.ndarray]()
         with eval_mode(self.network):
-            for batch in tqdm(self._loader(listed), progress, disable=progress is None, **_BAR):
+            for batch in bar(self._loader(listed), progress, "batch", hidden=progress is None, leave=False):
                 for failure in batch["failures"]:
                     errors[int(failure["path"])] = failure["error"]
                 rows = [int(path) for path in batch["path"]]
@@ -153,9 +152,6 @@ class Scorer:
             worker_init_fn=begin_reading,
             collate_fn=collate_readable,
         )
-
-
-_BAR: dict[str, Any] = {"unit": "batch", "leave": False, "mininterval": 0.2 if sys.stderr.isatty() else 30.0}
 
 
 def _table(rows: Mapping[int, np.ndarray], count: int) -> np.ndarray:

@@ -11,7 +11,8 @@ from monai.inferers import Inferer
 
 from cleft_bundle.data.token_checks import check_class_tokens
 from cleft_bundle.networks import CLEFT, class_weights
-from cleft_bundle.networks.classifiers.zero_shot import Task, check_prompts, embed_classes, oppose
+from cleft_bundle.networks.classifiers.zero_shot import check_prompts, embed_classes, oppose
+from cleft_bundle.vocabulary import Task
 
 
 class ZeroShotInferer(Inferer):

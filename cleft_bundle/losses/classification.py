@@ -7,9 +7,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-from cleft_bundle.data.usable_labels import Task, class_numbers, usable_rows
+from cleft_bundle.data.usable_labels import class_numbers, usable_rows
 from cleft_bundle.distributed import world_size
 from cleft_bundle.errors import require_one_of
+from cleft_bundle.vocabulary import Task
 
 
 class ClassificationLoss(nn.Module):

@@ -13,7 +13,7 @@ from scipy.special import entr  # type: ignore[import-untyped]  # scipy ships no
 from sklearn.metrics import euclidean_distances
 
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.networks.classifiers.zero_shot import Task
+from cleft_bundle.vocabulary import Task
 
 Strategy = Literal["entropy", "margin", "coreset", "random"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)

@@ -10,7 +10,7 @@ import numpy as np
 
 from cleft_bundle.data.usable_labels import exclusive
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.networks.classifiers.zero_shot import Task
+from cleft_bundle.vocabulary import Task
 
 
 @dataclass(frozen=True)

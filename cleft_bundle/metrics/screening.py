@@ -14,7 +14,7 @@ from cleft_bundle.errors import require_one_of
 from cleft_bundle.metrics.predictions import Predictions
 from cleft_bundle.metrics.temperature import Calibration, fit_bias, fit_temperature
 from cleft_bundle.metrics.thresholds import Rule, check_rule, choose_thresholds
-from cleft_bundle.networks.classifiers.zero_shot import Task
+from cleft_bundle.vocabulary import Task
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from scipy.stats import t  # type: ignore[import-untyped]
 
 from cleft_bundle.data.usable_labels import exclusive, usable_rows
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks.classifiers.zero_shot import Task
+from cleft_bundle.vocabulary import Task
 
 #: Standard deviation of the logarithm of the temperature before any image was seen, and by how many images of each
 #: label the targets are smoothed. scripts/simulate_calibration.py shows what they do.

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks.weight_names import own_name
 
 
@@ -39,7 +39,7 @@ def load_backbone(source: str | Mapping[str, Any], role: str, seed: int = 0, **k
         try:
             config = AutoConfig.for_model(model_type, **values)
         except (ValueError, TypeError) as error:
-            raise BundleError(f"{role}: model_type {model_type!r} cannot be built: {_one_line(error)}") from error
+            raise BundleError(f"{role}: model_type {model_type!r} cannot be built: {one_line(error, 300)}") from error
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return _without_random_positions(AutoModel.from_config(config, **kwargs))
@@ -47,7 +47,7 @@ def load_backbone(source: str | Mapping[str, Any], role: str, seed: int = 0, **k
     try:
         return AutoModel.from_pretrained(source, **kwargs)
     except (OSError, ValueError) as error:
-        raise BundleError(f"{role}: {source!r} cannot be loaded: {_one_line(error)}") from error
+        raise BundleError(f"{role}: {source!r} cannot be loaded: {one_line(error, 300)}") from error
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
@@ -61,7 +61,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise BundleError(f"tokenizer: {source!r} cannot be loaded: {_one_line(error)}") from error
+        raise BundleError(f"tokenizer: {source!r} cannot be loaded: {one_line(error, 300)}") from error
     if tokenizer.eos_token_id is None:
         raise BundleError(f"tokenizer: {source!r} has no EOS token, whose hidden state is the text feature")
     tokenizer.pad_token = tokenizer.eos_token
@@ -155,7 +155,3 @@ def _check_folder(source: str, role: str) -> None:
     looks_like_a_path = os.path.isabs(source) or source.startswith((".", "~")) or source.count("/") != 1
     if looks_like_a_path and "/" in source and not os.path.isdir(source):
         raise BundleError(f"{role}: the folder {source!r} does not exist")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

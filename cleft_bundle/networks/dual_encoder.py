@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoTokenizer
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks.backbones import describe_source, load_backbone
 
 _NEEDED = ("get_image_features", "get_text_features", "logit_scale")
@@ -102,7 +102,7 @@ class DualEncoderTokenizer:
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise BundleError(f"dual_encoder: the tokenizer of {source!r} cannot be loaded: {reason}") from error
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token

@@ -19,8 +19,9 @@ from transformers import PreTrainedModel
 
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.classifiers.image_classifier import FinetunedClassifier
-from cleft_bundle.networks.classifiers.zero_shot import Task, ZeroShotClassifier
+from cleft_bundle.networks.classifiers.zero_shot import ZeroShotClassifier
 from cleft_bundle.networks.image_encoder import ImageEncoder
+from cleft_bundle.vocabulary import Task
 
 Method = Literal["attention", "occlusion", "similarity"]
 

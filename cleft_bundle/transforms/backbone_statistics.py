@@ -15,7 +15,7 @@ from transformers.utils.constants import (
     OPENAI_CLIP_STD,
 )
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, one_line
 
 Triple = tuple[float, float, float]
 
@@ -63,7 +63,7 @@ def _model_type(backbone: str) -> str:
     try:
         return AutoConfig.from_pretrained(backbone).model_type
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise BundleError(
             f"backbone: {backbone!r} has no readable preprocessor_config.json or config: {reason}"
         ) from error

@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from cleft_bundle.data.datasets.items import LONG
 from cleft_bundle.errors import BundleError
+from cleft_bundle.progress import LONG
 from cleft_bundle.transforms import OriginalPixels
 from studies.pointing_game import TOLERANCE, boxes_by_finding, pointing_chance, pointing_hit
 

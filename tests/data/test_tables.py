@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cleft_bundle.data import tables
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, nearest
 
 
 @pytest.fixture
@@ -146,5 +146,5 @@ def test_any_quoted_text_comes_back(table, values):
 
 
 def test_a_far_name_is_not_proposed():
-    assert tables.nearest("zzz", ["image"]) == ""
-    assert re.search("'image'", tables.nearest("imgae", ["image", "view"]))
+    assert nearest("zzz", ["image"]) == ""
+    assert re.search("'image'", nearest("imgae", ["image", "view"]))

@@ -9,8 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from cleft_bundle.data.tables import nearest
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, nearest
 
 _SHOWN = {"view": "view", "laterality": "side"}
 

@@ -38,8 +38,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from cleft_bundle.data.captions.templates import Template, parse_template, slots_of, texts_of
-from cleft_bundle.data.tables import nearest
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, nearest
 
 _KEYS = ("description", "caption", "templates", "negative_templates", "classes")
 #: From each form of a class's prompts to the key of its templates.

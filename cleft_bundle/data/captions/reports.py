@@ -27,6 +27,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from cleft_bundle.errors import BundleError
+from cleft_bundle.names import plain_name
 
 #: The section of what stands in a text file before or without a heading.
 BODY = "report"
@@ -126,7 +127,7 @@ def read_text(path: str | Path) -> Report:
     for line in text.splitlines():
         found = _HEADING.match(line)
         if found:
-            entries.append((" ".join(found[1].lower().split()), []))
+            entries.append((plain_name(found[1]), []))
         rest = line[found.end() :] if found else line
         if not _TITLE.fullmatch(rest) and not _RULE.fullmatch(rest):
             entries[-1][1].append(rest)

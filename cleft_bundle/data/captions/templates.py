@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from cleft_bundle.data.tables import nearest
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, nearest
 
 _TEXTS = ("start", "join", "last", "end")
 _KEYS = ("clauses", *_TEXTS, "when")

@@ -8,14 +8,12 @@ pseudonyms and no message shows a file's name.
 from __future__ import annotations
 
 import logging
-import sys
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet, describe_findings
@@ -27,6 +25,7 @@ from cleft_bundle.data.images.turns import NOT_GIVEN, UNKNOWN
 from cleft_bundle.data.images.upright import upright_turn
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError, require_some_of
+from cleft_bundle.progress import LONG, bar
 
 logger = logging.getLogger(__name__)
 
@@ -136,9 +135,7 @@ def datalist(
     used: set[str] = set()
     copies: Counter[tuple[str, str, str]] = Counter()
     files = list_images(str(root))
-    interval = 0.2 if sys.stderr.isatty() else 30.0
-    hidden = len(files) < parts.LONG
-    for file in tqdm(files, desc="reading headers", unit="file", mininterval=interval, disable=hidden):
+    for file in bar(files, "reading headers", "file", hidden=len(files) < LONG):
         details = _read(file["image"], kept)
         if isinstance(details, str):
             skipped[details] += 1

@@ -27,6 +27,7 @@ from cleft_bundle.data.datasets.file_trees import FileTree
 from cleft_bundle.data.dicom.makers import maker
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError, require_some_of
+from cleft_bundle.names import plain_name
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +217,7 @@ def _read_findings(path: Path, unknown_codes: str) -> tuple[pd.DataFrame, pd.Dat
 
 def _said(text: str) -> str | None:
     """Words in lower case; None for nothing, and for words that say that it is not known."""
-    words = " ".join(text.lower().split())
+    words = plain_name(text)
     return words if words and not _NOT_SAID.search(words) else None
 
 

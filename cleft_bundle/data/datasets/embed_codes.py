@@ -14,6 +14,7 @@ import pandas as pd
 
 from cleft_bundle.data import tables
 from cleft_bundle.errors import BundleError
+from cleft_bundle.names import plain_name
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def read_legend(path: Path) -> dict[str, dict[str, str]] | None:
     frame = tables.read_table(path, _COLUMNS)
     frame = frame[frame["Header in export"].isin(meanings) & (frame["Code"] != "") & (frame["Meaning"] != "")]
     for row, column, code, meaning in frame[list(_COLUMNS)].itertuples():
-        words = _NOUNS.sub("", " ".join(meaning.lower().split()))
+        words = _NOUNS.sub("", plain_name(meaning))
         if meanings[column].setdefault(code.upper(), words) != words:
             raise BundleError(f"{path}, row {row}: code '{code}' of '{column}' has another meaning in an earlier row")
     return meanings

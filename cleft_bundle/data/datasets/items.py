@@ -10,15 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cleft_bundle.data.captions.prompts import PromptSet
-
-#: The finding of an image without any.
-NO_FINDING = "no finding"
-#: Words of the codes for sex and side.
-SEX_WORDS: Mapping[str, str] = {"F": "female", "M": "male"}
-SIDE_WORDS: Mapping[str, str] = {"L": "left", "R": "right"}
-
-#: So many files to open take long enough for a progress bar.
-LONG = 500
+from cleft_bundle.vocabulary import SEX_WORDS, SIDE_WORDS
 
 _EXAMPLES = 3
 

@@ -19,7 +19,9 @@ from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet, describe_findings
 from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.pseudonyms import pseudonym
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, nearest
+from cleft_bundle.names import plain_name
+from cleft_bundle.vocabulary import NO_FINDING
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ FINDINGS = (
     "fibrosis",
     "pleural thickening",
     "hernia",
-    parts.NO_FINDING,
+    NO_FINDING,
 )
 #: What the caption template may name.
 SLOTS = ("findings", "view", "sex", "age")
@@ -131,14 +133,14 @@ def _findings(column: pd.Series, path: Path) -> dict[str, tuple[str, ...]]:
     """From each distinct value of a column to its findings in the order of :data:`FINDINGS`."""
     meaning = {}
     for value in column.unique():
-        names = {" ".join(part.replace("_", " ").lower().split()) for part in value.split("|")}
+        names = {plain_name(part.replace("_", " ")) for part in value.split("|")}
         names = {_SPELLINGS.get(name, name) for name in names}
         bad = column[column == value]
         where = f"{path}: column '{column.name}' holds '{value}' in {tables.rows(len(bad))}, first {bad.index[0]}"
         for name in sorted(names):
             if name not in FINDINGS:
-                raise BundleError(f"{where}: '{name}' is no finding of ChestX-ray14{tables.nearest(name, FINDINGS)}")
-        if parts.NO_FINDING in names and len(names) > 1:
+                raise BundleError(f"{where}: '{name}' is no finding of ChestX-ray14{nearest(name, FINDINGS)}")
+        if NO_FINDING in names and len(names) > 1:
             raise BundleError(f"{where}: 'No Finding' cannot stand beside a finding")
         meaning[value] = tuple(name for name in FINDINGS if name in names)
     return meaning

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet, describe_findings
@@ -22,6 +19,9 @@ from cleft_bundle.data.captions.reports import Report, read_openi
 from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
+from cleft_bundle.names import plain_name
+from cleft_bundle.progress import LONG, bar
+from cleft_bundle.vocabulary import NO_FINDING
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 SLOTS = ("findings", "findings_text", "impression", "indication", "view")
 #: Headings of the collection that a class may be, as :func:`name_findings` writes them.
 FINDINGS = (
-    *(parts.NO_FINDING, "opacity", "cardiomegaly", "calcinosis", "pulmonary atelectasis", "calcified granuloma"),
+    *(NO_FINDING, "opacity", "cardiomegaly", "calcinosis", "pulmonary atelectasis", "calcified granuloma"),
     *("cicatrix", "pleural effusion", "airspace disease", "atherosclerosis", "density", "indwelling catheters"),
     *("deformity", "scoliosis", "nodule", "implanted medical device", "granulomatous disease"),
     *("surgical instruments", "bone fractures", "emphysema", "pulmonary congestion", "osteophyte", "infiltrate"),
@@ -41,7 +41,7 @@ FINDINGS = (
 )
 #: Headings that stand for other names, or for none.
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "normal": (parts.NO_FINDING,),
+    "normal": (NO_FINDING,),
     "pulmonary emphysema": ("emphysema",),
     "bullous emphysema": ("emphysema",),
     "hydropneumothorax": ("pneumothorax", "pleural effusion"),
@@ -137,7 +137,7 @@ def name_findings(headings: Iterable[str]) -> list[str] | None:
         The names, each once, in the report's order; None where the report says that it is not indexed, or has no
         heading at all.
     """
-    plain = [" ".join(heading.split("/", 1)[0].lower().split()) for heading in headings]
+    plain = [plain_name(heading.split("/", 1)[0]) for heading in headings]
     if not plain or _UNINDEXED in plain:
         return None
     names: dict[str, None] = {}
@@ -146,7 +146,7 @@ def name_findings(headings: Iterable[str]) -> list[str] | None:
             turned = " ".join(reversed(heading.split(", ")))
             names.update(dict.fromkeys(SYNONYMS.get(heading, (turned,))))
     if len(names) > 1:
-        names.pop(parts.NO_FINDING, None)
+        names.pop(NO_FINDING, None)
     return list(names)
 
 
@@ -156,10 +156,8 @@ def _read_reports(root: Path) -> dict[str, Report]:
     if not paths:
         raise BundleError(f"{root}: found no reports, expected {_REPORTS[0]}/*.xml")
     paths.sort(key=lambda path: (len(path.name), path.name))
-    interval = 0.2 if sys.stderr.isatty() else 30.0
-    hidden = len(paths) < parts.LONG
-    bar = tqdm(paths, desc="reading reports", unit="report", mininterval=interval, disable=hidden, leave=False)
-    return {path.name: read_openi(path) for path in bar}
+    shown = bar(paths, "reading reports", "report", hidden=len(paths) < LONG, leave=False)
+    return {path.name: read_openi(path) for path in shown}
 
 
 def _no_shared_images(reports: dict[str, Report]) -> None:

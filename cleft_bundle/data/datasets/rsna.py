@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet
@@ -22,12 +21,14 @@ from cleft_bundle.data.dicom import header as dicom_header
 from cleft_bundle.data.dicom.views import DESCRIPTION
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
+from cleft_bundle.progress import LONG, bar
+from cleft_bundle.vocabulary import NO_FINDING
 
 logger = logging.getLogger(__name__)
 
 PNEUMONIA, OTHER = "pneumonia", "other abnormality"
 #: What an image may show; exactly one of them.
-FINDINGS = (PNEUMONIA, parts.NO_FINDING, OTHER)
+FINDINGS = (PNEUMONIA, NO_FINDING, OTHER)
 #: What the caption template may name; the last three are known where the headers are read.
 SLOTS = ("findings", "view", "sex", "age")
 
@@ -37,7 +38,7 @@ _FOLDER = "stage_2_train_images"
 _BOX = ("x", "y", "width", "height")
 _CLASSES = {
     "lung opacity": PNEUMONIA,
-    "normal": parts.NO_FINDING,
+    "normal": NO_FINDING,
     "no lung opacity / not normal": OTHER,
 }
 
@@ -79,7 +80,7 @@ def datalist(
     prompts.check_slots(SLOTS)
     root = Path(root)
     frame = _read(root / _TABLE)
-    shown = frame.groupby("patientId", sort=False)["Target"].first().map({1.0: PNEUMONIA, 0.0: parts.NO_FINDING})
+    shown = frame.groupby("patientId", sort=False)["Target"].first().map({1.0: PNEUMONIA, 0.0: NO_FINDING})
     if (root / _CLASS_TABLE).is_file():
         shown = _detailed(root / _CLASS_TABLE, shown)
     found = _items(root, shown, _boxes(frame), prompts, headers=headers)
@@ -180,7 +181,7 @@ def _items(
 def _read_headers(folder: str, patients: list[str]) -> dict[str, dict[str, Any]]:
     """View, sex and age from the header of each patient's image, without what is unknown or guessed."""
     details = {}
-    for patient in tqdm(patients, desc="reading headers", unit="image", disable=len(patients) < parts.LONG):
+    for patient in bar(patients, "reading headers", "image", hidden=len(patients) < LONG):
         ds = dicom_header.read_header(f"{folder}/{patient}.dcm", pixels=False)
         said = dicom_header.describe(ds)
         view = "" if said["view_source"] == DESCRIPTION else said["view"]

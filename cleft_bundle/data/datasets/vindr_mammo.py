@@ -23,6 +23,7 @@ from cleft_bundle.data.datasets.birads import BIRADS_WORDS, DENSITY_WORDS
 from cleft_bundle.data.datasets.file_trees import FileTree
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
+from cleft_bundle.names import plain_name
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ def _categories(text: str) -> list[str] | None:
     except (ValueError, SyntaxError):
         return None
     good = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    return [" ".join(name.lower().split()) for name in names] if good else None
+    return [plain_name(name) for name in names] if good else None
 
 
 def _refuse(bad: pd.Series, path: Path, what: str) -> None:

@@ -26,7 +26,7 @@ from cleft_bundle.data.dicom.codestreams import Codestream, decode_reduced, with
 from cleft_bundle.data.dicom.elements import number, tag
 from cleft_bundle.data.dicom.layout import Depth
 from cleft_bundle.data.quiet import mute_decoder, quiet
-from cleft_bundle.errors import RadiographError
+from cleft_bundle.errors import RadiographError, one_line
 
 get_decoder, _HAS_DECODERS = optional_import("pydicom.pixels", name="get_decoder")
 get_frame, _HAS_FRAMES = optional_import("pydicom.encaps", name="get_frame")
@@ -85,7 +85,7 @@ def decode(ds: Any, frame: int = 0, target_size: int | None = None) -> Decoded:
             with mute_decoder():
                 return Decoded(decode_reduced(data, halvings), depth, "pillow")
         except Exception as e:  # a decoder may raise anything; the full image is still to be had
-            said.append(f"level {halvings}: {_one_line(e)}")
+            said.append(f"level {halvings}: {_in_short(e)}")
     plain = _plain(ds, stream, data)
     names = (*gpu_decoding.decoders(plain), *DECODERS.get(stream.kind, ()))
     if stream.bits < 8:  # GDCM ends the process over values that do not fill their cells
@@ -108,7 +108,7 @@ def _first_right(
         # A decoder may raise anything at all on bad data (those in Rust not even an Exception); it is kept for the
         # message.
         except BaseException as e:
-            said.append(f"{name}: {_one_line(e)}")
+            said.append(f"{name}: {_in_short(e)}")
             continue
         if pixels.shape[:2] == shape and pixels.ndim == axes and pixels.dtype.kind in "iu":
             # big-endian files come as they are
@@ -227,8 +227,8 @@ def _ask_gdcm_reader(plain: Dataset) -> np.ndarray:
         return np.frombuffer(cells, f"{kind}{form.GetBitsAllocated() // 8}").reshape(plain.Rows, plain.Columns)
 
 
-def _one_line(error: BaseException) -> str:
+def _in_short(error: BaseException) -> str:
     """Say an exception in one short line, without pydicom's preamble about all plug-ins."""
     text = str(error).rpartition("by all available plugins:")[2]
     text = re.sub(r"^\s*\w+: ", "", text) if "available plugins" in str(error) else text
-    return " ".join(text.split())[:160] or type(error).__name__
+    return one_line(text, 160) or type(error).__name__

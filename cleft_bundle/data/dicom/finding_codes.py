@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
+from cleft_bundle.names import plain_name
+
 #: Our own coding scheme, for names that have no code here (PS3.16 section 8.2: private designators begin with 99).
 PRIVATE_SCHEME = "99CLEFT"
 
@@ -75,6 +77,6 @@ def finding_code(name: str) -> FindingCode:
         the code in :data:`CODES`, else one of our own: a digest of the name, with the name as its meaning. Value and
         meaning are as long as DICOM allows, 16 and 64 characters.
     """
-    plain = " ".join(name.lower().split())
+    plain = plain_name(name)
     digest = hashlib.blake2b(plain.encode(), digest_size=8).hexdigest()
     return CODES.get(plain) or FindingCode(digest, PRIVATE_SCHEME, " ".join(name.split())[:64])

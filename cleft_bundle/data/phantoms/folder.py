@@ -3,16 +3,14 @@
 import multiprocessing
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from cleft_bundle.errors import BundleError
+from cleft_bundle.progress import bar, refresh_interval
 
 README = (
     "Synthetic phantoms, no patients.\n\n"
@@ -86,17 +84,12 @@ def draw_patients(draw: Callable[[int], R], patients: int, kind: str) -> Iterato
     Yields:
         what ``draw`` returns, in the order of the numbers.
     """
-    interval = 0.2 if sys.stderr.isatty() else 30.0
-    bar: dict[str, Any] = {
-        "desc": f"drawing {kind} phantoms",
-        "unit": "patient",
-        "mininterval": interval,
-        "maxinterval": interval,
-    }
+    shown: dict[str, Any] = {"total": patients, "maxinterval": refresh_interval()}
+    what = f"drawing {kind} phantoms"
     cores = os.cpu_count() or 1
     if patients < WORTH_A_POOL or cores == 1 or multiprocessing.current_process().daemon:
-        yield from tqdm(map(draw, range(patients)), total=patients, **bar)
+        yield from bar(map(draw, range(patients)), what, "patient", **shown)
         return
     # spawned, not forked: the parent may hold threads of PyTorch
     with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from tqdm(pool.map(draw, range(patients), chunksize=8), total=patients, **bar)
+        yield from bar(pool.map(draw, range(patients), chunksize=8), what, "patient", **shown)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-Task = Literal["multiclass", "multilabel"]
+from cleft_bundle.vocabulary import Task
 
 
 def probabilities(logits: torch.Tensor, task: Task) -> torch.Tensor:

@@ -11,8 +11,9 @@ import torch
 from monai.data import MetaTensor
 from torch import nn
 
-from cleft_bundle.errors import BundleError
-from cleft_bundle.networks.classifiers.deployed_classifier import Task, fitted, probabilities
+from cleft_bundle.errors import BundleError, one_line
+from cleft_bundle.networks.classifiers.deployed_classifier import fitted, probabilities
+from cleft_bundle.vocabulary import Task
 
 #: Where an exported file describes itself: a property of ONNX files, an extra file of the others.
 METADATA = "metadata.json"
@@ -84,7 +85,7 @@ class TorchScriptClassifier(ExportedClassifier):
         try:
             network = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
         except (RuntimeError, ValueError) as error:
-            raise BundleError(f"{path} is no TorchScript: {' '.join(str(error).split())[:200]}") from error
+            raise BundleError(f"{path} is no TorchScript: {one_line(error)}") from error
         super().__init__(path, json.loads(extra[METADATA] or "{}"))
         self.network = network
 
@@ -112,7 +113,7 @@ class ProgramClassifier(ExportedClassifier):
         try:
             network = torch.export.load(path, extra_files=extra).module()
         except (RuntimeError, ValueError, KeyError) as error:
-            raise BundleError(f"{path} is no file of torch.export: {' '.join(str(error).split())[:200]}") from error
+            raise BundleError(f"{path} is no file of torch.export: {one_line(error)}") from error
         super().__init__(path, json.loads(extra[METADATA] or "{}"))
         self.network = network
 

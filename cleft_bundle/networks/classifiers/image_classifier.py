@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from cleft_bundle.networks.classifiers.deployed_classifier import DeployedClassifier, Task
+from cleft_bundle.networks.classifiers.deployed_classifier import DeployedClassifier
 from cleft_bundle.networks.image_encoder import ImageEncoder
+from cleft_bundle.vocabulary import Task
 
 
 class ImageClassifier(nn.Module):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.extras import require
 from cleft_bundle.networks.classifiers.exported_classifier import METADATA, ExportedClassifier
 
@@ -40,7 +40,7 @@ class OnnxClassifier(ExportedClassifier):
         try:
             session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except _failures(runtime) as error:
-            raise BundleError(f"{path} is no ONNX model: {' '.join(str(error).split())[:200]}") from error
+            raise BundleError(f"{path} is no ONNX model: {one_line(error)}") from error
         properties = session.get_modelmeta().custom_metadata_map
         super().__init__(path, json.loads(properties.get(METADATA, "{}")))
         self.session = session

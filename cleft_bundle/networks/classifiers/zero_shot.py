@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.networks.classifiers.deployed_classifier import DeployedClassifier, Task, probabilities
+from cleft_bundle.networks.classifiers.deployed_classifier import DeployedClassifier, probabilities
 from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.image_encoder import ImageEncoder
 from cleft_bundle.networks.weight_kinds import mark_weights
+from cleft_bundle.vocabulary import NO_FINDING, Task
 
-__all__ = ["NO_FINDING", "Task", "ZeroShotClassifier", "class_weights", "probabilities"]
-
-NO_FINDING = "no finding"
+__all__ = ["ZeroShotClassifier", "class_weights", "probabilities"]
 
 
 def embed_classes(

@@ -13,13 +13,15 @@ from cleft_bundle.data.dicom.header import describe, read_header
 from cleft_bundle.data.epochs import EpochSampler
 from cleft_bundle.data.token_checks import captions_of, token_rows
 from cleft_bundle.errors import RadiographError
+from cleft_bundle.reports.turns import in_turn
+from cleft_bundle.vocabulary import SEX_WORDS, SIDE_WORDS
 
 #: What of an item a report counts, beside its labels.
 DETAILS = ("view", "laterality", "sex", "age", "manufacturer")
 #: What it counts besides, where any item has it: where the view comes from, what sets images apart, and how they lie.
 NOTES = ("view_source", "traits", "orientation")
 UNKNOWN = "not known"
-_WORDS = {"sex": {"F": "female", "M": "male"}, "laterality": {"L": "left", "R": "right", "B": "both"}}
+_WORDS = {"sex": SEX_WORDS, "laterality": {**SIDE_WORDS, "B": "both"}}
 _HEADERS = 300  # files asked for their maker, where the table does not name it
 _BATCHES = 300  # batches whose captions are counted
 
@@ -103,17 +105,13 @@ def choose_samples(items: Sequence[Item], classes: Sequence[str], count: int, se
     """Items to look at: drawn so that the classes take turns, and each patient comes once as long as that works."""
     order = [items[place] for place in np.random.default_rng(seed).permutation(len(items))]
     columns = [[item for item in order if item["label"][number] == 1] for number in range(len(classes))]
-    queues = [iter(column) for column in (*columns, order) if column]
-    chosen: dict[int, Item] = {}
     patients: set[str] = set()
-    while queues and len(chosen) < count:
-        queue = queues.pop(0)
-        fresh = next((item for item in queue if id(item) not in chosen and item["patient_id"] not in patients), None)
-        if fresh is not None:
-            chosen[id(fresh)] = fresh
-            patients.add(fresh["patient_id"])
-            queues.append(queue)
-    rest = (item for item in order if id(item) not in chosen)
-    while len(chosen) < count and (item := next(rest, None)) is not None:
-        chosen[id(item)] = item
-    return list(chosen.values())
+    chosen: list[Item] = []
+    for item, _ in in_turn([*columns, order], lambda item: item["patient_id"] not in patients):
+        if len(chosen) == count:
+            break
+        patients.add(item["patient_id"])
+        chosen.append(item)
+    taken = {id(item) for item in chosen}
+    rest = [item for item in order if id(item) not in taken]
+    return chosen + rest[: count - len(chosen)]

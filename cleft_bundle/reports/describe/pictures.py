@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cleft_bundle.names import shorten
 from cleft_bundle.reports.describe.counts import UNKNOWN
-from cleft_bundle.reports.pages import COLOURS, GREY, shorten
+from cleft_bundle.reports.pages import COLOURS, GREY
 
 MANY = 25  # classes; of more a map gives no numbers and not all names
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cleft_bundle.data.tables import nearest
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, nearest
 
 #: The keys of the file, and what they are called on the page.
 FIELDS = {

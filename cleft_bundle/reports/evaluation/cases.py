@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from cleft_bundle.metrics import Predictions
 from cleft_bundle.reports.evaluation.scored import ScoredImages
+from cleft_bundle.reports.turns import in_turn
 
 KINDS = ("found", "missed", "false_alarms")
 
@@ -63,27 +64,23 @@ def choose_cases(scored: ScoredImages, count: int) -> dict[str, list[dict[str, A
     for kind in KINDS:
         sign = 1 if kind == "missed" else -1
         orders = [np.argsort(sign * column, kind="stable") for column in predictions.scores.T]
-        queues = [iter(order[happened[kind][order, number]]) for number, order in enumerate(orders)]
+        queues = [order[happened[kind][order, number]].tolist() for number, order in enumerate(orders)]
         chosen[kind] = [_described(scored, *place) for place in _take_turns(queues, predictions, seen, count)]
         seen |= {case["row"] for case in chosen[kind]}
     return chosen
 
 
 def _take_turns(
-    queues: list[Iterator[Any]], predictions: Predictions, seen: set[int], count: int
+    queues: Sequence[Iterable[int]], predictions: Predictions, seen: set[int], count: int
 ) -> list[tuple[int, int]]:
-    """Rows and classes of the cases, the next of each class in turn."""
+    """Rows and classes of the cases, the next of each class in turn; each patient comes once."""
     patients: set[str] = set()
     cases: list[tuple[int, int]] = []
-    turns = list(enumerate(queues))
-    while turns and len(cases) < count:
-        number, queue = turns.pop(0)
-        fresh = (int(row) for row in queue if int(row) not in seen and predictions.patients[row] not in patients)
-        row = next(fresh, None)
-        if row is not None:
-            patients.add(predictions.patients[row])
-            cases.append((row, number))
-            turns.append((number, queue))
+    for row, number in in_turn(queues, lambda row: row not in seen and predictions.patients[row] not in patients):
+        if len(cases) == count:
+            break
+        patients.add(predictions.patients[row])
+        cases.append((row, number))
     return cases
 
 

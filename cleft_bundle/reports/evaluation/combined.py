@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cleft_bundle.data.tables import nearest
-from cleft_bundle.errors import BundleError
-from cleft_bundle.networks.classifiers.zero_shot import Task
+from cleft_bundle.errors import BundleError, nearest
+from cleft_bundle.vocabulary import Task
 
 
 class Combination:

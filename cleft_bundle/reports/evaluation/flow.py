@@ -15,6 +15,7 @@ import numpy as np
 
 from cleft_bundle.data.tolerant_dataset import BLANK
 from cleft_bundle.data.usable_labels import label_matrix
+from cleft_bundle.errors import one_line
 from cleft_bundle.reports.evaluation.scored import ScoredImages, group_of
 
 #: What is told of the people and images of each split, where any item knows it.
@@ -66,7 +67,7 @@ def _reason(error: str, item: Item) -> str:
     """Why an image has no answer, without what names it."""
     if not error or error == BLANK:
         return "blank: all pixels have one grey" if error else "the score is not a finite number"
-    text = " ".join(error.split())
+    text = one_line(error, None)
     names = {str(item.get(key, "")) for key in ("image", "path", "name")}
     names |= {PurePath(name).name for name in names}
     for name in sorted(filter(None, names), key=len, reverse=True):

@@ -12,9 +12,9 @@ from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.metrics import Calibration, Interval, Screening, apply_thresholds
-from cleft_bundle.networks.classifiers.zero_shot import Task
 from cleft_bundle.reports.evaluation.estimates import Resampling, as_json
 from cleft_bundle.reports.evaluation.scored import ScoredImages, row_order
+from cleft_bundle.vocabulary import Task
 
 Item = dict[str, Any]
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.metrics import Calibration, Predictions
-from cleft_bundle.networks.classifiers.zero_shot import Task
+from cleft_bundle.vocabulary import SEX_WORDS, SIDE_WORDS, Task
 
 #: What of an item tells groups of patients and images apart.
 GROUPS = (
     *("sex", "age", "race", "ethnicity", "view", "laterality", "density", "manufacturer"),
     "presentation_intent",
 )
-_WORDS = {"sex": {"F": "female", "M": "male"}, "laterality": {"L": "left", "R": "right"}}
+_WORDS = {"sex": SEX_WORDS, "laterality": SIDE_WORDS}
 _AGES = {18: "0 to 17", 40: "18 to 39", 60: "40 to 59", 80: "60 to 79", 999: "80 and over"}  # years, below each bound
 
 Item = dict[str, Any]

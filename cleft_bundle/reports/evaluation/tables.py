@@ -19,11 +19,11 @@ import pandas as pd
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet
 from cleft_bundle.data.datasets.folder import datalist
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, nearest
 from cleft_bundle.inference.predictions import FIXED
-from cleft_bundle.names import column
-from cleft_bundle.networks.classifiers.zero_shot import Task
+from cleft_bundle.names import column, plain_name
 from cleft_bundle.reports.evaluation.scored import GROUPS
+from cleft_bundle.vocabulary import Task
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _class_columns(frame: pd.DataFrame, path: str | Path, classes: Sequence[str]
         known = {_class_of(str(name)): str(name) for name in frame}
         for name in classes:
             if name not in known:
-                raise BundleError(f"{path}: there is no column of the class '{name}'{tables.nearest(name, known)}")
+                raise BundleError(f"{path}: there is no column of the class '{name}'{nearest(name, known)}")
         return {name: known[name] for name in classes}
     found = {}
     for place in map(str, frame):
@@ -161,7 +161,7 @@ def read_label_table(path: str | Path, class_names: Sequence[str], split: str | 
         BundleError: as :func:`cleft_bundle.data.datasets.folder.datalist` does; where there is no such split; where two
             classes have one name but for case; where no class has images on both sides.
     """
-    lower = [" ".join(name.lower().split()) for name in class_names]
+    lower = [plain_name(name) for name in class_names]
     if twice := [name for name, count in Counter(lower).items() if count > 1]:
         raise BundleError(f"two classes are called '{twice[0]}' but for case: labels cannot tell them apart")
     table = tables.read_table(path, ["image", "finding"], ["patient_id", *GROUPS])
@@ -299,7 +299,7 @@ def read_thresholds(given: str | None, class_names: Sequence[str]) -> dict[str, 
         raise BundleError(f"thresholds: {given} holds no object of classes to scores")
     for name, value in content.items():
         if name not in class_names:
-            raise BundleError(f"thresholds: '{name}' is no class{tables.nearest(name, class_names)}")
+            raise BundleError(f"thresholds: '{name}' is no class{nearest(name, class_names)}")
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise BundleError(f"thresholds: that of '{name}' is no number: {value!r}")
     return {name: float(value) for name, value in content.items()}

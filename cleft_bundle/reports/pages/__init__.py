@@ -1,6 +1,6 @@
 """What the HTML reports share: one skeleton and style, pictures that stand within the page, thumbnails."""
 
 from cleft_bundle.reports.pages.page import write_page
-from cleft_bundle.reports.pages.pictures import COLOURS, GREY, draw, shorten, thumbnail
+from cleft_bundle.reports.pages.pictures import COLOURS, GREY, draw, thumbnail
 
-__all__ = ["COLOURS", "GREY", "draw", "shorten", "thumbnail", "write_page"]
+__all__ = ["COLOURS", "GREY", "draw", "thumbnail", "write_page"]

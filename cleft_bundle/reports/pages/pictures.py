@@ -43,13 +43,5 @@ def thumbnail(image: torch.Tensor, side: int = 224) -> str:
     return _uri("png", content.getvalue())
 
 
-def shorten(text: str, most: int) -> str:
-    """At most so many characters; of longer text the beginning and, more of it, the end, where captions differ."""
-    if len(text) <= most:
-        return text
-    end = 2 * (most - 3) // 3
-    return f"{text[: most - 3 - end].rstrip()} … {text[-end:].lstrip()}"
-
-
 def _uri(kind: str, content: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -4,7 +4,8 @@ import io
 import torch
 from PIL import Image
 
-from cleft_bundle.reports.pages import draw, shorten, thumbnail
+from cleft_bundle.names import shorten
+from cleft_bundle.reports.pages import draw, thumbnail
 
 
 def test_thumbnails_are_small_grey_pictures_within_the_page():

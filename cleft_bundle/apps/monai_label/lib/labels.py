@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from cleft_bundle.data.tables import nearest
-from cleft_bundle.errors import BundleError
-from cleft_bundle.networks.classifiers.zero_shot import NO_FINDING, Task
+from cleft_bundle.errors import BundleError, nearest, one_line
+from cleft_bundle.vocabulary import NO_FINDING, Task
 
 _FORMS = ("classification", "prediction")
 
@@ -86,7 +85,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise BundleError(f"is no JSON file: {' '.join(str(error).split())[:100]}") from error
+        raise BundleError(f"is no JSON file: {one_line(error, 100)}") from error
     if not isinstance(content, dict):
         raise BundleError(f"expected a JSON object, got {type(content).__name__}")
     return content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 from collections.abc import Sequence
@@ -16,14 +15,12 @@ from monai.transforms import Compose
 
 from cleft_bundle.checkpoints import load_classifier, sha256
 from cleft_bundle.errors import BundleError
-from cleft_bundle.files import replacing
+from cleft_bundle.files import file_stamp, replacing
 from cleft_bundle.inference import Scorer
 from cleft_bundle.networks import ZeroShotClassifier
 from cleft_bundle.transforms import build_transforms
 
 logger = logging.getLogger(__name__)
-
-_Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class ServedModel:
     def current(self) -> Loaded:
         """The classifier as its file is now; hold on to it where several steps must use the same one."""
         with self._lock:
-            stamp = _stamp(self.path)
+            stamp = file_stamp(self.path, inode=True)
             if stamp != self._seen:
                 self._seen = stamp  # a file that is refused is not tried again until it changes
                 try:
@@ -161,18 +158,9 @@ class ServedModel:
                 shutil.copyfile(self.path, kept)
         return self.digest
 
-    def _load(self) -> tuple[_Stamp | None, Loaded]:
+    def _load(self) -> tuple[str, Loaded]:
         while True:
-            stamp = _stamp(self.path)
+            stamp = file_stamp(self.path, inode=True)
             loaded = Loaded(load_classifier(self.path).to(self.device), sha256(self.path))
-            if _stamp(self.path) == stamp:  # else it was replaced between the two
+            if file_stamp(self.path, inode=True) == stamp:  # else it was replaced between the two
                 return stamp, loaded
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    """What changes when a file is replaced; None where there is none."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

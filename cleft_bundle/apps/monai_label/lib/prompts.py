@@ -15,7 +15,7 @@ from cleft_bundle.data.captions.prompts import check_names
 from cleft_bundle.data.token_checks import check_class_tokens
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ZeroShotClassifier, class_weights
-from cleft_bundle.networks.classifiers.zero_shot import NO_FINDING, Task
+from cleft_bundle.vocabulary import NO_FINDING, Task
 
 from .model import Loaded, ServedModel
 from .settings import Settings

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cleft_bundle
-from cleft_bundle.data.tables import nearest
-from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.errors import BundleError, nearest, require_one_of
 
 #: What each value says; the keys that MONAI Label's own applications take are let pass.
 KEYS = ("bundle", "model", "cleft", "network", "values", "template", "task_type", "device")

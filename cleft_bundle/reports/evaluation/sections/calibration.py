@@ -7,6 +7,7 @@ from typing import Any
 
 from cleft_bundle.handlers.plots import MANY
 from cleft_bundle.metrics.calibration import HIGHEST
+from cleft_bundle.names import shorten
 from cleft_bundle.reports.evaluation import pictures
 from cleft_bundle.reports.evaluation.sections.parts import (
     LONGEST_TITLE,
@@ -18,7 +19,7 @@ from cleft_bundle.reports.evaluation.sections.parts import (
     section,
     table,
 )
-from cleft_bundle.reports.pages import draw, shorten
+from cleft_bundle.reports.pages import draw
 
 
 def sections(content: Mapping[str, Any]) -> list[dict[str, Any]]:

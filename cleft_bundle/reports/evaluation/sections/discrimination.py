@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cleft_bundle.handlers.plots import MANY, draw_confusion
+from cleft_bundle.names import shorten
 from cleft_bundle.reports.evaluation import pictures
 from cleft_bundle.reports.evaluation.scored import ScoredImages
 from cleft_bundle.reports.evaluation.sections.parts import (
@@ -22,7 +23,7 @@ from cleft_bundle.reports.evaluation.sections.parts import (
     table,
     text_cell,
 )
-from cleft_bundle.reports.pages import draw, shorten
+from cleft_bundle.reports.pages import draw
 
 _COLUMNS = ("auroc", "average_precision", "sensitivity", "specificity", "precision", "f1")
 

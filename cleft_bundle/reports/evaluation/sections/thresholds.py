@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cleft_bundle.handlers.plots import MANY
+from cleft_bundle.names import shorten
 from cleft_bundle.reports.evaluation import pictures
 from cleft_bundle.reports.evaluation.sections.parts import (
     LONGEST_TITLE,
@@ -17,7 +18,7 @@ from cleft_bundle.reports.evaluation.sections.parts import (
     table,
     text_cell,
 )
-from cleft_bundle.reports.pages import draw, shorten
+from cleft_bundle.reports.pages import draw
 
 _COUNTS = ("tp", "fp", "fn", "tn")
 _ESTIMATES = ("sensitivity", "specificity", "ppv", "npv")

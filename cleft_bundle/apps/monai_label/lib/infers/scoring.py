@@ -20,7 +20,7 @@ from cleft_bundle.data.datasets.file_trees import walk
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.inference import HeatMaps
 from cleft_bundle.names import column
-from cleft_bundle.networks.classifiers.zero_shot import NO_FINDING
+from cleft_bundle.vocabulary import NO_FINDING
 
 from ..model import Loaded
 from ..results import heat_levels, level_names, note, patient_affine, prediction, write_markups

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cleft_bundle.data.pseudonyms import pseudonym
-from cleft_bundle.files import save_arrays
+from cleft_bundle.files import file_stamp, save_arrays
 
 from ..model import Loaded, ServedModel
 
@@ -73,7 +73,7 @@ class ScoreTable:
         found = {}
         for image in images if made_by == digest else ():
             entry = stored.get(pseudonym(image))
-            if entry is not None and entry.stamp == stamp_of(images[image]):
+            if entry is not None and entry.stamp == file_stamp(images[image]):
                 found[image] = entry
         return found
 
@@ -139,17 +139,8 @@ class ScoreTable:
         return self._read[1:]
 
 
-def stamp_of(file: str) -> str:
-    """What changes when an image's file does: its size and the time of its modification; "" where there is none."""
-    try:
-        found = os.stat(file)
-    except OSError:
-        return ""
-    return f"{found.st_size}-{found.st_mtime_ns}"
-
-
 def _score(loaded: Loaded, images: Mapping[str, str]) -> dict[str, Entry]:
-    stamps = {image: stamp_of(file) for image, file in images.items()}  # before reading: a later change counts
+    stamps = {image: file_stamp(file) for image, file in images.items()}  # before reading: a later change counts
     files: Sequence[str] = list(dict.fromkeys(images.values()))
     scores = loaded.score(files)
     place = {file: number for number, file in enumerate(files)}

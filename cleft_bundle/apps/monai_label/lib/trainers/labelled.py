@@ -15,7 +15,7 @@ from cleft_bundle.data.dicom import header as dicom_header
 from cleft_bundle.data.splits import draw_sides
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save_text
-from cleft_bundle.networks.classifiers.zero_shot import NO_FINDING, Task
+from cleft_bundle.vocabulary import NO_FINDING, Task
 
 from ..labels import one_hot, read_label
 

@@ -16,7 +16,7 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 
 from cleft_bundle.config import report_errors
 from cleft_bundle.data import write_datalist
-from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.errors import BundleError, cause_of, require_one_of
 from cleft_bundle.files import save_text
 
 from ..model import ServedModel
@@ -218,7 +218,4 @@ class CleftTrainTask(BundleTrainTask):
 
 def _raise_cause(error: BaseException) -> NoReturn:
     """Raise the BundleError that MONAI has wrapped, or what was raised where there is none."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, BundleError):
-        cause = cause.__cause__ or cause.__context__
-    raise cause or error
+    raise cause_of(error) or error
