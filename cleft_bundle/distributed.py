@@ -6,10 +6,27 @@ import os
 from collections.abc import Sequence
 from typing import TypeVar
 
+import ignite.distributed as idist
 import torch
 import torch.distributed as dist
+from ignite.distributed import barrier as wait_for_all
+from ignite.distributed import get_rank as rank
+from ignite.distributed import get_world_size as world_size
+from monai.utils import evenly_divisible_all_gather as gather_uneven
 
 from cleft_bundle.errors import BundleError
+
+__all__ = [
+    "from_first",
+    "gather_lists",
+    "gather_uneven",
+    "own_device",
+    "own_share",
+    "rank",
+    "start_processes",
+    "wait_for_all",
+    "world_size",
+]
 
 T = TypeVar("T")
 
@@ -24,6 +41,9 @@ def start_processes() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    # ignite takes SLURM's number of the task for that of the process; one task of SLURM starts all those of torchrun
+    os.environ["SLURM_LOCALID"] = os.environ["LOCAL_RANK"]
+    idist.sync()  # here, where all processes come by: it exchanges messages
 
 
 def own_device(torchrun: bool = False) -> torch.device:
@@ -54,16 +74,6 @@ def own_share(items: Sequence[T]) -> Sequence[T]:
     return items[rank() :: world_size()]
 
 
-def rank() -> int:
-    """Number of this process, 0 where there is only one. Process 0 writes files, draws bars and talks to MLflow."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-
-
-def world_size() -> int:
-    """Number of processes, 1 without ``torch.distributed``."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
 def from_first(value: T) -> T:
     """The value of the first process, for all."""
     if world_size() == 1:
@@ -73,23 +83,12 @@ def from_first(value: T) -> T:
     return values[0]
 
 
-def wait_for_all() -> None:
-    """Wait until every process has come here."""
-    if world_size() > 1:
-        dist.barrier()
-
-
-def gather_uneven(rows: torch.Tensor) -> torch.Tensor:
-    """Concatenate rows [N, ...] of all processes in the order of their ranks, whose numbers N may differ."""
-    if world_size() == 1:
-        return rows
-    everybody: list[torch.Tensor] = [torch.empty(0)] * world_size()
-    dist.all_gather_object(everybody, rows)
-    return torch.cat(everybody)
-
-
 def gather_lists(values: list[T]) -> list[T]:
-    """Join the lists of all processes in the order of their ranks."""
+    """Join the lists of all processes in the order of their ranks.
+
+    MONAI's ``string_list_all_gather`` takes strings alone, gives an empty string for an empty list, and breaks names
+    apart that hold its delimiter, or off where they are not UTF-8, as names of files may be.
+    """
     if world_size() == 1:
         return values
     everybody: list[list[T]] = [[]] * world_size()

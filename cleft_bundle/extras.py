@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
+
+from monai.utils import OptionalImportError, optional_import
 
 from cleft_bundle.errors import BundleError
 
@@ -21,8 +22,12 @@ def require(module: str, extra: str) -> Any:
     Raises:
         BundleError: where it is not installed, with the command that installs it.
     """
+    package = module.split(".", maxsplit=1)[0]
+    found, known = optional_import(module, descriptor=f"{package} cannot be imported")
+    if known:
+        return found
     try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.split(".", maxsplit=1)[0]
-        raise BundleError(f"{package} cannot be imported ({error}): pip install 'cleft_bundle[{extra}]'") from error
+        found()  # raises what MONAI knows of the failed import
+    except OptionalImportError as error:
+        reason = " ".join(str(error).split("\n\n", maxsplit=1)[0].split())
+        raise BundleError(f"{reason.removesuffix('.')}: pip install 'cleft_bundle[{extra}]'") from error

@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from cleft_bundle.errors import BundleError, one_line
-from cleft_bundle.networks import CLEFT, Frozen, ImageEncoder, Lora, PeftMethod, PromptLearner, TextEncoder
+from cleft_bundle.extras import require
+from cleft_bundle.networks import CLEFT, ImageEncoder, PromptLearner, TextEncoder
 from cleft_bundle.networks.backbones import fingerprint, value_fingerprint
 from cleft_bundle.networks.weight_kinds import WEIGHTS_OF
 
@@ -203,7 +204,7 @@ def _settings(weights: Mapping[str, torch.Tensor], hyper: _HyperParameters) -> d
         "image_backbone": _dinov2(weights, hyper),
         "text_backbone": text_backbone,
         "tokenizer_source": BIOMEDLM if text_backbone["vocab_size"] == _BIOMEDLM_SHAPE[0] else "@text_backbone",
-        "peft": {"_target_": f"cleft_bundle.networks.{type(peft).__name__}", **dataclasses.asdict(peft)},
+        "peft": peft,
         "unfreeze_text": [],
         "embedding_dim": _embedding_dim(weights),
         "pooling": "tokens_prenorm" if hyper.get("pool_feat", True) else "cls",
@@ -287,20 +288,21 @@ def _llama(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
-def _peft(weights: Mapping[str, torch.Tensor], hyper: _HyperParameters) -> PeftMethod:
+def _peft(weights: Mapping[str, torch.Tensor], hyper: _HyperParameters) -> dict[str, Any]:
     """How the language model is adapted: LoRA where there are its factors, else not at all."""
     factors = {name: tensor for name, tensor in weights.items() if ".lora_A." in name}
     if not factors:
-        return Frozen()
+        return {"_target_": "cleft_bundle.networks.Frozen"}
     ranks = sorted({len(tensor) for tensor in factors.values()})
     if len(ranks) > 1:
         raise BundleError(f"LoRA has the ranks {ranks} in different layers; one rank for all is supported")
-    return Lora(
-        r=ranks[0],
-        alpha=hyper.get("alpha", 32, "lora"),
-        dropout=hyper.get("dropout", 0.1, "lora"),
-        target_modules=sorted({name.split(".lora_A.")[0].rsplit(".", 1)[-1] for name in factors}),
-    )
+    return {
+        "_target_": "peft.LoraConfig",
+        "r": ranks[0],
+        "lora_alpha": hyper.get("alpha", 32, "lora"),
+        "lora_dropout": hyper.get("dropout", 0.1, "lora"),
+        "target_modules": sorted({name.split(".lora_A.")[0].rsplit(".", 1)[-1] for name in factors}),
+    }
 
 
 def _embedding_dim(weights: Mapping[str, torch.Tensor]) -> int:
@@ -340,7 +342,7 @@ def _depth(weights: Mapping[str, torch.Tensor], prefix: str) -> int:
 def _build(settings: Mapping[str, Any], weights: Mapping[str, torch.Tensor], name: str) -> CLEFT:
     """The network that the settings describe, with random weights."""
     values = {key: value for key, value in settings["peft"].items() if key != "_target_"}
-    peft = Lora(**values) if values else Frozen()
+    peft = require("peft", "train").LoraConfig(**values) if values else "none"
     width = settings["embedding_dim"]
     image, text = (settings.get(_PROJECTION.format(tower), "linear") for tower in ("image_encoder", "text_encoder"))
     network = CLEFT(

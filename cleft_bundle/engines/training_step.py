@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,11 +12,12 @@ from monai.engines.utils import IterationEvents
 from monai.inferers import SimpleInferer
 from monai.utils import CommonKeys as Keys
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_map_only
 
 from cleft_bundle.distributed import world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers import ends_group
-from cleft_bundle.networks import CLEFT
+from cleft_bundle.networks.protocol import DualNetwork, Embeddings
 
 PRECISIONS = {"bfloat16": torch.bfloat16}
 
@@ -94,8 +95,7 @@ class TrainingStep:
             if self.max_grad_norm is not None:
                 torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_grad_norm)
             engine.optimizer.step()
-            if isinstance(engine.network, CLEFT):
-                engine.network.clamp_scale()
+            engine.network.after_update()
             engine.fire_event(IterationEvents.MODEL_COMPLETED)
         engine.state.output = {Keys.IMAGE: image, Keys.LABEL: target, Keys.PRED: pred, Keys.LOSS: loss.detach()}
         return engine.state.output
@@ -103,8 +103,9 @@ class TrainingStep:
     def _check(self, engine: SupervisedTrainer, images: int) -> None:
         """Refuse what would give another gradient than that of the whole batch."""
         if self.chunk_size is not None:
-            for part, kind in ((engine.network, CLEFT), (engine.inferer, SimpleInferer)):
-                if not isinstance(part, kind):
+            simple = isinstance(engine.inferer, SimpleInferer)
+            for part, divisible in ((engine.network, engine.network.embeds_apart), (engine.inferer, simple)):
+                if not divisible:
                     raise BundleError(f"chunk_size: {type(part).__name__} takes whole batches; set chunk_size to null")
         norms = [name for name, module in engine.network.named_modules() if _uses_the_batch(module)]
         if not norms:
@@ -117,10 +118,8 @@ class TrainingStep:
         if images < 2:
             raise BundleError(f"batch_size: {where}, but a batch has one image; choose another batch_size")
 
-    def _loss(
-        self, engine: SupervisedTrainer, pred: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor
-    ) -> torch.Tensor:
-        exact = _unrounded(pred) if isinstance(pred, torch.Tensor) else tuple(map(_unrounded, pred))
+    def _loss(self, engine: SupervisedTrainer, pred: torch.Tensor | Embeddings, target: torch.Tensor) -> torch.Tensor:
+        exact = tree_map_only(torch.Tensor, _unrounded, pred)
         loss = engine.loss_function(exact, target) + engine.network.penalty()
         if not torch.isfinite(loss):
             raise BundleError(
@@ -136,8 +135,8 @@ class TrainingStep:
         target: torch.Tensor,
         text: dict[str, torch.Tensor],
         share: int,
-    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        network: CLEFT = engine.network
+    ) -> tuple[Embeddings, torch.Tensor]:
+        network: DualNetwork = engine.network
         images, captions = list(self._chunks(image)), list(self._chunks(text["input_ids"], text["attention_mask"]))
         seeds = torch.randint(2**62, (len(images) + len(captions),)).tolist()
         work = [(network.encode_image, part) for part in images] + [(network.encode_text, part) for part in captions]

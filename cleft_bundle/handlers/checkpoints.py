@@ -24,9 +24,12 @@ from cleft_bundle.distributed import rank, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save
 from cleft_bundle.handlers.updates import ends_group
-from cleft_bundle.networks import CLEFT, ImageClassifier, TrainableClassifier
+from cleft_bundle.networks.protocol import Network
 
 logger = logging.getLogger(__name__)
+
+#: What a training writes of its network, by the kind that the network tells.
+STATES: dict[str, Any] = {"trained": TrainedState, "finetuned": FinetunedState, "deployable": DeployableState}
 
 
 class BestCheckpoint:
@@ -41,18 +44,12 @@ class BestCheckpoint:
 
     def __init__(
         self,
-        network: CLEFT | ImageClassifier | TrainableClassifier,
+        network: Network,
         path: str,
         trained_on: TrainedOn,
         identity: RunIdentity,
     ) -> None:
-        self.state: DeployableState | FinetunedState | TrainedState
-        if isinstance(network, TrainableClassifier):
-            self.state = DeployableState(network, trained_on, identity)
-        elif isinstance(network, ImageClassifier):
-            self.state = FinetunedState(network, trained_on, identity)
-        else:
-            self.state = TrainedState(network, trained_on, identity)
+        self.state = STATES[network.checkpoint](network, trained_on, identity)
         self.path = path
 
     def attach(self, engine: Evaluator) -> None:
@@ -93,7 +90,7 @@ class TrainingCheckpoint:
         splits: the divided datalist, which must be the same where a run goes on.
         sampler: order of the training items.
         evaluator: the validation engine, whose best result is kept.
-        parts: what else has a state: network, optimizer, scheduler, learning curve, by name.
+        parts: what has a state, by name: ``network``, and optimizer, scheduler, learning curve.
 
     Attributes:
         complete: whether the run that is resumed had come to its end.
@@ -119,7 +116,9 @@ class TrainingCheckpoint:
         self.seed = seed
         self.sampler = sampler
         self.evaluator = evaluator
-        self.parts = {name: TrainedState(part) if isinstance(part, CLEFT) else part for name, part in parts.items()}
+        self.parts = dict(parts)
+        if parts["network"].checkpoint == "trained":  # the files hold nothing that is frozen
+            self.parts["network"] = TrainedState(parts["network"])
         self.config = flatten(executed_config())
         self.data = {"fingerprint": fingerprint(splits, labels=True), "processes": world_size()}
         self.complete = False

@@ -1,4 +1,4 @@
-"""AdaLoRA's division of ranks while training goes on."""
+"""What a method of parameter-efficient fine-tuning does while training goes on, such as AdaLoRA's division of ranks."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 
 from cleft_bundle.handlers.updates import count_updates, has_updated, updates_done
-from cleft_bundle.networks import CLEFT, AdaLora
-
-STATE = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # of peft's RankAllocator
+from cleft_bundle.networks import CLEFT
 
 
 class RankAllocation:
-    """Let AdaLoRA prune the ranks that matter least after every update; with any other method, do nothing.
+    """Tell the method that adapts the language model of the start of a training and of every update.
+
+    AdaLoRA prunes the ranks that matter least; the others do nothing.
 
     Args:
         network: the dual encoder.
@@ -24,30 +24,25 @@ class RankAllocation:
     """
 
     def __init__(self, network: CLEFT) -> None:
-        self.text_encoder = network.text_encoder
+        self.method, self.model = network.text_encoder.peft, network.text_encoder.backbone
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        if isinstance(self.text_encoder.peft, AdaLora):
-            engine.add_event_handler(Events.STARTED, self._start)
-            engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._allocate)
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._allocate)
 
     def state_dict(self) -> dict[str, Any]:
-        """The running importances of all ranks, for a run that is resumed."""
-        if not isinstance(self.text_encoder.peft, AdaLora):
-            return {}
-        allocator = self.text_encoder.backbone.base_model.rankallocator
-        return {name: dict(getattr(allocator, name)) for name in STATE}
+        """What the method needs, for a run that is resumed."""
+        return self.method.state_dict(self.model)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the importances of an interrupted run."""
-        for name, values in state.items():
-            setattr(self.text_encoder.backbone.base_model.rankallocator, name, dict(values))
+        """Go on from an interrupted run."""
+        self.method.load_state_dict(self.model, state)
 
     def _start(self, engine: SupervisedTrainer) -> None:
-        updates = engine.state.max_epochs * count_updates(engine.state.epoch_length, engine.accumulation_steps)
-        self.text_encoder.backbone.base_model.rankallocator.set_total_step(updates)
+        updates = count_updates(engine.state.epoch_length, engine.accumulation_steps)
+        self.method.begin(self.model, engine.state.max_epochs * updates)
 
     def _allocate(self, engine: SupervisedTrainer) -> None:
         if has_updated(engine):
-            self.text_encoder.backbone.base_model.update_and_allocate(updates_done(engine))
+            self.method.after_update(self.model, updates_done(engine))

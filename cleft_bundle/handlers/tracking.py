@@ -15,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 
 from cleft_bundle.checkpoints.run_identity import RunIdentity
@@ -23,8 +22,8 @@ from cleft_bundle.config import executed_config, top_level_scalars
 from cleft_bundle.distributed import rank
 from cleft_bundle.extras import require
 from cleft_bundle.handlers.mlflow_handler import connect
-from cleft_bundle.networks import CLEFT, DualEncoder, ImageClassifier, TrainableClassifier, ZeroShotClassifier
 from cleft_bundle.networks.backbones import count_parameters
+from cleft_bundle.networks.protocol import Embeddings, Network
 from cleft_bundle.secrets import masked
 
 PACKAGES = ("cleft_bundle", "monai", "torch", "transformers", "peft", "pydicom", "numpy")
@@ -40,9 +39,7 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES} | {"python": platform.python_version()}
 
 
-def run_parameters(
-    network: CLEFT | DualEncoder | ImageClassifier | TrainableClassifier | ZeroShotClassifier, dataset_fingerprint: str
-) -> dict[str, Any]:
+def run_parameters(network: Network, dataset_fingerprint: str) -> dict[str, Any]:
     """What MLflow keeps of a run as parameters.
 
     Args:
@@ -55,12 +52,11 @@ def run_parameters(
     """
     versions = {f"version_{name}": number for name, number in package_versions().items()}
     counted = count_parameters(network)
-    peft = {"peft": network.text_encoder.peft.name} if isinstance(network, CLEFT) else {}
     return {
         **top_level_scalars(),
         **counted,
         **versions,
-        **peft,
+        **network.facts,
         "dataset_fingerprint": dataset_fingerprint,
     }
 
@@ -68,8 +64,8 @@ def run_parameters(
 def loss_and_scale(output: dict[str, Any]) -> dict[str, float]:
     """What MLflow keeps of every training step, from the trainer's output: the loss, and what embeddings carry."""
     kept = {"train_loss": float(output["loss"])}
-    if not isinstance(output["pred"], torch.Tensor):  # logits of a classification carry no scale
-        kept["logit_scale"] = float(output["pred"][2].detach())
+    if isinstance(output["pred"], Embeddings):  # logits of a classification carry no scale
+        kept["logit_scale"] = float(output["pred"].logit_scale.detach())
     return kept
 
 

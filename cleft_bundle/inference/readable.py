@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from monai.inferers import SimpleInferer
 
-from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import DeployedClassifier, ExportedClassifier
 
 #: At most so many images at once on the CPU, where more would take memory and save no time.
@@ -48,13 +47,11 @@ def predict(
     Raises:
         BundleError: where embeddings are asked for and the network has none.
     """
-    if embeddings and not isinstance(network, DeployedClassifier):
-        raise BundleError("an exported classifier gives no embeddings: they need its model.pt or finetuned.pt")
     parts = image.split(cpu_images) if image.device.type == "cpu" else (image,)
     rows, logits = [], []
     with torch.autocast(image.device.type, enabled=False):
         for part in parts:
-            if embeddings and isinstance(network, DeployedClassifier):
+            if embeddings:
                 rows.append(network.embed(part))
                 logits.append(network.raw_logits(rows[-1]))
             else:

@@ -10,8 +10,9 @@ from ignite.engine import Engine, Events
 from monai.inferers import Inferer
 
 from cleft_bundle.data.token_checks import check_class_tokens
-from cleft_bundle.networks import CLEFT, class_weights
+from cleft_bundle.networks import class_weights
 from cleft_bundle.networks.classifiers.zero_shot import check_prompts, embed_classes, oppose
+from cleft_bundle.networks.protocol import DualNetwork
 from cleft_bundle.vocabulary import Task
 
 
@@ -82,7 +83,7 @@ class ZeroShotInferer(Inferer):
         """Embed the class prompts whenever the engine starts an epoch."""
         engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.embed_prompts(engine.network))
 
-    def embed_prompts(self, network: CLEFT) -> torch.Tensor:
+    def embed_prompts(self, network: DualNetwork) -> torch.Tensor:
         """Compute and keep the class weights [K, D] of a network, and those of the V variants [V, K, D]."""
         self._weights = class_weights(network, self.prompts, self.tokenize, self.task, self.negatives)
         single = [{name: [text] for name, text in prompts.items()} for prompts in self.variant_prompts]
@@ -90,7 +91,9 @@ class ZeroShotInferer(Inferer):
         self.variant_weights = torch.stack(found) if found else None
         return self.weights
 
-    def __call__(self, inputs: torch.Tensor, network: CLEFT, *args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
+    def __call__(
+        self, inputs: torch.Tensor, network: DualNetwork, *args: Any, **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
         """Embed a batch and score it.
 
         Args:
@@ -109,8 +112,9 @@ class ZeroShotInferer(Inferer):
         weights = self.weights
         embedded = {}
         if self.retrieval:
-            image, text, *_ = network(inputs, *args, **kwargs)
-            embedded = {"image_embedding": image, "text_embedding": text}
+            pair = network(inputs, *args, **kwargs)
+            image = pair.image
+            embedded = {"image_embedding": image, "text_embedding": pair.text}
         else:
             image = network.encode_image(inputs)
         found = {"logits": network.scale * image @ weights.T, **embedded}
@@ -146,7 +150,7 @@ class ClassPromptInferer(Inferer):
         self.tokenized = tokenize([text for group in prompts.values() for text in group])
         self.task: Task = task
 
-    def __call__(self, inputs: torch.Tensor, network: CLEFT, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, network: DualNetwork, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Score a batch.
 
         Args:

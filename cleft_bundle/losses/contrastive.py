@@ -10,9 +10,9 @@ from torch import nn
 
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.losses.gather import gather_rows
+from cleft_bundle.networks.protocol import Embeddings
 
 Positives = Literal["caption", "index", "labels"]
-Embeddings = tuple[torch.Tensor, ...]
 
 
 class ContrastiveLoss(nn.Module):
@@ -52,7 +52,7 @@ class ContrastiveLoss(nn.Module):
         """Compute the loss of one batch.
 
         Args:
-            embeddings: image embeddings [B, D], text embeddings [B, D] (unit vectors) and the logit scale.
+            embeddings: of B images and their captions, with the logit scale.
             target: what decides on positives. ``caption``: int64 [B], equal where the captions are equal; ``labels``:
                 [B, K] of 1, 0 and NaN (unknown, counted as absent); ``index``: not looked at.
 
@@ -62,27 +62,25 @@ class ContrastiveLoss(nn.Module):
         Raises:
             BundleError: where the batch has one image, for which there is nothing to contrast.
         """
-        image, text, scale, target = gather_batch(embeddings, target, self.gather)
-        logits = scale * image @ text.T
+        everybody, target = gather_batch(embeddings, target, self.gather)
+        logits = everybody.logit_scale * everybody.image @ everybody.text.T
         share = positive_pairs(target, self.positives, logits)
         share = share / share.sum(dim=1, keepdim=True)
         return F.cross_entropy(logits, share) + F.cross_entropy(logits.T, share)
 
 
-def gather_batch(
-    embeddings: Embeddings, target: torch.Tensor, gather: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Take image and text embeddings, the scale and the target, of all processes where ``gather`` says so.
+def gather_batch(embeddings: Embeddings, target: torch.Tensor, gather: bool) -> tuple[Embeddings, torch.Tensor]:
+    """Take the embeddings and the target of all processes where ``gather`` says so.
 
     Raises:
         BundleError: where there is one image in all.
     """
-    image, text, scale, *_ = embeddings
     if gather:
-        image, text, target = gather_rows(image), gather_rows(text), gather_rows(target)
-    if len(image) < 2:
+        embeddings = embeddings._replace(image=gather_rows(embeddings.image), text=gather_rows(embeddings.text))
+        target = gather_rows(target)
+    if len(embeddings.image) < 2:
         raise BundleError("batch_size: a contrastive loss needs at least two images a batch, got one")
-    return image, text, scale, target
+    return embeddings, target
 
 
 def positive_pairs(target: torch.Tensor, positives: Positives, like: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,9 @@ class _Gather(torch.autograd.Function):
     Then each process knows the whole gradient already and takes its own rows of it, without another exchange. Summed
     over processes that gradient counts once, so the factor of the world size undoes the mean that is taken over the
     processes' parameter gradients.
+
+    ``torch.distributed.nn.all_gather`` has the same gradient, for one exchange more in every backward pass; it is
+    deprecated, says so at every call from PyTorch 2.13 on, and what it recommends instead is private.
     """
 
     @staticmethod

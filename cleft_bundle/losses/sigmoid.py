@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.losses.contrastive import Embeddings, Positives, gather_batch, positive_pairs
+from cleft_bundle.losses.contrastive import Positives, gather_batch, positive_pairs
+from cleft_bundle.networks.protocol import Embeddings
 
 
 class SigmoidLoss(nn.Module):
@@ -37,7 +38,7 @@ class SigmoidLoss(nn.Module):
         """Compute the loss of one batch.
 
         Args:
-            embeddings: image embeddings [B, D], text embeddings [B, D] (unit vectors), logit scale and logit bias.
+            embeddings: of B images and their captions, with logit scale and logit bias.
             target: as in :meth:`ContrastiveLoss.forward`.
 
         Returns:
@@ -46,9 +47,9 @@ class SigmoidLoss(nn.Module):
         Raises:
             BundleError: where the network has no logit bias, or the batch has one image.
         """
-        if len(embeddings) < 4:
+        if embeddings.logit_bias is None:
             raise BundleError("SigmoidLoss needs a network with a logit_bias; add configs/loss_sigmoid.json")
-        image, text, scale, target = gather_batch(embeddings, target, self.gather)
-        logits = scale * image @ text.T + embeddings[3]
+        everybody, target = gather_batch(embeddings, target, self.gather)
+        logits = everybody.logit_scale * everybody.image @ everybody.text.T + embeddings.logit_bias
         share = positive_pairs(target, self.positives, logits)
-        return F.binary_cross_entropy_with_logits(logits, share, reduction="sum") / len(image)
+        return F.binary_cross_entropy_with_logits(logits, share, reduction="sum") / len(logits)

@@ -14,7 +14,8 @@ from cleft_bundle.networks.classifiers.zero_shot import ZeroShotClassifier, clas
 from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.dual_encoder import DualEncoder, DualEncoderTokenizer
 from cleft_bundle.networks.image_encoder import ImageEncoder
-from cleft_bundle.networks.text.peft_methods import AdaLora, Dora, Frozen, Full, Ia3, Lora, PeftMethod, Prefix
+from cleft_bundle.networks.peft_methods import AdaLora, Dora, Frozen, Full, Ia3, Lora, PeftMethod, Prefix
+from cleft_bundle.networks.protocol import DualNetwork, Embeddings, Network
 from cleft_bundle.networks.text.prompt_learner import PromptLearner
 from cleft_bundle.networks.text.text_encoder import TextEncoder
 
@@ -25,6 +26,8 @@ __all__ = [
     "Dora",
     "DualEncoder",
     "DualEncoderTokenizer",
+    "DualNetwork",
+    "Embeddings",
     "ExportedClassifier",
     "FinetunedClassifier",
     "Frozen",
@@ -33,6 +36,7 @@ __all__ = [
     "ImageClassifier",
     "ImageEncoder",
     "Lora",
+    "Network",
     "OnnxClassifier",
     "PeftMethod",
     "Prefix",

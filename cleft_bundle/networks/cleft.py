@@ -9,12 +9,13 @@ from torch import nn
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks.image_encoder import ImageEncoder
+from cleft_bundle.networks.protocol import DualNetwork, Embeddings
 from cleft_bundle.networks.text.prompt_learner import PromptLearner
 from cleft_bundle.networks.text.text_encoder import TextEncoder
 from cleft_bundle.networks.weight_kinds import mark_weights
 
 
-class CLEFT(nn.Module):
+class CLEFT(DualNetwork):
     """The dual encoder that contrastive pre-training trains.
 
     Args:
@@ -31,6 +32,8 @@ class CLEFT(nn.Module):
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024; Radford et al., "CLIP", ICML 2021; Zhai et al., "Sigmoid Loss
     for Language Image Pre-Training", ICCV 2023 (``logit_bias``).
     """
+
+    checkpoint = "trained"
 
     def __init__(
         self,
@@ -56,8 +59,7 @@ class CLEFT(nn.Module):
         self.max_logit_scale = max_logit_scale
         self.logit_bias = None if logit_bias is None else nn.Parameter(torch.tensor(float(logit_bias)))
         self.prompt: PromptLearner | None = None
-        # AdaLoRA counts the ranks that a layer still has in a parameter that no optimizer sees
-        self._trained = [name for name, p in self.named_parameters() if p.requires_grad or ".ranknum." in name]
+        self._trained = [n for n, p in self.named_parameters() if p.requires_grad or text_encoder.peft.keeps(n)]
 
     def learn_prompt(self, prompt: PromptLearner) -> CLEFT:
         """Freeze both towers and let ``prompt`` stand before every caption from now on; return this network."""
@@ -83,6 +85,34 @@ class CLEFT(nn.Module):
             return self.logit_scale.exp()
         bounded = self.logit_scale.clamp(max=math.log(self.max_logit_scale))
         return (self.logit_scale + (bounded - self.logit_scale).detach()).exp()
+
+    @property
+    def tower(self) -> ImageEncoder:
+        """The image tower."""
+        return self.image_encoder
+
+    @property
+    def patch_size(self) -> int:
+        """That of the image tower."""
+        return self.image_encoder.patch_size
+
+    @property
+    def backbones(self) -> dict[str, dict[str, str | None]]:
+        """``image tower`` and ``language model``."""
+        towers: dict[str, ImageEncoder | TextEncoder] = {
+            "image tower": self.image_encoder,
+            "language model": self.text_encoder,
+        }
+        return {name: {"source": tower.source, "fingerprint": tower.fingerprint} for name, tower in towers.items()}
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """``peft``, the name of the method by which the language model is adapted."""
+        return {"peft": self.text_encoder.peft.name}
+
+    def after_update(self) -> None:
+        """:meth:`clamp_scale`."""
+        self.clamp_scale()
 
     @torch.no_grad()
     def clamp_scale(self) -> None:
@@ -117,7 +147,7 @@ class CLEFT(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         caption_index: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, ...]:
+    ) -> Embeddings:
         """Embed images and their captions.
 
         Args:
@@ -136,14 +166,6 @@ class CLEFT(nn.Module):
         if caption_index is not None:
             features = features[caption_index]  # before the projection: batch norm counts a caption once an image
         return self.pair(embedded, self.text_encoder.project(features))
-
-    def pair(
-        self, image: torch.Tensor, text: torch.Tensor, caption_index: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, ...]:
-        """Put the embeddings of images [B, D] and of N captions [N, D] into the form that :meth:`forward` returns."""
-        if caption_index is not None:
-            text = text[caption_index]
-        return (image, text, self.scale) if self.logit_bias is None else (image, text, self.scale, self.logit_bias)
 
     def penalty(self) -> torch.Tensor | float:
         """What the adapters of the language model add to the training loss, see :meth:`TextEncoder.penalty`."""

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 from transformers import AutoTokenizer
 
 from cleft_bundle.errors import BundleError, one_line
-from cleft_bundle.networks.backbones import describe_source, load_backbone
+from cleft_bundle.networks.backbones import describe_source, fingerprint, load_backbone
+from cleft_bundle.networks.protocol import DualNetwork
 
 _NEEDED = ("get_image_features", "get_text_features", "logit_scale")
 
 
-class DualEncoder(nn.Module):
+class DualEncoder(DualNetwork):
     """A Hugging Face model that embeds images and captions, behind the methods by which CLEFT is evaluated.
 
     Args:
@@ -51,9 +51,26 @@ class DualEncoder(nn.Module):
         return self.model.config.model_type == "siglip2"  # SigLIP 2 of flexible resolution; the others are "siglip"
 
     @property
-    def logit_scale(self) -> torch.Tensor:
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        size = getattr(self.model.config.vision_config, "patch_size", None)
+        return size if isinstance(size, int) else super().patch_size
+
+    @property
+    def backbones(self) -> dict[str, dict[str, str | None]]:
+        """``dual encoder``."""
+        return {"dual encoder": {"source": self.source, "fingerprint": fingerprint(self.model.named_parameters())}}
+
+    @property
+    def logit_scale(self) -> torch.Tensor:  # type: ignore[override]  # a parameter of the model
         """Logarithm of :attr:`scale`."""
         return self.model.logit_scale
+
+    @property
+    def logit_bias(self) -> torch.Tensor | None:  # type: ignore[override]
+        """What is added to scaled similarities, a scalar tensor: SigLIP's; None for CLIP."""
+        bias = getattr(self.model, "logit_bias", None)
+        return None if bias is None else bias.squeeze()
 
     @property
     def scale(self) -> torch.Tensor:
@@ -71,17 +88,6 @@ class DualEncoder(nn.Module):
         mask = None if _reads_padding(self.model.config) else attention_mask
         features = self.model.get_text_features(input_ids=input_ids, attention_mask=mask)
         return F.normalize(_pooled(features), dim=-1)
-
-    def forward(
-        self,
-        image: torch.Tensor,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        caption_index: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, ...]:
-        """Embed images and captions; arguments and result as those of :meth:`cleft_bundle.networks.CLEFT.forward`."""
-        text = self.encode_text(input_ids, attention_mask)
-        return self.encode_image(image), text if caption_index is None else text[caption_index], self.scale
 
 
 class DualEncoderTokenizer:

@@ -18,9 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.networks.classifiers.image_classifier import FinetunedClassifier
-from cleft_bundle.networks.classifiers.zero_shot import ZeroShotClassifier
-from cleft_bundle.networks.image_encoder import ImageEncoder
+from cleft_bundle.networks.protocol import Network
 from cleft_bundle.vocabulary import Task
 
 Method = Literal["attention", "occlusion", "similarity"]
@@ -32,7 +30,7 @@ _STRONGEST = 0.95  # an attention near 1 leaves nothing to attend to instead, an
 
 
 def heat_map(
-    network: nn.Module, image: torch.Tensor, direction: torch.Tensor, method: Method = "attention"
+    network: Network, image: torch.Tensor, direction: torch.Tensor, method: Method = "attention"
 ) -> torch.Tensor:
     """Map onto the patches of images what speaks for each of K directions.
 
@@ -67,7 +65,7 @@ def heat_map(
         BundleError: where the tower is no vision transformer with one token a patch, or the method does not fit it.
     """
     require_one_of("method", method, get_args(Method))
-    size = _patch_size(network)
+    size = network.patch_size
     grid = image.shape[2] // size, image.shape[3] // size
     if direction.ndim == 2:
         direction = direction[None]
@@ -81,7 +79,7 @@ def heat_map(
 
 
 def pixel_map(
-    network: nn.Module, image: torch.Tensor, direction: torch.Tensor, method: Method = "attention", steady: bool = True
+    network: Network, image: torch.Tensor, direction: torch.Tensor, method: Method = "attention", steady: bool = True
 ) -> torch.Tensor:
     """Map onto the pixels of images what speaks for each of K directions: :func:`heat_map`, spread by interpolation.
 
@@ -97,7 +95,7 @@ def pixel_map(
     Returns:
         maps [B, K, H, W], without gradient.
     """
-    step = max(1, _patch_size(network) // 3)
+    step = max(1, network.patch_size // 3)
     moves = [(0, 0), *([(-step, 0), (step, 0), (0, -step), (0, step)] if steady else [])]
     size = image.shape[2], image.shape[3]
     total = torch.zeros(())
@@ -152,18 +150,14 @@ class Head:
     task: Task
 
     @classmethod
-    def of(cls, network: nn.Module) -> Head:
+    def of(cls, network: Any) -> Head:
         """The head of a classifier, with its calibration.
 
         Raises:
             BundleError: where it is in a form that cannot be looked into.
         """
-        if isinstance(network, ZeroShotClassifier):
-            return cls(*network.head, network.task)
-        if isinstance(network, FinetunedClassifier):
-            linear, temperature = network.network.head, network.temperature
-            return cls(linear.weight / temperature, linear.bias / temperature + network.bias, network.task)
-        raise BundleError(f"heat map: {type(network).__name__} shows no maps; they need a model.pt or a finetuned.pt")
+        weights, bias = network.calibrated_head
+        return cls(weights, bias, network.task)
 
     def directions(self, embedding: torch.Tensor) -> torch.Tensor:
         """What each class's score depends on, to first order: the gradient of its log-odds, log(p / (1 - p)).
@@ -187,7 +181,7 @@ class Head:
 
 
 def class_maps(
-    network: nn.Module,
+    network: Network,
     image: torch.Tensor,
     head: Head,
     classes: Sequence[int],
@@ -210,18 +204,18 @@ def class_maps(
         maps [B, K', H, W], without gradient, in :data:`UNIT`: what the log-odds of the calibrated score lose in the way
         of the method for each hundredth of the picture, whatever the size of picture and patches.
     """
-    size = _patch_size(network)
+    size = network.patch_size
     image = image.to(head.weights.device)
     with _evaluating(network), torch.no_grad():
-        directions = head.directions(_embed(network, image))[:, list(classes)]
+        directions = head.directions(network.embed(image))[:, list(classes)]
     patches = (image.shape[2] // size) * (image.shape[3] // size)
     return pixel_map(network, image, directions, method, steady) * (patches / 100)
 
 
-def _attention(network: nn.Module, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+def _attention(network: Network, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     patches = grid[0] * grid[1]
     with _attention_weights(network) as weights, torch.enable_grad():
-        embedding = _embed(network, image.requires_grad_())
+        embedding = network.embed(image.requires_grad_())
     if not weights or any(w.shape[-1] < patches for w in weights):
         raise BundleError(
             f"method attention: expected attention over {patches} patches in every block, found "
@@ -254,24 +248,22 @@ def removal(attention: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _occlusion(network: nn.Module, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    size = _patch_size(network)
-    whole = _embed(network, image)
+def _occlusion(network: Network, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    size = network.patch_size
+    whole = network.embed(image)
     losses = []
     for row in range(grid[0]):
         for column in range(grid[1]):
             covered = image.clone()
             covered[:, :, row * size : (row + 1) * size, column * size : (column + 1) * size] = 0
-            losses.append(((whole - _embed(network, covered))[:, None] * direction).sum(dim=2))
+            losses.append(((whole - network.embed(covered))[:, None] * direction).sum(dim=2))
     return torch.stack(losses, dim=2)
 
 
 @torch.no_grad()
-def _similarity(
-    network: nn.Module, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]
-) -> torch.Tensor:
-    encoder = getattr(network, "image_encoder", network)
-    if not isinstance(encoder, ImageEncoder) or isinstance(network, FinetunedClassifier):
+def _similarity(network: Network, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    encoder = network.tower
+    if encoder is None:
         raise BundleError(
             f"method similarity: {type(network).__name__} does not say how it pools; use attention or occlusion"
         )
@@ -279,7 +271,7 @@ def _similarity(
     outputs: list[Any] = []
     handle = source.register_forward_hook(lambda _module, _arguments, output: outputs.append(output))
     try:
-        _embed(network, image)
+        network.embed(image)
     finally:
         handle.remove()
     tokens = outputs[0] if isinstance(outputs[0], torch.Tensor) else outputs[0][0]
@@ -293,23 +285,6 @@ def _similarity(
     # F.normalize divided the mean of these by its norm; the same division makes the parts add up
     norm = pooled.mean(dim=1, keepdim=True).norm(dim=2, keepdim=True)
     return (pooled[:, -patches:] / norm @ direction.mT).transpose(1, 2) / pooled.shape[1]
-
-
-def _embed(network: nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """What the head of a network takes of images [B, 3, H, W]: unit vectors [B, D], or features."""
-    ways: list[Any] = [getattr(network, name, None) for name in ("encode_image", "embed")]
-    encode = next((way for way in ways if way is not None), network)
-    return encode(image)
-
-
-def _patch_size(network: nn.Module) -> int:
-    encoder = getattr(network, "image_encoder", network)
-    config = getattr(getattr(network, "model", None), "config", None)
-    size = encoder.patch_size if isinstance(encoder, ImageEncoder) else getattr(config, "vision_config", None)
-    size = getattr(size, "patch_size", size)
-    if not isinstance(size, int):
-        raise BundleError(f"heat map: {type(network).__name__} holds no vision transformer with square patches")
-    return size
 
 
 @contextmanager

@@ -14,12 +14,13 @@ from torch import nn
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.backbones import describe_source, fingerprint, load_backbone, value_fingerprint
 from cleft_bundle.networks.projection import Projection, build_projection
+from cleft_bundle.networks.protocol import Network
 from cleft_bundle.networks.weight_names import save_by_own_names
 
 Pooling = Literal["tokens_prenorm", "cls", "mean_patches"]
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Network):
     """A Hugging Face vision transformer that maps an image to a unit vector of the shared space.
 
     Args:
@@ -119,6 +120,15 @@ class ImageEncoder(nn.Module):
             L2-normalised embeddings [B, D].
         """
         return F.normalize(self.projection(self.features(image)), dim=-1)
+
+    def embed(self, image: torch.Tensor) -> torch.Tensor:
+        """:meth:`forward`."""
+        return self(image)
+
+    @property
+    def tower(self) -> ImageEncoder:
+        """This one."""
+        return self
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
         """Pool the backbone's tokens, before the projection: what a linear probe or a head of its own classifies.

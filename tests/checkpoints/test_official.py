@@ -21,7 +21,7 @@ from cleft_bundle.checkpoints.official import (
 from cleft_bundle.data import phantoms
 from cleft_bundle.errors import BundleError
 from cleft_bundle.losses import ContrastiveLoss
-from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, PromptLearner, TextEncoder
+from cleft_bundle.networks import CLEFT, ImageEncoder, PromptLearner, TextEncoder
 from tests import processes
 
 WIDTH, HEADS, DIM, LLM_WIDTH, RANK = 64, 2, 8, 24, 3
@@ -214,7 +214,7 @@ def test_hyper_parameters_may_be_namespaces(wrap, state, write):
     settings = import_official(write(state, wrap(HYPER | {"tiny_vit": argparse.Namespace(num_heads=HEADS)}))).settings
     assert settings["pooling"] == "cls"
     assert settings["image_backbone"]["num_attention_heads"] == HEADS
-    assert (settings["peft"]["alpha"], settings["peft"]["dropout"]) == (12, 0.05)
+    assert (settings["peft"]["lora_alpha"], settings["peft"]["lora_dropout"]) == (12, 0.05)
 
 
 def test_what_the_file_does_not_say_is_assumed_openly(state, write):
@@ -419,7 +419,7 @@ def from_overlay(values):
     text = TextEncoder(
         values["text_backbone"],
         width,
-        Lora(**peft_values),
+        peft.LoraConfig(**peft_values),
         values["unfreeze_text"],
         dtype=values["network_def#text_encoder#dtype"],
     )

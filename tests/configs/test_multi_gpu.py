@@ -26,7 +26,7 @@ def launch(folder, data, names, launcher, run_id="training", **override):
 
 def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_port):
     """Half the batch each; without dropout and augmentation both runs compute the same numbers."""
-    same = {"random_transforms": "[]", "peft#dropout": 0.0, "epochs": 2}
+    same = {"random_transforms": "[]", "peft#lora_dropout": 0.0, "epochs": 2}
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port)]
     one = launch(tmp_path / "one", chest_phantoms, ["train.json"], [], **same, batch_size=16)
     assert one.returncode == 0, one.stderr[-2000:]

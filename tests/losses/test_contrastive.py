@@ -4,6 +4,7 @@ import torch
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.losses import ContrastiveLoss
+from cleft_bundle.networks import Embeddings
 
 
 def unit_vectors(seed, rows, width=6):
@@ -30,7 +31,7 @@ def test_it_equals_a_numpy_reference(positives, captions):
     image, text, scale = unit_vectors(0, 5), unit_vectors(1, 5), 7.0
     captions = torch.tensor(captions)
     own = np.eye(5, dtype=bool) if positives == "index" else np.equal.outer(captions.numpy(), captions.numpy())
-    got = ContrastiveLoss(positives)((image, text, torch.tensor(scale)), captions)
+    got = ContrastiveLoss(positives)(Embeddings(image, text, torch.tensor(scale)), captions)
     assert got.item() == pytest.approx(reference(image.numpy(), text.numpy(), scale, own), abs=1e-10)
 
 
@@ -47,7 +48,7 @@ def test_labels_share_the_target_by_their_overlap():
     for logits in (5.0 * image.numpy() @ text.numpy().T, 5.0 * text.numpy() @ image.numpy().T):
         log_probability = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
         expected -= (share * log_probability).sum(axis=1).mean()
-    got = ContrastiveLoss("labels")((image, text, torch.tensor(5.0)), labels)
+    got = ContrastiveLoss("labels")(Embeddings(image, text, torch.tensor(5.0)), labels)
     assert got.item() == pytest.approx(expected, abs=1e-10)
 
 
@@ -56,7 +57,8 @@ def test_it_is_symmetric_in_image_and_text(positives):
     image, text, captions = unit_vectors(0, 4), unit_vectors(1, 4), torch.tensor([1, 1, 2, 3])
     loss = ContrastiveLoss(positives)
     torch.testing.assert_close(
-        loss((image, text, torch.tensor(5.0)), captions), loss((text, image, torch.tensor(5.0)), captions)
+        loss(Embeddings(image, text, torch.tensor(5.0)), captions),
+        loss(Embeddings(text, image, torch.tensor(5.0)), captions),
     )
 
 
@@ -68,7 +70,7 @@ def test_equal_captions_are_pushed_apart_by_index_only():
     for positives in ("index", "caption"):
         text = image.detach()[[0, 1, 2]] + torch.tensor([[0.1], [-0.1], [0.0]])
         (gradient,) = torch.autograd.grad(
-            ContrastiveLoss(positives)((image, text, torch.tensor(10.0)), captions), image
+            ContrastiveLoss(positives)(Embeddings(image, text, torch.tensor(10.0)), captions), image
         )
         gradients[positives] = (gradient[0] - gradient[1]).norm()
     assert gradients["index"] > 10 * gradients["caption"]
@@ -78,4 +80,4 @@ def test_wrong_use_is_refused():
     with pytest.raises(BundleError, match="positives"):
         ContrastiveLoss("all")
     with pytest.raises(BundleError, match="at least two images"):
-        ContrastiveLoss()((unit_vectors(0, 1), unit_vectors(1, 1), torch.tensor(1.0)), torch.tensor([1]))
+        ContrastiveLoss()(Embeddings(unit_vectors(0, 1), unit_vectors(1, 1), torch.tensor(1.0)), torch.tensor([1]))

@@ -29,12 +29,13 @@ def test_it_embeds_as_the_model_itself_compares(model_type):
     tokens = DualEncoderTokenizer(TOKENIZER, network)(CAPTIONS)
     image = torch.randn(3, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        embedded, text, scale = network(image, **tokens)
+        embedded, text, scale, bias = network(image, **tokens)
         captions = dict(tokens) if model_type == "clip" else {"input_ids": tokens["input_ids"]}
         expected = network.model(**as_its_processor_gives(image, model_type), **captions).logits_per_image
-        bias = getattr(network.model, "logit_bias", torch.zeros(()))
-        torch.testing.assert_close(scale * embedded @ text.T + bias, expected, atol=1e-5, rtol=0)
-        paired = network(image, **tokens, caption_index=torch.tensor([1, 0, 1]))[1]
+        assert (bias is None) == (model_type == "clip")
+        logits = scale * embedded @ text.T + (0 if bias is None else bias)
+        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+        paired = network(image, **tokens, caption_index=torch.tensor([1, 0, 1])).text
     torch.testing.assert_close(paired, text[[1, 0, 1]])
     torch.testing.assert_close(embedded.norm(dim=1), torch.ones(3))
 

@@ -8,6 +8,7 @@ from torch import nn
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import DualEncoder, FinetunedClassifier, ImageClassifier, ImageEncoder, ZeroShotClassifier
 from cleft_bundle.networks.heat_maps import Head, class_maps, contrast, heat_map, pixel_map, removal
+from cleft_bundle.networks.protocol import Network
 from tests.conftest import TINY_VIT
 
 METHODS = ("attention", "occlusion", "similarity")
@@ -138,17 +139,15 @@ def test_dual_encoders_of_others_work_but_for_similarity(kind):
 
 
 def test_a_spread_map_follows_the_patches_and_what_is_not_seen_repeats_the_border():
-    class Bright(nn.Module):
+    class Bright(Network):
         """Scores the lower right patch of 3 x 3."""
 
         patch_size = 8
 
-        def encode_image(self, image):
+        def embed(self, image):
             return image[:, :, 16:24, 16:24].mean((2, 3))
 
     network = Bright()
-    network.model = nn.Module()
-    network.model.config = type("Config", (), {"vision_config": type("Vision", (), {"patch_size": 8})})
     maps = pixel_map(network, torch.ones(1, 3, 28, 28), torch.eye(3)[:1], "occlusion", steady=False)
     assert maps[0, 0, 24:, 24:].min() == maps.max() == 1
     assert maps[0, 0, :8, :8].abs().max() == 0
@@ -193,7 +192,7 @@ def test_what_does_not_fit_is_refused(images, directions):
     with pytest.raises(BundleError, match=r"direction: expected \[K, D\]"):
         heat_map(encoder(), images, directions[0])
     with pytest.raises(BundleError, match="holds no vision transformer with square patches"):
-        heat_map(nn.Linear(2, 2), images, directions)
+        heat_map(Network(), images, directions)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -283,4 +282,4 @@ def test_classifiers_are_explained_by_their_own_calibrated_heads(task, images):
     with pytest.raises(BundleError, match="FinetunedClassifier does not say how it pools"):
         class_maps(tuned, images, Head.of(tuned), [0], "similarity")
     with pytest.raises(BundleError, match=r"they need a model\.pt or a finetuned\.pt"):
-        Head.of(nn.Linear(2, 2))
+        Head.of(encoder())

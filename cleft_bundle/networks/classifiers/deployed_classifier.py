@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
+from cleft_bundle.networks.protocol import Network
 from cleft_bundle.vocabulary import Task
 
 
@@ -16,7 +16,7 @@ def probabilities(logits: torch.Tensor, task: Task) -> torch.Tensor:
     return logits.softmax(dim=1) if task == "multiclass" else logits.sigmoid()
 
 
-class DeployedClassifier(nn.Module):
+class DeployedClassifier(Network):
     """A classifier of images with its calibration; subclasses say how an image becomes logits.
 
     Args:

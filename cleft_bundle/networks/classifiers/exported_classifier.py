@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from torch import nn
 
 from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks.classifiers.deployed_classifier import fitted, probabilities
+from cleft_bundle.networks.protocol import Network
 from cleft_bundle.vocabulary import Task
 
 #: Where an exported file describes itself: a property of ONNX files, an extra file of the others.
@@ -21,7 +21,7 @@ _NEEDED = ("class_names", "task", "preprocessing", "operating_point")
 _NEAREST_TO_ONE = 1 - 2.0**-25  # halfway from float32's last number below 1: what a score of 1 may have been
 
 
-class ExportedClassifier(nn.Module):
+class ExportedClassifier(Network):
     """A classifier in an exported file, with the attributes of :class:`cleft_bundle.networks.DeployedClassifier`.
 
     Args:
@@ -31,6 +31,8 @@ class ExportedClassifier(nn.Module):
     Raises:
         BundleError: where the file does not describe its classes and preprocessing.
     """
+
+    embeds = False
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
         super().__init__()
@@ -59,6 +61,18 @@ class ExportedClassifier(nn.Module):
     def calibrated(self, logits: torch.Tensor) -> torch.Tensor:
         """Probabilities [B, K] of logits [B, K], in the precision of the logits."""
         return probabilities(logits / self._temperature + torch.as_tensor(self._bias).to(logits), self.task)
+
+    def embed(self, image: torch.Tensor) -> torch.Tensor:
+        """Nothing: such a file gives scores alone.
+
+        Raises:
+            BundleError: always.
+        """
+        raise BundleError("an exported classifier gives no embeddings: they need its model.pt or finetuned.pt")
+
+    def raw_logits(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Nothing, as :meth:`embed`."""
+        return self.embed(embedding)
 
     def logits(self, image: torch.Tensor) -> torch.Tensor:
         """Logits [B, K] of images [B, 3, H, W], before calibration, for ``multiclass`` up to a constant an image.

@@ -10,10 +10,11 @@ from torch import nn
 
 from cleft_bundle.networks.classifiers.deployed_classifier import DeployedClassifier
 from cleft_bundle.networks.image_encoder import ImageEncoder
+from cleft_bundle.networks.protocol import Network
 from cleft_bundle.vocabulary import Task
 
 
-class ImageClassifier(nn.Module):
+class ImageClassifier(Network):
     """Logits from the pooled features of an image tower, all of whose backbone is trained.
 
     The tower's projection into the space shared with text takes no part; it stays as it is.
@@ -26,6 +27,8 @@ class ImageClassifier(nn.Module):
             :class:`cleft_bundle.networks.DeployedClassifier`.
         seed: of the head's random weights.
     """
+
+    checkpoint = "finetuned"
 
     def __init__(
         self,
@@ -55,11 +58,16 @@ class ImageClassifier(nn.Module):
         Returns:
             logits [B, K] in the order of :attr:`class_names`.
         """
-        return self.head(self.image_encoder.features(image))
+        return self.head(self.embed(image))
 
-    def penalty(self) -> float:
-        """Nothing is added to the training loss, see :meth:`cleft_bundle.networks.CLEFT.penalty`."""
-        return 0.0
+    def embed(self, image: torch.Tensor) -> torch.Tensor:
+        """Pooled features [B, width of the tower] of images [B, 3, H, W], before the head."""
+        return self.image_encoder.features(image)
+
+    @property
+    def patch_size(self) -> int:
+        """That of the tower."""
+        return self.image_encoder.patch_size
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -97,7 +105,18 @@ class FinetunedClassifier(DeployedClassifier):
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:
         """Embed images [B, 3, H, W]: pooled features [B, width of the tower], of no fixed length."""
-        return self.network.image_encoder.features(image)
+        return self.network.embed(image)
+
+    @property
+    def patch_size(self) -> int:
+        """That of the tower."""
+        return self.network.patch_size
+
+    @property
+    def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights [K, width of the tower] and biases [K] that give the calibrated logits of features."""
+        linear, temperature = self.network.head, self.temperature
+        return linear.weight / temperature, linear.bias / temperature + self.bias
 
     def raw_logits(self, embedding: torch.Tensor) -> torch.Tensor:
         """Logits [B, K] of features by the linear head."""

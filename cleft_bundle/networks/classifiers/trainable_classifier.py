@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from cleft_bundle.networks.classifiers.zero_shot import ZeroShotClassifier
+from cleft_bundle.networks.image_encoder import ImageEncoder
+from cleft_bundle.networks.protocol import Network
 
 
-class TrainableClassifier(nn.Module):
+class TrainableClassifier(Network):
     """Logits of a classifier, whose class weights and biases are parameters here.
 
     It starts where the classifier is: with its calibration, so that the softmax or sigmoid of the logits are its
@@ -20,11 +22,13 @@ class TrainableClassifier(nn.Module):
         classifier: such as ``model.pt`` holds; it stays as it is.
     """
 
+    checkpoint = "deployable"
+
     def __init__(self, classifier: ZeroShotClassifier) -> None:
         super().__init__()
         self._start = [copy.deepcopy(classifier)]  # in a list, so that its tensors are none of this network
         self.image_encoder = copy.deepcopy(classifier.image_encoder).requires_grad_(True)
-        self.weights, self.bias = (nn.Parameter(part.detach().clone()) for part in classifier.head)
+        self.weights, self.bias = (nn.Parameter(part.detach().clone()) for part in classifier.calibrated_head)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Classify images [B, 3, H, W], prepared as the classifier says.
@@ -32,11 +36,26 @@ class TrainableClassifier(nn.Module):
         Returns:
             logits [B, K].
         """
-        return self.image_encoder(image) @ self.weights.T + self.bias
+        return self.embed(image) @ self.weights.T + self.bias
 
-    def penalty(self) -> float:
-        """Nothing is added to the training loss, see :meth:`cleft_bundle.networks.CLEFT.penalty`."""
-        return 0.0
+    def embed(self, image: torch.Tensor) -> torch.Tensor:
+        """Unit vectors [B, D] of images [B, 3, H, W]."""
+        return self.image_encoder(image)
+
+    @property
+    def tower(self) -> ImageEncoder:
+        """The image tower."""
+        return self.image_encoder
+
+    @property
+    def patch_size(self) -> int:
+        """That of the image tower."""
+        return self.image_encoder.patch_size
+
+    @property
+    def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is learnt."""
+        return self.weights, self.bias
 
     def deployable(self) -> ZeroShotClassifier:
         """A classifier of the same classes and preprocessing with what has been learnt, in evaluation mode."""

@@ -13,6 +13,7 @@ from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.classifiers.deployed_classifier import DeployedClassifier, probabilities
 from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.image_encoder import ImageEncoder
+from cleft_bundle.networks.protocol import DualNetwork
 from cleft_bundle.networks.weight_kinds import mark_weights
 from cleft_bundle.vocabulary import NO_FINDING, Task
 
@@ -20,7 +21,7 @@ __all__ = ["ZeroShotClassifier", "class_weights", "probabilities"]
 
 
 def embed_classes(
-    network: CLEFT, prompts: Mapping[str, Sequence[str]], tokenized: Mapping[str, torch.Tensor]
+    network: DualNetwork, prompts: Mapping[str, Sequence[str]], tokenized: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
     """Embed K classes by their prompts: those of a class are averaged and normalised (a template ensemble, as in CLIP).
 
@@ -57,7 +58,7 @@ def oppose(
 
 @torch.no_grad()
 def class_weights(
-    network: CLEFT,
+    network: DualNetwork,
     prompts: Mapping[str, Sequence[str]],
     tokenize: Callable[[Sequence[str]], dict[str, torch.Tensor]],
     task: Task,
@@ -162,12 +163,22 @@ class ZeroShotClassifier(DeployedClassifier):
         return self.logit_scale.exp() * embedding @ self.class_weights.T
 
     @property
-    def head(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def tower(self) -> ImageEncoder:
+        """The image tower."""
+        return self.image_encoder
+
+    @property
+    def patch_size(self) -> int:
+        """That of the image tower."""
+        return self.image_encoder.patch_size
+
+    @property
+    def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [K, D] and biases [K] that give the calibrated logits of unit embeddings."""
         return self.logit_scale.exp() / self.temperature * self.class_weights, self.bias
 
     def set_head(self, weights: torch.Tensor, bias: torch.Tensor) -> None:
-        """Take weights [K, D] and biases [K] in the place of :attr:`head`.
+        """Take weights [K, D] and biases [K] in the place of :attr:`calibrated_head`.
 
         The scale stays, and the temperature becomes 1. Thresholds were chosen for other scores: they go.
         """

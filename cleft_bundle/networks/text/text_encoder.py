@@ -14,11 +14,11 @@ from torch import nn
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.extras import require
 from cleft_bundle.networks.backbones import describe_source, fingerprint, freeze, load_backbone, value_fingerprint
+from cleft_bundle.networks.peft_methods import resolve_peft
 from cleft_bundle.networks.precision import is_norm, lowest_precision, train_in_float32
 from cleft_bundle.networks.projection import Projection, build_projection
 from cleft_bundle.networks.text.frozen_products import speed_up_frozen_products
 from cleft_bundle.networks.text.packing import pack
-from cleft_bundle.networks.text.peft_methods import AdaLora, PeftMethod, Prefix, resolve_peft
 
 Part = Literal["embeddings", "layer_norms"]
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -34,7 +34,7 @@ class TextEncoder(nn.Module):
         backbone: hub id, local folder, or config values with ``model_type`` for random weights.
         embedding_dim: width D of the shared space.
         peft: how the model is adapted: ``lora``, ``dora``, ``ia3``, ``prefix``, ``adalora``, ``none`` or ``full`` with
-            CLEFT's values, or an object of :mod:`cleft_bundle.networks.text.peft_methods` with others.
+            CLEFT's values, or a config of the peft library with others, such as ``peft.LoraConfig``.
         unfreeze: further parts of the model that are trained: ``embeddings`` (of the tokens), ``layer_norms``.
         projection: ``linear``, ``mlp`` or the width of an ``mlp``, see
             :func:`cleft_bundle.networks.projection.build_projection`.
@@ -58,7 +58,7 @@ class TextEncoder(nn.Module):
         self,
         backbone: str | Mapping[str, Any],
         embedding_dim: int = 512,
-        peft: str | PeftMethod = "lora",
+        peft: Any = "lora",
         unfreeze: Sequence[Part] = (),
         projection: Projection = "linear",
         gradient_checkpointing: bool = False,
@@ -78,8 +78,10 @@ class TextEncoder(nn.Module):
         self.former_fingerprint = value_fingerprint(model.named_parameters())  # what 0.6.0 wrote into checkpoints
         self.source = describe_source(backbone)
         if gradient_checkpointing:
-            if isinstance(self.peft, Prefix):
-                raise BundleError("prefix: its keys and values do not go with gradient_checkpointing; set that false")
+            if not self.peft.recomputes:
+                raise BundleError(
+                    f"{self.peft}: its keys and values do not go with gradient_checkpointing; set that false"
+                )
             # non-reentrant: the reentrant form gives no gradient to adapters whose inputs are frozen
             model.gradient_checkpointing_enable({"use_reentrant": False})
         packs = "position_ids" in inspect.signature(model.forward).parameters
@@ -102,21 +104,15 @@ class TextEncoder(nn.Module):
     @property
     def max_positions(self) -> int:
         """Number of tokens, EOS included, that the language model can take besides a prefix."""
-        virtual = self.peft.virtual_tokens if isinstance(self.peft, Prefix) else 0
-        return int(self.language_model.config.max_position_embeddings) - virtual
+        return int(self.language_model.config.max_position_embeddings) - self.peft.virtual_tokens
 
     def embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Input embeddings [..., H] of tokens [...]."""
         return self.language_model.get_input_embeddings()(input_ids)
 
     def penalty(self) -> torch.Tensor | float:
-        """What the method adds to the training loss: AdaLoRA's orthogonality, 0 for all others."""
-        if not isinstance(self.peft, AdaLora):
-            return 0.0
-        factors = [p for name, p in self.backbone.named_parameters() if ".lora_A." in name or ".lora_B." in name]
-        grams = [p @ p.T if len(p) < p.shape[1] else p.T @ p for p in factors]
-        off = [gram - torch.eye(len(gram), device=gram.device) for gram in grams]
-        return self.peft.orthogonality * torch.stack([difference.norm() for difference in off]).mean()
+        """What the method adds to the training loss."""
+        return self.peft.penalty(self.backbone)
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, context: torch.Tensor | None = None
@@ -210,14 +206,12 @@ class TextEncoder(nn.Module):
             position: of each token [R, L]; None counts them.
             inputs: ``input_ids`` [R, L] or ``inputs_embeds`` [R, L, H].
         """
-        virtual = self.peft.virtual_tokens if isinstance(self.peft, Prefix) else 0
+        virtual = self.peft.virtual_tokens
         if position is not None:
             inputs["position_ids"] = position + virtual
         if not virtual:
             return self.backbone(attention_mask=visible, **inputs).last_hidden_state
-        prefix = self.backbone.get_prompt(len(visible))
-        for layer in prefix.layers:  # peft takes the type of the first parameter, which may be a trained one
-            layer.keys, layer.values = layer.keys.to(self.dtype), layer.values.to(self.dtype)
+        prefix = self.peft.prefix(self.backbone, len(visible), self.dtype)
         seen = torch.cat([visible.new_ones(*visible.shape[:-1], virtual), visible], dim=-1)
         return self.language_model(attention_mask=seen, past_key_values=prefix, **inputs).last_hidden_state
 

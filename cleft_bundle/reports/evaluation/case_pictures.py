@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from cleft_bundle.data.tolerant_dataset import TolerantDataset
 from cleft_bundle.errors import BundleError
 from cleft_bundle.inference.heat_overlay import heat_overlay
 from cleft_bundle.networks.heat_maps import Head, class_maps
+from cleft_bundle.networks.protocol import Network
 from cleft_bundle.reports.evaluation.scored import ScoredImages
 from cleft_bundle.reports.pages import thumbnail
 
@@ -42,7 +42,7 @@ class CasePictures:
         self.transform = transform
         self.network_transform = network_transform
 
-    def explain_by(self, network: nn.Module, head: Head, class_names: Sequence[str]) -> Explain | None:
+    def explain_by(self, network: Network, head: Head, class_names: Sequence[str]) -> Explain | None:
         """Make what draws a class's heat map [H, W] for an item and its image [1 or 3, H, W].
 
         Args:

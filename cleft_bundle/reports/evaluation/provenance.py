@@ -10,11 +10,10 @@ from cleft_bundle.config import command, command_line, executed_config
 from cleft_bundle.distributed import world_size
 from cleft_bundle.files import sha256
 from cleft_bundle.handlers.tracking import package_versions
-from cleft_bundle.networks import CLEFT, DualEncoder
-from cleft_bundle.networks.backbones import fingerprint
+from cleft_bundle.networks.protocol import Network
 
 
-def provenance(network: CLEFT | DualEncoder, checkpoint: str | None, identity: RunIdentity) -> dict[str, Any]:
+def provenance(network: Network, checkpoint: str | None, identity: RunIdentity) -> dict[str, Any]:
     """Tell how the running evaluation can be repeated.
 
     Args:
@@ -29,15 +28,6 @@ def provenance(network: CLEFT | DualEncoder, checkpoint: str | None, identity: R
         of packages; ``config`` as it was executed.
     """
     files, options = command_line()
-    if isinstance(network, CLEFT):
-        image, text = network.image_encoder, network.text_encoder
-        backbones = {
-            "image tower": {"source": image.source, "fingerprint": image.fingerprint},
-            "language model": {"source": text.source, "fingerprint": text.fingerprint},
-        }
-    else:
-        weights = fingerprint(network.model.named_parameters())
-        backbones = {"dual encoder": {"source": network.source, "fingerprint": weights}}
     stored = None
     if checkpoint:
         stored = {"path": str(checkpoint), "sha256": sha256(checkpoint), "run": run_of_file(checkpoint)}
@@ -46,7 +36,7 @@ def provenance(network: CLEFT | DualEncoder, checkpoint: str | None, identity: R
         "command": command("evaluating", files, *options) if files else None,
         "processes": world_size(),
         "checkpoint": stored,
-        "backbones": backbones,
+        "backbones": network.backbones,
         "versions": package_versions(),
         "config": executed_config(),
     }

@@ -13,7 +13,7 @@ import torch
 from cleft_bundle.data.usable_labels import label_matrix
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.inference import HeatMaps, Scorer
-from cleft_bundle.networks import DeployedClassifier, ZeroShotClassifier
+from cleft_bundle.networks import ZeroShotClassifier
 from cleft_bundle.reports.evaluation.case_pictures import Explain
 from cleft_bundle.reports.evaluation.combined import Combination
 from cleft_bundle.reports.evaluation.operating import described
@@ -155,7 +155,7 @@ def maps_by(scorer: Scorer) -> Explain | None:
 
 def embedding_by(scorer: Scorer) -> Embed | None:
     """What embeds images as a classifier does; None where the form of its file gives no embeddings."""
-    if not isinstance(scorer.network, DeployedClassifier):
+    if not scorer.network.embeds:
         return None
     return lambda items: np.asarray(scorer.score(items, embeddings=True).embeddings)
 

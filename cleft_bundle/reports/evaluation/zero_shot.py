@@ -14,8 +14,8 @@ from cleft_bundle.checkpoints import ROLES, RunIdentity, roles, unknown_roles
 from cleft_bundle.data import known_pictures
 from cleft_bundle.data.phantoms.folder import is_phantom
 from cleft_bundle.inferers import ZeroShotInferer
-from cleft_bundle.networks import CLEFT, DualEncoder
 from cleft_bundle.networks.heat_maps import Head
+from cleft_bundle.networks.protocol import DualNetwork
 from cleft_bundle.reports.evaluation.comparison import Comparison
 from cleft_bundle.reports.evaluation.operating import Operating
 from cleft_bundle.reports.evaluation.provenance import provenance
@@ -116,14 +116,14 @@ class EvaluationReport:
         evaluated, chose = ({item["patient_id"] for item in items} for items in (self.items, self.operating.items))
         return {**found, **dict.fromkeys(("calibration", "thresholds"), len(evaluated & chose))}
 
-    def _head(self, network: CLEFT | DualEncoder, scored: ScoredImages) -> Head:
+    def _head(self, network: DualNetwork, scored: ScoredImages) -> Head:
         """What gives the calibrated logits, as ``model.pt`` would hold it."""
         weights, fitted = self.inferer.weights, scored.calibration
         bias = torch.tensor([fitted["bias"][name] for name in scored.class_names])
         scale = network.scale.detach() / fitted["temperature"]
         return Head(scale * weights, bias.to(weights), scored.task)
 
-    def _sample(self, items: Sequence[Item], network: CLEFT | DualEncoder) -> Sample:
+    def _sample(self, items: Sequence[Item], network: DualNetwork) -> Sample:
         """What is known of some images, and how some of them look to the network."""
         cases = self.settings.cases
         if cases.transform is None or cases.network_transform is None:

@@ -49,7 +49,13 @@ def settings(make_network, model_pt, tmp_path):
     network = make_network()
     save(TrainedState(network).state_dict(), tmp_path / "cleft.pt")
     values = {
-        **{"image_backbone": TINY_VIT, "text_backbone": TINY_GPT2, "embedding_dim": 8, "peft#r": 2, "peft#alpha": 4},
+        **{
+            "image_backbone": TINY_VIT,
+            "text_backbone": TINY_GPT2,
+            "embedding_dim": 8,
+            "peft#r": 2,
+            "peft#lora_alpha": 4,
+        },
         **{"unfreeze_text": [], "pooling": network.image_encoder.settings["pooling"]},
     }
     conf = {"bundle": str(ROOT), "model": str(model_pt), "cleft": str(tmp_path / "cleft.pt")}

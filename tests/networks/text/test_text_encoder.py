@@ -172,10 +172,6 @@ def test_a_row_without_eos_outside_the_mask_is_refused(tokenize):
         ({"quantize": "8bit"}, "quantize: expected '4bit' or null"),
         ({"quantize": "4bit"}, "quantize: 4-bit loading needs a CUDA GPU"),
         ({"peft": "prefix", "gradient_checkpointing": True}, "prefix: its keys and values do not go with"),
-        (
-            {"backbone": {"model_type": "xglm", "d_model": 16, "num_layers": 1, "attention_heads": 2, "ffn_dim": 16}},
-            "lora: no target_modules are known for 'xglm'; its linear layers are fc1",
-        ),
     ],
 )
 def test_wrong_use_is_refused_in_one_line(arguments, message):
