@@ -153,6 +153,20 @@ def resolved(name: str) -> Any:
     return _resolve(name, workflow.parser)
 
 
+def preprocessing_settings(image_size: int) -> dict[str, Any]:
+    """How the running config prepares images for the network, as classifiers keep it.
+
+    Args:
+        image_size: side of the prepared images, pixels.
+
+    Returns:
+        ``image_size``, and ``transforms``, the config's ``deterministic_transforms`` and ``network_transforms`` as
+        JSON, see :func:`resolved`.
+    """
+    transforms = [*resolved("deterministic_transforms"), *resolved("network_transforms")]
+    return {"image_size": image_size, "transforms": transforms}
+
+
 def _resolve(path: str, parser: ConfigParser) -> Any:
     raw = parser.get(path)
     if isinstance(raw, Mapping):

@@ -1,0 +1,64 @@
+"""Loaders of batches of images with captions, as the configs of training and evaluation take them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from monai.data import DataLoader, Dataset
+
+from cleft_bundle.data.collate import CaptionCollate
+from cleft_bundle.data.epochs import EpochDataset, EpochSampler
+from cleft_bundle.data.token_checks import Tokenize
+
+
+def training_loader(
+    dataset: Dataset,
+    tokenize: Tokenize,
+    batch_size: int,
+    num_workers: int = 0,
+    seed: int = 0,
+    drop_last: bool = True,
+    captioned: bool = True,
+) -> DataLoader:
+    """Batches whose order and augmentation depend on seed and epoch alone, see :mod:`cleft_bundle.data.epochs`.
+
+    Args:
+        dataset: the items of the training, with ``data`` and ``transform``.
+        tokenize: the tokenizer of their captions.
+        batch_size: images per batch and process.
+        num_workers: processes that read images; 0 reads in this one.
+        seed: of order and augmentation.
+        drop_last: leave out the last batch of an epoch where it is smaller.
+        captioned: the captions are trained on: the log says how many of them are cut.
+    """
+    return DataLoader(
+        EpochDataset(dataset, seed),
+        sampler=EpochSampler(len(dataset), seed),
+        batch_size=batch_size,
+        drop_last=drop_last,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        collate_fn=CaptionCollate(tokenize, dataset.data if captioned else ()),
+    )
+
+
+def validation_loader(
+    dataset: Dataset,
+    tokenize: Tokenize,
+    batch_size: int,
+    num_workers: int = 0,
+    items: Iterable[dict[str, Any]] = (),
+) -> DataLoader:
+    """Batches in the order of a dataset.
+
+    Args:
+        dataset: the items of this process.
+        tokenize: the tokenizer of their captions.
+        batch_size: images per batch.
+        num_workers: processes that read images; 0 reads in this one.
+        items: those of all processes whose captions are measured: the log says how many of them are cut.
+    """
+    return DataLoader(
+        dataset, batch_size=batch_size, num_workers=num_workers, collate_fn=CaptionCollate(tokenize, items)
+    )
