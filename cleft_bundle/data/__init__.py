@@ -9,7 +9,7 @@ from cleft_bundle.data.datasets import cbis_ddsm, chexpert, dicom_dir, embed, fo
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
 from cleft_bundle.data.image_lists import list_images
 from cleft_bundle.data.item_checks import check_items, is_multi_label
-from cleft_bundle.data.loaders import training_loader, validation_loader
+from cleft_bundle.data.loaders import calibration_loader, training_loader, validation_loader
 from cleft_bundle.data.pictures import known_pictures, read_pictures, shared_pictures
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.data.radiograph_reader import RadiographReader
@@ -38,6 +38,7 @@ __all__ = [
     "begin_reading",
     "cached_dataset",
     "calibration_items",
+    "calibration_loader",
     "cbis_ddsm",
     "check_items",
     "chexpert",

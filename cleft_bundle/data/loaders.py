@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from monai.data import DataLoader, Dataset
 
+from cleft_bundle.data.cache import cached_dataset
 from cleft_bundle.data.collate import CaptionCollate
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
 from cleft_bundle.data.token_checks import Tokenize
+from cleft_bundle.distributed import own_share
 
 
 def training_loader(
@@ -62,3 +64,24 @@ def validation_loader(
     return DataLoader(
         dataset, batch_size=batch_size, num_workers=num_workers, collate_fn=CaptionCollate(tokenize, items)
     )
+
+
+def calibration_loader(
+    items: Sequence[dict[str, Any]], transform: Any, tokenize: Tokenize, batch_size: int, cache_dir: str | None = None
+) -> DataLoader | None:
+    """Batches of this process's share of items, each of which is read once.
+
+    Args:
+        items: those of all processes.
+        transform: from an item to ``image`` [3, H, W].
+        tokenize: the tokenizer of their captions.
+        batch_size: images per batch.
+        cache_dir: as of :func:`cleft_bundle.data.cached_dataset`; nothing is kept in memory.
+
+    Returns:
+        None without items.
+    """
+    if not items:
+        return None
+    dataset = cached_dataset(own_share(items), transform, cache_dir, cache_rate=0.0)
+    return validation_loader(dataset, tokenize, batch_size)
