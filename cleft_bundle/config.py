@@ -25,7 +25,7 @@ from cleft_bundle.distributed import start_processes
 from cleft_bundle.errors import BundleError
 from cleft_bundle.literals import as_written, keep_literals, typed_options
 from cleft_bundle.secrets import mask_logs, masked, masked_values
-from cleft_bundle.settings import SAME, check_settings
+from cleft_bundle.settings import FORMER, SAME, check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,9 @@ def check_config() -> None:
     config = workflow.parser.get()
     _read_switches(workflow.parser)
     check_settings(_literals(workflow.parser))
+    for path, instead in FORMER.items():
+        if path in workflow.parser:
+            raise BundleError(f"unknown config id '{path}': since 0.9.0 it is {instead}")
     known = _known_ids(workflow.config_root_path)
     referenced = set(_REFERENCE.findall(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str)))
     for key in config:
@@ -134,6 +137,11 @@ def executed_config() -> dict[str, Any]:
     workflow = _running_workflow()
     config = {} if workflow is None else workflow.parser.get()
     return masked_values(as_written({key: value for key, value in config.items() if key != "_meta_"}))
+
+
+def executed_part(name: str) -> Any:
+    """What :func:`executed_config` holds under an id at its top; None where there is no such id."""
+    return executed_config().get(name)
 
 
 def resolved(name: str) -> Any:

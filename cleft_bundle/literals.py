@@ -158,6 +158,11 @@ def _check_overrides(overrides: Mapping[str, Any], parser: ConfigParser) -> None
     for key, value in overrides.items():
         if not isinstance(value, str):
             continue
+        if value.startswith("%") and _NAMES.fullmatch(key):
+            raise BundleError(
+                f"{key}: MONAI reads {value!r} as a macro, the value of another config id; a name that begins with % is "
+                f"given as ./{value}"
+            )
         for reference in ReferenceResolver.match_refs_pattern(value):
             if reference not in parser:
                 raise BundleError(
