@@ -22,8 +22,8 @@ from monai.utils.module import locate
 
 from cleft_bundle.best_effort import begin_run
 from cleft_bundle.distributed import start_processes
-from cleft_bundle.errors import BundleError
-from cleft_bundle.literals import as_written, keep_literals, typed_options
+from cleft_bundle.errors import BundleError, UsageError, bundle_error
+from cleft_bundle.literals import as_written, keep_literals, literal, typed_options
 from cleft_bundle.secrets import mask_logs, masked, masked_values
 from cleft_bundle.settings import FORMER, SAME, check_settings
 
@@ -34,28 +34,9 @@ _COMPONENT_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_", "
 
 
 def bundle_root() -> str:
-    """Find the root folder of the bundle whose config is being run.
-
-    That is the parent of the folder that holds the config file, wherever the command was started. A config that is
-    parsed without a MONAI workflow does not know its file: there it is the current folder, as in the bundles of
-    MONAI's model zoo, and where that is no bundle, the checkout that this package was installed from.
-
-    Returns:
-        an absolute path.
-
-    Raises:
-        BundleError: where none of them holds ``configs``.
-    """
-    if workflow := _running_workflow():
-        roots = [workflow.config_root_path.resolve().parent]
-    else:
-        roots = [Path.cwd(), Path(__file__).resolve().parent.parent]
-    for root in roots:
-        if (root / "configs" / "metadata.json").is_file() or (workflow and (root / "configs").is_dir()):
-            return str(root)
-    raise BundleError(
-        f"bundle_root: {roots[0]} has no folder 'configs': pass --bundle_root; `cleft init FOLDER` writes a bundle"
-    )
+    """Root folder of the bundle whose workflow is running, else the current one: asked for by configs before 0.9.0."""
+    workflow = _running_workflow()
+    return "." if workflow is None else str(_root_of(workflow))
 
 
 def begin(seed: int | None = None) -> None:
@@ -77,10 +58,11 @@ def begin(seed: int | None = None) -> None:
 def check_config() -> None:
     """Stop where the config of the running workflow has an id or an argument that nothing knows; read its switches.
 
-    MONAI accepts a mistyped override in silence. An id is known where a config file of the bundle defines it or
-    another value refers to it; an argument of a component where the component takes it. A config that leaves
-    ``dataset_dir`` to whoever runs it stops here where nobody has given one. Values at the top must be of the type and
-    in the range of :class:`cleft_bundle.settings.Settings`.
+    A ``bundle_root`` of ``.``, as configs of MONAI's bundles have it, becomes the folder around the config files,
+    wherever the command was started. MONAI accepts a mistyped override in silence. An id is known where a config file
+    of the bundle defines it or another value refers to it; an argument of a component where the component takes it. A
+    config that trains on a ``dataset_dir`` of whoever runs it stops here where nobody has given one. Values at the top
+    must be of the type and in the range of :class:`cleft_bundle.settings.Settings`.
 
     Raises:
         BundleError: naming the id and the nearest known one, or the value that is missing or wrong.
@@ -91,6 +73,7 @@ def check_config() -> None:
     begin_run()
     mask_logs()
     keep_literals(workflow, sys.argv[1:] if command_line()[0] else [])
+    _settle_root(workflow)
     config = workflow.parser.get()
     _read_switches(workflow.parser)
     check_settings(_literals(workflow.parser))
@@ -101,12 +84,12 @@ def check_config() -> None:
     referenced = set(_REFERENCE.findall(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str)))
     for key in config:
         if key not in known[""] | referenced | {"_meta_"}:
-            raise BundleError(f"unknown config id {key!r}{_nearest(key, known[''])}")
+            raise UsageError(f"unknown config id {key!r}{_nearest(key, known[''])}")
     for section in ("train", "validate"):
         for key in config.get(section, {}):
             if key not in known[section]:
-                raise BundleError(f"unknown config id '{section}#{key}'{_nearest(key, known[section])}")
-    if "dataset_dir" in config and config["dataset_dir"] is None:
+                raise UsageError(f"unknown config id '{section}#{key}'{_nearest(key, known[section])}")
+    if "train" in config and config.get("dataset_dir", "") is None:
         raise BundleError("dataset_dir is not set: pass the folder of the images with --dataset_dir")
     for path, component in _components("", config):
         _check_arguments(path, component, workflow.parser)
@@ -120,9 +103,7 @@ def report_errors() -> None:
     """
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, BundleError):
-            cause = cause.__cause__ or cause.__context__
+        cause = bundle_error(error)
         if cause is None:
             print(masked("".join(format_exception(kind, error, traceback))), file=sys.stderr, end="")
         else:
@@ -244,13 +225,26 @@ def _running_workflow() -> ConfigWorkflow | None:
     return None
 
 
+def _root_of(workflow: ConfigWorkflow) -> Path:
+    return workflow.config_root_path.resolve().parent
+
+
+def _settle_root(workflow: ConfigWorkflow) -> None:
+    if workflow.parser.get("bundle_root") == ".":
+        _replace(workflow.parser, "bundle_root", literal(str(_root_of(workflow))))
+
+
+def _replace(parser: ConfigParser, key: str, value: Any) -> None:
+    """Change a value at the top of a config that has been parsed."""
+    parser.get()[key] = value
+    parser.ref_resolver.items[key].update_config(value)
+
+
 def _read_switches(parser: ConfigParser) -> None:
     """Fire reads ``--resume False`` as a boolean, and ``--resume false`` as a text, which is true."""
-    config = parser.get()
-    for key, value in config.items():
+    for key, value in list(parser.get().items()):
         if value in ("true", "false"):
-            config[key] = value == "true"
-            parser.ref_resolver.items[key].update_config(config[key])
+            _replace(parser, key, value == "true")
 
 
 def _literals(parser: ConfigParser) -> dict[str, Any]:
@@ -313,7 +307,7 @@ def _check_arguments(path: str, component: Mapping[str, Any], parser: ConfigPars
         return
     for key in component:
         if key not in parameters and key not in _COMPONENT_KEYS:
-            raise BundleError(f"unknown config id '{path}#{key}'{_nearest(key, set(parameters))}")
+            raise UsageError(f"unknown config id '{path}#{key}'{_nearest(key, set(parameters))}")
 
 
 def _nearest(key: str, known: set[str]) -> str:

@@ -11,8 +11,19 @@ class BundleError(ValueError):
     """Input that a user can mend: the message names the file, column, row or config key, and what was expected."""
 
 
+class UsageError(BundleError):
+    """A command line or a config that names what nothing knows, or leaves out what is needed."""
+
+
 class RadiographError(BundleError):
     """An image file that cannot be read as a radiograph: the message names the file and, for DICOM, the tag."""
+
+
+def bundle_error(error: BaseException | None) -> BundleError | None:
+    """The :class:`BundleError` that an exception is, or was caused by: MONAI wraps them in errors of its own."""
+    while error is not None and not isinstance(error, BundleError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def require_one_of(name: str, value: object, known: Collection[str]) -> None:
