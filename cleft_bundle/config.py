@@ -77,9 +77,7 @@ def check_config() -> None:
     config = workflow.parser.get()
     _read_switches(workflow.parser)
     check_settings(_literals(workflow.parser))
-    for path, instead in FORMER.items():
-        if path in workflow.parser:
-            raise BundleError(f"unknown config id '{path}': since 0.9.0 it is {instead}")
+    _refuse_former(workflow.parser)
     known = _known_ids(workflow.config_root_path)
     referenced = set(_REFERENCE.findall(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str)))
     for key in config:
@@ -308,6 +306,12 @@ def _check_arguments(path: str, component: Mapping[str, Any], parser: ConfigPars
     for key in component:
         if key not in parameters and key not in _COMPONENT_KEYS:
             raise UsageError(f"unknown config id '{path}#{key}'{_nearest(key, set(parameters))}")
+
+
+def _refuse_former(parser: ConfigParser) -> None:
+    for path, instead in FORMER.items():
+        if path in parser:
+            raise UsageError(f"unknown config id '{path}': since 0.9.0 it is {instead}")
 
 
 def _nearest(key: str, known: set[str]) -> str:

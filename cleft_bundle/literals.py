@@ -177,7 +177,7 @@ def _check_overrides(overrides: Mapping[str, Any], parser: ConfigParser) -> None
             continue
         if value.startswith("%") and _NAMES.fullmatch(key):
             raise BundleError(
-                f"{key}: MONAI reads {value!r} as a macro, the value of another config id; a name that begins with % is "
+                f"{key}: {value!r} is read as a macro, the content of another config id; a name that begins with % is "
                 f"given as ./{value}"
             )
         for reference in ReferenceResolver.match_refs_pattern(value):

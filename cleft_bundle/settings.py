@@ -84,7 +84,7 @@ class Settings(BaseModel):
     served_model: Text = ""
     datalist_file: Text | None = None
     label_table: Text | None = None
-    prompt_file: Text = ""
+    prompt_file: Text | None = None
     cache_dir: Text | None = None
     dataset_name: Text = ""
     dataset_dir: Text | None = None
