@@ -21,10 +21,10 @@ from monai.utils.module import locate
 
 from cleft_bundle.best_effort import begin_run
 from cleft_bundle.distributed import start_processes
-from cleft_bundle.errors import BundleError, cause_of, nearest
-from cleft_bundle.literals import as_written, keep_literals, typed_options
+from cleft_bundle.errors import BundleError, UsageError, cause_of, nearest
+from cleft_bundle.literals import as_written, keep_literals, literal, typed_options
 from cleft_bundle.secrets import mask_logs, masked, masked_values
-from cleft_bundle.settings import SAME, check_settings
+from cleft_bundle.settings import FORMER, SAME, check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -33,28 +33,9 @@ _COMPONENT_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_", "
 
 
 def bundle_root() -> str:
-    """Find the root folder of the bundle whose config is being run.
-
-    That is the parent of the folder that holds the config file, wherever the command was started. A config that is
-    parsed without a MONAI workflow does not know its file: there it is the current folder, as in the bundles of
-    MONAI's model zoo, and where that is no bundle, the checkout that this package was installed from.
-
-    Returns:
-        an absolute path.
-
-    Raises:
-        BundleError: where none of them holds ``configs``.
-    """
-    if workflow := _running_workflow():
-        roots = [workflow.config_root_path.resolve().parent]
-    else:
-        roots = [Path.cwd(), Path(__file__).resolve().parent.parent]
-    for root in roots:
-        if (root / "configs" / "metadata.json").is_file() or (workflow and (root / "configs").is_dir()):
-            return str(root)
-    raise BundleError(
-        f"bundle_root: {roots[0]} has no folder 'configs': pass --bundle_root; `cleft init FOLDER` writes a bundle"
-    )
+    """Root folder of the bundle whose workflow is running, else the current one: asked for by configs before 0.9.0."""
+    workflow = _running_workflow()
+    return "." if workflow is None else str(_root_of(workflow))
 
 
 def begin(seed: int | None = None) -> None:
@@ -76,10 +57,11 @@ def begin(seed: int | None = None) -> None:
 def check_config() -> None:
     """Stop where the config of the running workflow has an id or an argument that nothing knows; read its switches.
 
-    MONAI accepts a mistyped override in silence. An id is known where a config file of the bundle defines it or
-    another value refers to it; an argument of a component where the component takes it. A config that leaves
-    ``dataset_dir`` to whoever runs it stops here where nobody has given one. Values at the top must be of the type and
-    in the range of :class:`cleft_bundle.settings.Settings`.
+    A ``bundle_root`` of ``.``, as configs of MONAI's bundles have it, becomes the folder around the config files,
+    wherever the command was started. MONAI accepts a mistyped override in silence. An id is known where a config file
+    of the bundle defines it or another value refers to it; an argument of a component where the component takes it. A
+    config that trains on a ``dataset_dir`` of whoever runs it stops here where nobody has given one. Values at the top
+    must be of the type and in the range of :class:`cleft_bundle.settings.Settings`.
 
     Raises:
         BundleError: naming the id and the nearest known one, or the value that is missing or wrong.
@@ -90,19 +72,21 @@ def check_config() -> None:
     begin_run()
     mask_logs()
     keep_literals(workflow, sys.argv[1:] if command_line()[0] else [])
+    _settle_root(workflow)
     config = workflow.parser.get()
     _read_switches(workflow.parser)
     check_settings(_literals(workflow.parser))
+    _refuse_former(workflow.parser)
     known = _known_ids(workflow.config_root_path)
     referenced = set(_REFERENCE.findall(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str)))
     for key in config:
         if key not in known[""] | referenced | {"_meta_"}:
-            raise BundleError(f"unknown config id {key!r}{_nearest(key, known[''])}")
+            raise UsageError(f"unknown config id {key!r}{_nearest(key, known[''])}")
     for section in ("train", "validate"):
         for key in config.get(section, {}):
             if key not in known[section]:
-                raise BundleError(f"unknown config id '{section}#{key}'{_nearest(key, known[section])}")
-    if "dataset_dir" in config and config["dataset_dir"] is None:
+                raise UsageError(f"unknown config id '{section}#{key}'{_nearest(key, known[section])}")
+    if "train" in config and config.get("dataset_dir", "") is None:
         raise BundleError("dataset_dir is not set: pass the folder of the images with --dataset_dir")
     for path, component in _components("", config):
         _check_arguments(path, component, workflow.parser)
@@ -133,6 +117,11 @@ def executed_config() -> dict[str, Any]:
     return masked_values(as_written({key: value for key, value in config.items() if key != "_meta_"}))
 
 
+def executed_part(name: str) -> Any:
+    """What :func:`executed_config` holds under an id at its top; None where there is no such id."""
+    return executed_config().get(name)
+
+
 def resolved(name: str) -> Any:
     """A part of the running config as JSON: its components are not built, its references and expressions are resolved.
 
@@ -148,6 +137,20 @@ def resolved(name: str) -> Any:
     if workflow is None:
         raise BundleError(f"{name}: no config is running that could be resolved")
     return _resolve(name, workflow.parser)
+
+
+def preprocessing_settings(image_size: int) -> dict[str, Any]:
+    """How the running config prepares images for the network, as classifiers keep it.
+
+    Args:
+        image_size: side of the prepared images, pixels.
+
+    Returns:
+        ``image_size``, and ``transforms``, the config's ``deterministic_transforms`` and ``network_transforms`` as
+        JSON, see :func:`resolved`.
+    """
+    transforms = [*resolved("deterministic_transforms"), *resolved("network_transforms")]
+    return {"image_size": image_size, "transforms": transforms}
 
 
 def _resolve(path: str, parser: ConfigParser) -> Any:
@@ -219,13 +222,26 @@ def _running_workflow() -> ConfigWorkflow | None:
     return None
 
 
+def _root_of(workflow: ConfigWorkflow) -> Path:
+    return workflow.config_root_path.resolve().parent
+
+
+def _settle_root(workflow: ConfigWorkflow) -> None:
+    if workflow.parser.get("bundle_root") == ".":
+        _replace(workflow.parser, "bundle_root", literal(str(_root_of(workflow))))
+
+
+def _replace(parser: ConfigParser, key: str, value: Any) -> None:
+    """Change a value at the top of a config that has been parsed."""
+    parser.get()[key] = value
+    parser.ref_resolver.items[key].update_config(value)
+
+
 def _read_switches(parser: ConfigParser) -> None:
     """Fire reads ``--resume False`` as a boolean, and ``--resume false`` as a text, which is true."""
-    config = parser.get()
-    for key, value in config.items():
+    for key, value in list(parser.get().items()):
         if value in ("true", "false"):
-            config[key] = value == "true"
-            parser.ref_resolver.items[key].update_config(config[key])
+            _replace(parser, key, value == "true")
 
 
 def _literals(parser: ConfigParser) -> dict[str, Any]:
@@ -288,7 +304,13 @@ def _check_arguments(path: str, component: Mapping[str, Any], parser: ConfigPars
         return
     for key in component:
         if key not in parameters and key not in _COMPONENT_KEYS:
-            raise BundleError(f"unknown config id '{path}#{key}'{_nearest(key, set(parameters))}")
+            raise UsageError(f"unknown config id '{path}#{key}'{_nearest(key, set(parameters))}")
+
+
+def _refuse_former(parser: ConfigParser) -> None:
+    for path, instead in FORMER.items():
+        if path in parser:
+            raise UsageError(f"unknown config id '{path}': since 0.9.0 it is {instead}")
 
 
 def _nearest(key: str, known: set[str]) -> str:

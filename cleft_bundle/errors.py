@@ -12,6 +12,10 @@ class BundleError(ValueError):
     """Input that a user can mend: the message names the file, column, row or config key, and what was expected."""
 
 
+class UsageError(BundleError):
+    """A command line or a config that names what nothing knows, or leaves out what is needed."""
+
+
 class RadiographError(BundleError):
     """An image file that cannot be read as a radiograph: the message names the file and, for DICOM, the tag."""
 

@@ -41,6 +41,23 @@ def literal(content: Any) -> str:
     return "$" + re.sub("[#@%]", lambda found: f"\\x{ord(found[0]):02x}", ascii(content))
 
 
+def read_override(key: str, text: str) -> Any:
+    """An override as it was typed in a shell, as MONAI's commands read it, but that names stay what they are.
+
+    Args:
+        key: the config id.
+        text: a JSON or Python value, a name of anything, or what the config language evaluates.
+
+    Returns:
+        the value for MONAI.
+    """
+    if text.startswith(_LANGUAGE):
+        return text
+    if _NAMES.fullmatch(key) or "#" in text:
+        return literal(text)
+    return DefaultParseValue(text)
+
+
 def as_written(config: Any) -> Any:
     """A config with what :func:`literal` has made in it as it was."""
     if isinstance(config, Mapping):
@@ -158,6 +175,11 @@ def _check_overrides(overrides: Mapping[str, Any], parser: ConfigParser) -> None
     for key, value in overrides.items():
         if not isinstance(value, str):
             continue
+        if value.startswith("%") and _NAMES.fullmatch(key):
+            raise BundleError(
+                f"{key}: {value!r} is read as a macro, the content of another config id; a name that begins with % is "
+                f"given as ./{value}"
+            )
         for reference in ReferenceResolver.match_refs_pattern(value):
             if reference not in parser:
                 raise BundleError(

@@ -19,6 +19,20 @@ SAME = {
     "validate#dataloader#batch_size": "batch_size",
 }
 
+#: Ids of before 0.9.0, and where what they were for is found now.
+FORMER = {
+    "optimizer#params": "optimizer#lr, #backbone_lr, #weight_decay and #layer_decay",
+    "train#checkpoint": "train#record",
+    "train#dataloader#collate_fn": "train#dataloader#tokenize and #captioned",
+    "train#dataloader#sampler": "train#dataloader#seed",
+    "train#loss_curve": "train#record",
+    "train#pictures": "train#record",
+    "train#rank_allocation": "train#record",
+    "train#sampler": "train#dataloader#seed",
+    "validate#dataloader#collate_fn": "validate#dataloader#tokenize and #items",
+    "validation_dataset": "validation_dataloader",
+}
+
 
 def _device(value: str) -> str:
     """Refuse what is no device, or none of this machine."""
@@ -70,7 +84,7 @@ class Settings(BaseModel):
     served_model: Text = ""
     datalist_file: Text | None = None
     label_table: Text | None = None
-    prompt_file: Text = ""
+    prompt_file: Text | None = None
     cache_dir: Text | None = None
     dataset_name: Text = ""
     dataset_dir: Text | None = None

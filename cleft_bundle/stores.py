@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.extras import require
 
 _SCHEME = "sqlite:///"
+
+
+def tracking_uri(output_dir: str | Path) -> str:
+    """Where MLflow keeps runs: what MLFLOW_TRACKING_URI says, or ``mlruns.db`` in the folder of the outputs."""
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    return sqlite_uri(f"{output_dir}/mlruns.db") if named is None else named
 
 
 def sqlite_uri(path: str | Path) -> str:

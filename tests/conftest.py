@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, settings
 from cleft_bundle.checkpoints import save
 from cleft_bundle.data import CaptionTokenizer
 from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, TextEncoder, ZeroShotClassifier, load_tokenizer
+from cleft_bundle.packaging.wheel import write_wheel
+from tests.installed import Elsewhere, install
 
 # generating examples is slow, not wrong, where other processes keep the cores busy
 settings.register_profile("busy_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -115,6 +117,18 @@ def model_pt(classifier: ZeroShotClassifier, tmp_path_factory: pytest.TempPathFa
     path = tmp_path_factory.mktemp("models") / "model.pt"
     save(classifier.state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    return write_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Elsewhere:
+    """A machine that has the wheel and nothing else of this checkout."""
+    return install(wheel, tmp_path_factory.mktemp("elsewhere") / "venv")
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ class RunIdentity:
 
     Attributes:
         id: 32 hexadecimal digits, the same in all processes of the run.
+        training_checkpoint: as given.
         resumed: the training state that the run goes on from, None for a new run.
 
     Raises:
@@ -48,6 +49,7 @@ class RunIdentity:
     ) -> None:
         if resume not in RESUME:
             raise BundleError(f"resume: expected true, false or auto, got {resume!r}")
+        self.training_checkpoint = training_checkpoint
         self.resumed: dict[str, Any] | None = None
         if training_checkpoint is not None and (resume is True or (resume and Path(training_checkpoint).is_file())):
             self.resumed = load_training_state(training_checkpoint)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import shlex
@@ -16,7 +15,7 @@ from cleft_bundle.checkpoints import training_images, unknown_roles
 from cleft_bundle.data import read_pictures
 from cleft_bundle.data.datasets.folder import datalist
 from cleft_bundle.data.phantoms.folder import is_phantom
-from cleft_bundle.errors import BundleError, nearest, require_one_of
+from cleft_bundle.errors import BundleError, UsageError, nearest, require_one_of
 from cleft_bundle.handlers.tracking import package_versions
 from cleft_bundle.inference import Scorer
 from cleft_bundle.reports.evaluation import (
@@ -68,7 +67,7 @@ class Options:
     def __post_init__(self) -> None:
         """Refuse what does not go together, before anything is read."""
         if not self.labels or bool(self.scores) == bool(self.model):
-            raise BundleError("expected --labels TABLE, and either --scores TABLE or --model FILE")
+            raise UsageError("expected --labels TABLE, and either --scores TABLE or --model FILE")
         require_one_of("unit_score", self.unit_score, ("max", "mean"))
         _ = self.settings, self.loading
 
@@ -134,12 +133,9 @@ def report(**options: str) -> None:
     Raises:
         BundleError: an argument or a table is not as described.
     """
-    if "help" in options:
-        print(inspect.cleandoc(report.__doc__ or ""))
-        return
     known = [field.name for field in fields(Options)]
     if strange := [key for key in options if key not in known]:
-        raise BundleError(f"--{strange[0]} is no option of report{nearest(strange[0], known)}")
+        raise UsageError(f"--{strange[0]} is no option of report{nearest(strange[0], known)}")
     given = Options(**options)
     settings = given.settings
     scored, extras = _of_table(given) if given.scores else _of_model(given)

@@ -9,11 +9,12 @@ from cleft_bundle.data.datasets import cbis_ddsm, chexpert, dicom_dir, embed, fo
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
 from cleft_bundle.data.image_lists import list_images
 from cleft_bundle.data.item_checks import check_items, is_multi_label
+from cleft_bundle.data.loaders import calibration_loader, training_loader, validation_loader
 from cleft_bundle.data.pictures import known_pictures, read_pictures, shared_pictures
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.data.radiograph_reader import RadiographReader
 from cleft_bundle.data.radiograph_writer import RadiographWriter
-from cleft_bundle.data.splits import make_splits, select_split
+from cleft_bundle.data.splits import calibration_items, make_splits, reported_split, select_split
 from cleft_bundle.data.subsets import balanced_set, patient_fraction
 from cleft_bundle.data.tolerant_dataset import (
     TolerantDataset,
@@ -36,6 +37,8 @@ __all__ = [
     "balanced_set",
     "begin_reading",
     "cached_dataset",
+    "calibration_items",
+    "calibration_loader",
     "cbis_ddsm",
     "check_items",
     "chexpert",
@@ -59,10 +62,13 @@ __all__ = [
     "read_datalist",
     "read_pictures",
     "reading_workers",
+    "reported_split",
     "rsna",
     "select_split",
     "shared_pictures",
+    "training_loader",
     "usable_items",
+    "validation_loader",
     "vindr_mammo",
     "write_datalist",
 ]

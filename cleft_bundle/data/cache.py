@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from enum import Enum
 from functools import partial
@@ -42,8 +43,8 @@ def cached_dataset(
     transform: Any,
     cache_dir: str | None = None,
     cache_rate: float = 1.0,
-    num_workers: int = 1,
-    progress: bool = True,
+    num_workers: int = 2,
+    progress: bool | None = None,
 ) -> Dataset:
     """Keep images after their deterministic transforms: in memory, or in files where `cache_dir` is given.
 
@@ -53,7 +54,7 @@ def cached_dataset(
         cache_dir: folder of `RadiographCache`; None keeps them in the memory of MONAI's CacheDataset.
         cache_rate: share of the items kept in memory; with `cache_dir`, all are kept in files.
         num_workers: threads that fill the memory.
-        progress: show a bar while they do.
+        progress: show a bar while they do; None: where somebody looks at a terminal.
 
     Blank images, and those of unknown orientation, are counted in the log: of those kept in memory at once, of those
     kept in files when all have come by once. What is kept knows its picture, see :mod:`cleft_bundle.data.pictures`.
@@ -61,7 +62,8 @@ def cached_dataset(
     transform = keeping_pictures(transform)
     if cache_dir is not None:
         return RadiographCache(data, transform, cache_dir)
-    dataset = CacheDataset(data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=progress)
+    shown = sys.stderr.isatty() if progress is None else progress
+    dataset = CacheDataset(data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=shown)
     images = [item["image"] for item in dataset._cache if isinstance(item, dict) and "image" in item]
     warn_of(count_doubts(images), len(images))
     return dataset

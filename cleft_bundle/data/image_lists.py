@@ -22,7 +22,7 @@ from cleft_bundle.names import printable
 logger = logging.getLogger(__name__)
 
 
-def list_images(source: str, exclude: Sequence[str] = ("DICOMDIR",)) -> list[dict[str, str]]:
+def list_images(source: str | None, exclude: Sequence[str] = ("DICOMDIR",)) -> list[dict[str, str]]:
     """List the images that a folder or a file names.
 
     ``source`` is one of
@@ -38,7 +38,7 @@ def list_images(source: str, exclude: Sequence[str] = ("DICOMDIR",)) -> list[dic
     listed files exist is not asked: reading them will tell.
 
     Args:
-        source: the folder or file.
+        source: the folder or file; None where nobody has named one, which is an error.
         exclude: shell patterns of file names that a folder's listing leaves out.
 
     Returns:
@@ -49,6 +49,8 @@ def list_images(source: str, exclude: Sequence[str] = ("DICOMDIR",)) -> list[dic
     Raises:
         BundleError: where there is no such source, it is none of the above, or it names no image.
     """
+    if source is None:
+        raise BundleError("dataset_dir is not set: pass the folder of the images with --dataset_dir")
     place = Path(source).expanduser().absolute()
     if place.is_dir():
         items = _of_folder(place, exclude)

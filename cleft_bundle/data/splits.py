@@ -126,6 +126,24 @@ def select_split(splits: Mapping[str, list[Item]], name: str) -> list[Item]:
     return splits[name]
 
 
+def reported_split(splits: Mapping[str, Sequence[Item]]) -> str:
+    """The split on whose images figures are reported unless one is named: ``test``, or ``validation`` without it."""
+    return "test" if splits["test"] else "validation"
+
+
+def calibration_items(splits: Mapping[str, Sequence[Item]], evaluate_split: str) -> list[Item]:
+    """The items on which the calibration of an evaluation is chosen, where they are not the evaluated ones.
+
+    Args:
+        splits: what :func:`make_splits` returns.
+        evaluate_split: the split that is evaluated.
+
+    Returns:
+        the validation items for the split ``test``; none for any other.
+    """
+    return list(splits["validation"]) if evaluate_split == "test" else []
+
+
 def draw_sides(
     items: Sequence[Item], shares: Mapping[str, float], seed: int, known: Mapping[str, str] | None = None
 ) -> dict[str, str]:

@@ -1,5 +1,16 @@
 """What MONAI's engines need from us: batches, steps, parameter groups, features, and the end of a run."""
 
+from cleft_bundle.engines.assembly import training_engine, validation_engine
+from cleft_bundle.engines.begin import (
+    begin_evaluation,
+    begin_label_efficiency,
+    begin_prompt_tuning,
+    check_evaluated_pictures,
+    learnable_items,
+    load_evaluated,
+    load_towers,
+    prompted,
+)
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
 from cleft_bundle.engines.features import EmbeddedDataset
 from cleft_bundle.engines.finetuning import finish_finetuning
@@ -7,10 +18,10 @@ from cleft_bundle.engines.finish import finish_evaluation, finish_training
 from cleft_bundle.engines.label_training import finish_label_training, with_learnt_prompts
 from cleft_bundle.engines.linear_head import LinearHead, choose_strength, fit_head, refit_head
 from cleft_bundle.engines.linear_probe import LinearProbe, Probing, check_learnable
-from cleft_bundle.engines.optimizer import parameter_groups
+from cleft_bundle.engines.optimizer import adamw, parameter_groups
 from cleft_bundle.engines.prepare_batch import PrepareImageText
-from cleft_bundle.engines.schedule import planned_updates, warmup_cosine
-from cleft_bundle.engines.training import run_training
+from cleft_bundle.engines.schedule import epochs_for, planned_updates, short_warmup, validation_interval, warmup_cosine
+from cleft_bundle.engines.training import run_evaluation, run_training
 from cleft_bundle.engines.training_step import TrainingStep
 
 __all__ = [
@@ -21,17 +32,32 @@ __all__ = [
     "PrepareImageText",
     "Probing",
     "TrainingStep",
+    "adamw",
+    "begin_evaluation",
+    "begin_label_efficiency",
+    "begin_prompt_tuning",
+    "check_evaluated_pictures",
     "check_learnable",
     "choose_strength",
+    "epochs_for",
     "finish_evaluation",
     "finish_finetuning",
     "finish_label_training",
     "finish_training",
     "fit_head",
+    "learnable_items",
+    "load_evaluated",
+    "load_towers",
     "parameter_groups",
     "planned_updates",
+    "prompted",
     "refit_head",
+    "run_evaluation",
     "run_training",
+    "short_warmup",
+    "training_engine",
+    "validation_engine",
+    "validation_interval",
     "warmup_cosine",
     "with_learnt_prompts",
 ]

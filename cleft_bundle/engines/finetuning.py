@@ -1,4 +1,4 @@
-"""How a fine-tuning ends: its file, its figures, and its point in the comparison."""
+"""How a fine-tuning ends: its file, its figures, and its point in the label_efficiency."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.checkpoints import RunIdentity, TrainedOn, load_finetuned
 from cleft_bundle.checkpoints.finetuned import FinetunedState
@@ -19,7 +18,7 @@ from cleft_bundle.engines.features import embed_together
 from cleft_bundle.engines.linear_probe import as_predictions
 from cleft_bundle.engines.seen import describe_seen, grey_levels
 from cleft_bundle.files import sha256
-from cleft_bundle.handlers import LabelEfficiency, RunTracker
+from cleft_bundle.handlers import LabelEfficiency, RunRecord
 from cleft_bundle.metrics import Screening
 from cleft_bundle.networks import FinetunedClassifier, probabilities
 
@@ -70,41 +69,36 @@ class FinetunedWriter:
 
 
 def finish_finetuning(
-    evaluator: SupervisedEvaluator,
-    best_checkpoint: str,
+    record: RunRecord,
     writer: FinetunedWriter,
     items: Mapping[str, Sequence[Item]],
     loading: Mapping[str, Any],
     start: Mapping[str, Any],
-    comparison: LabelEfficiency,
-    tracker: RunTracker,
-    identity: RunIdentity,
+    label_efficiency: LabelEfficiency,
 ) -> None:
-    """Calibrate the best classifier of a run, write and evaluate it, and put it into the comparison.
+    """Calibrate the best classifier of a run, write and evaluate it, and put it into the label_efficiency.
 
     Calibration and thresholds are chosen on the validation images, as those of ``model.pt`` are.
 
     Of several processes all evaluate and the first one writes.
 
     Args:
-        evaluator: the validation engine, which knows the best epoch.
-        best_checkpoint: file that :class:`cleft_bundle.handlers.BestCheckpoint` wrote.
+        record: of the run, which must have written its best checkpoint itself.
         writer: calibrates and writes the classifier, ``finetuned.pt`` in the folder of the run; its learning curve lies
             there.
         items: ``train``, the items of the training, ``validation``, those that choose calibration and thresholds, and
             ``evaluated``, those whose figures are reported.
         loading: further arguments of :func:`cleft_bundle.engines.features.embed_images`.
         start: ``source``, ``fraction`` and ``checkpoint``, where the training started from.
-        comparison: receives the point.
-        tracker: closes the MLflow run.
-        identity: the run, which must have written the best checkpoint itself.
+        label_efficiency: receives the point.
 
     Raises:
         BundleError: where the best checkpoint is another run's.
     """
+    identity, best = record.identity, record.evaluator.state
     with identity.writing(last=True), torch.no_grad():
         wait_for_all()  # the first process may still be writing the file
-        network = load_finetuned(best_checkpoint, identity).to(loading["device"])
+        network = load_finetuned(record.best_checkpoint, identity).to(loading["device"])
         classifier = FinetunedClassifier(network).eval()
         validation = _look(classifier, items["validation"], loading)
         same = items["evaluated"] is items["validation"]
@@ -115,19 +109,21 @@ def finish_finetuning(
         writer.write(classifier, items["validation"], validation, identity)
         settings: dict[str, Any] = {
             "run": identity.id,
-            "best_epoch": evaluator.state.best_metric_epoch,
-            "validation_auroc_macro": evaluator.state.best_metric,
+            "best_epoch": best.best_metric_epoch,
+            "validation_auroc_macro": best.best_metric,
         }
         settings |= {"checkpoint": sha256(start["checkpoint"])} if start["source"] == "cleft" else {}
         scores = probabilities(logits, network.task).numpy()
         predictions = as_predictions(scores, items["evaluated"], network.class_names, network.task)
-        point = comparison.measure(METHOD, start["source"], start["fraction"], items["train"], predictions, settings)
-        with comparison.opened():
-            comparison.add(point, tracker.run_id)
-        tracker.finish([writer.path.parent / "loss_curve.png"], {})
-    done = f"fine-tuning is done; epoch {evaluator.state.best_metric_epoch} was the best on the validation patients:"
+        point = label_efficiency.measure(
+            METHOD, start["source"], start["fraction"], items["train"], predictions, settings
+        )
+        with label_efficiency.opened():
+            label_efficiency.add(point, record.tracker.run_id)
+        record.tracker.finish([writer.path.parent / "loss_curve.png"], {})
+    done = f"fine-tuning is done; epoch {best.best_metric_epoch} was the best on the validation patients:"
     run = f"  run                    {identity.name} ({identity.id})"
-    lines = [done, *comparison.summary(), run, f"  classifier             {writer.path}"]
+    lines = [done, *label_efficiency.summary(), run, f"  classifier             {writer.path}"]
     logger.info("\n".join(lines))
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from monai.engines import SupervisedEvaluator
 
-from cleft_bundle.checkpoints import RunIdentity, TrainedOn, TrainedState, load_trained
+from cleft_bundle.checkpoints import RunIdentity, TrainedState, load_trained
 from cleft_bundle.config import command, command_line
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
 from cleft_bundle.engines.seen import SeenImages
-from cleft_bundle.handlers import RunTracker
-from cleft_bundle.networks import CLEFT
+from cleft_bundle.handlers import RunRecord, RunTracker
 from cleft_bundle.reports.evaluation import EvaluationReport
 
 logger = logging.getLogger(__name__)
@@ -23,32 +22,18 @@ PICTURES = ("loss_curve.png", "roc_curves.png", "confusion_matrix.png")
 
 
 def finish_training(
-    network: CLEFT,
-    evaluator: SupervisedEvaluator,
-    classifier_builder: ClassifierBuilder,
-    best_checkpoint: str,
-    trained_on: TrainedOn,
-    trained_path: str,
-    models_dir: str,
-    output_dir: str,
-    tracker: RunTracker,
-    identity: RunIdentity,
+    record: RunRecord, classifier_builder: ClassifierBuilder, trained_path: str, models_dir: str
 ) -> dict[str, float]:
     """Turn the best checkpoint of a run into ``cleft.pt`` and ``model.pt``, evaluate what was written, sum up.
 
     Of several processes all evaluate and the first one writes.
 
     Args:
-        network: the trained network; it gets the best weights.
-        evaluator: the validation engine, which is run once more on these.
+        record: of the run, which must have written its best checkpoint itself. Its network gets the best weights, and
+            its validation engine is run once more on these.
         classifier_builder: builds the classifier of ``model.pt``, calibrated on the validation images.
-        best_checkpoint: file that :class:`cleft_bundle.handlers.BestCheckpoint` wrote.
-        trained_on: the split and the patients of the training, which the trained weights remember.
         trained_path: receives the trained weights, such as ``models/cleft.pt``.
         models_dir: receives ``model.pt``.
-        output_dir: folder of pictures and MLflow's database.
-        tracker: closes the MLflow run.
-        identity: the run, which must have written the best checkpoint itself.
 
     Returns:
         the metrics of the best checkpoint.
@@ -57,9 +42,11 @@ def finish_training(
         BundleError: where the best checkpoint is another run's.
     """
     cleft_path, model_path = Path(trained_path), Path(models_dir) / "model.pt"
+    network, evaluator, trained_on = record.network, record.evaluator, record.trained_on
+    identity, tracker = record.identity, record.tracker
     with identity.writing(last=True):
         wait_for_all()  # the first process may still be writing the file
-        load_trained(network, best_checkpoint, identity)
+        load_trained(network, record.best_checkpoint, identity)
         if rank() == 0:  # before pictures and MLflow
             identity.publish(TrainedState(network, trained_on, identity).state_dict(), cleft_path)
         seen = SeenImages()
@@ -76,7 +63,7 @@ def finish_training(
         validation = evaluator.state.metric_details[evaluator.state.key_metric_name]
         identity.say_replaced(model_path)
         classifier_builder.write(network, model_path, provenance, validation)
-        pictures = [Path(output_dir) / name for name in PICTURES]
+        pictures = [Path(record.output_dir) / name for name in PICTURES]
         tracker.finish([*pictures, model_path], metrics)
     lines = [
         f"training is done; epoch {evaluator.state.best_metric_epoch} was the best on the validation patients:",

@@ -4,10 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, ImageClassifier, TrainableClassifier
+
+
+def adamw(
+    network: CLEFT | ImageClassifier | TrainableClassifier,
+    lr: float,
+    backbone_lr: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    fused: bool = True,
+) -> torch.optim.AdamW:
+    """AdamW on the groups of :func:`parameter_groups`.
+
+    Args:
+        network: see there.
+        lr: ``learning_rate`` there.
+        backbone_lr: ``backbone_learning_rate`` there.
+        weight_decay: see there.
+        layer_decay: see there.
+        betas: of :class:`torch.optim.AdamW`, as the two that follow.
+        eps: of AdamW.
+        fused: of AdamW.
+    """
+    groups = parameter_groups(network, lr, backbone_lr, weight_decay, layer_decay)
+    return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused)
 
 
 def parameter_groups(

@@ -34,6 +34,27 @@ def planned_updates(data_loader: Any, epochs: int, accumulation_steps: int = 1) 
     return epochs * count_updates(len(data_loader), accumulation_steps)
 
 
+def epochs_for(data_loader: Any, min_epochs: int, min_steps: int) -> int:
+    """Epochs of a training on few images: as many as give both so many epochs and so many steps.
+
+    Args:
+        data_loader: a ``DataLoader`` of the training images.
+        min_epochs: at least so many.
+        min_steps: so many batches in all, at least.
+    """
+    return max(min_epochs, -(-min_steps // len(data_loader)))
+
+
+def validation_interval(epochs: int) -> int:
+    """Epochs between two validations, of which a training has about ten."""
+    return max(1, epochs // 10)
+
+
+def short_warmup(updates: int) -> int:
+    """Updates of a warm-up that is a tenth of the training; none in one of fewer than ten."""
+    return updates // 10
+
+
 def warmup_cosine(optimizer: Optimizer, warmup_steps: int, updates: int, end_lr: float = 0.0) -> WarmupCosineSchedule:
     """Build a schedule of the learning rate: linear warm-up, then a cosine down to ``end_lr``.
 

@@ -3,86 +3,82 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from ignite.engine import Engine
-from monai.engines import Evaluator, Trainer
+from monai.engines import SupervisedEvaluator, Trainer
 
 from cleft_bundle import files
-from cleft_bundle.checkpoints import RunIdentity
+from cleft_bundle.data.datalists import write_datalist
 from cleft_bundle.distributed import rank, wait_for_all, world_size
 from cleft_bundle.errors import BundleError
-from cleft_bundle.handlers import RunTracker, TrainingCheckpoint
+from cleft_bundle.handlers import RunRecord, RunTracker
 from cleft_bundle.handlers.checkpoints import NEEDED
+from cleft_bundle.reports.evaluation import Operating
 
 logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 
 
-class Part(Protocol):
-    """What a training has beside its handlers, such as its learning curve."""
-
-    def attach(self, engine: Engine) -> None:
-        """Register with the trainer."""
-
-
 def run_training(
     trainer: Trainer,
-    evaluator: Evaluator,
-    identity: RunIdentity,
-    tracker: RunTracker,
-    checkpoint: TrainingCheckpoint,
-    best_checkpoint: str,
-    splits: Mapping[str, Sequence[Item]],
+    record: RunRecord,
     class_names: Sequence[str],
-    parts: Sequence[Part] = (),
-    record: Callable[[], object] | None = None,
+    datalist: str | None = None,
+    dataset_dir: str = "",
 ) -> None:
     """Train, under the lock of the run's folders, so that at the end there is an epoch which this run has validated.
 
     A run that is resumed after its end trains no further: what follows publishes again what it has.
 
     Args:
-        trainer: the training engine.
-        evaluator: the validation engine, which the trainer starts.
-        identity: the run.
-        tracker: its MLflow run.
-        checkpoint: writes the training state, and puts a resumed run where it stood.
-        best_checkpoint: file of the best weights so far.
-        splits: ``train`` and ``validation``.
+        trainer: the training engine, among whose handlers the record is.
+        record: what the run keeps of itself.
         class_names: names of the labels.
-        parts: what else registers with the trainer, before the checkpoint, which stores their states.
-        record: writes down what is trained on, such as the datalist, before the first step.
+        datalist: receives the items of the training, divided, before the first step; None: nothing does.
+        dataset_dir: what the images in that file are relative to.
 
     Raises:
         BundleError: where a batch has too few images for the loss, no epoch can be chosen on the validation images,
             another run holds the folders, or the best weights on the disk are not those of the run that is resumed.
     """
+    identity, best = record.identity, record.evaluator.state
     check_batches(trainer)
-    check_validation(splits["validation"], class_names)
+    check_validation(record.splits["validation"], class_names)
     with identity.writing():
-        if record is not None and rank() == 0:
-            record()
-        for part in (tracker, *parts, checkpoint):
-            part.attach(trainer)
-        if evaluator.state.best_metric_epoch > 0:
-            stored = files.load(best_checkpoint, "the run that is resumed wrote it, and cannot go on without it")
-            identity.check_own(stored, best_checkpoint)
-        if checkpoint.complete:
+        if datalist is not None and rank() == 0:
+            write_datalist(record.splits, datalist, dataset_dir, class_names)
+        record.checkpoint.resume(trainer)
+        if best.best_metric_epoch > 0:
+            path = record.best_checkpoint
+            identity.check_own(files.load(path, "the run that is resumed wrote it, and cannot go on without it"), path)
+        if record.checkpoint.complete:
             logger.info(f"run {identity.name} is finished: no step is left, what it has is published again")
-            tracker.start()
+            record.tracker.start()
             return
         logger.info(f"run {identity.name} ({identity.id})")
         trainer.run()
         wait_for_all()
-        if trainer.state.iteration == 0 or evaluator.state.best_metric_epoch < 1:
+        if trainer.state.iteration == 0 or best.best_metric_epoch < 1:
             raise BundleError(
                 f"run {identity.name} took {trainer.state.iteration} steps and validated "
-                f"{'no epoch' if evaluator.state.best_metric_epoch < 1 else 'some'}: there is nothing to publish"
+                f"{'no epoch' if best.best_metric_epoch < 1 else 'some'}: there is nothing to publish"
             )
+
+
+def run_evaluation(evaluator: SupervisedEvaluator, operating: Operating, tracker: RunTracker) -> None:
+    """Evaluate, once the images on which calibration and thresholds are chosen have been scored.
+
+    Args:
+        evaluator: the engine that scores both.
+        operating: gathers the scores of the former.
+        tracker: MLflow's run, of the evaluated images alone: it listens from then on.
+    """
+    operating.gather(evaluator)
+    tracker.attach(evaluator)
+    evaluator.run()
 
 
 def check_batches(trainer: Trainer) -> None:

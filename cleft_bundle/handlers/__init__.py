@@ -6,8 +6,17 @@ from cleft_bundle.handlers.label_points import point_name
 from cleft_bundle.handlers.plots import EvaluationPlots, LossCurve
 from cleft_bundle.handlers.progress import ProgressHandler
 from cleft_bundle.handlers.rank_allocation import RankAllocation
+from cleft_bundle.handlers.record import KeepRecord, RunRecord
 from cleft_bundle.handlers.shared_pictures import SharedPictures
-from cleft_bundle.handlers.tracking import MetricTracker, RunTracker, loss_and_scale, run_parameters, unique_run_name
+from cleft_bundle.handlers.tracking import (
+    MetricTracker,
+    RunTracker,
+    evaluation_tracker,
+    loss_and_scale,
+    run_parameters,
+    training_tracker,
+    unique_run_name,
+)
 from cleft_bundle.handlers.updates import UpdateLrSchedule, count_updates, ends_group
 from cleft_bundle.handlers.validation import PeriodicValidation
 from cleft_bundle.handlers.zero_shot_metrics import ZeroShotMetrics
@@ -15,12 +24,14 @@ from cleft_bundle.handlers.zero_shot_metrics import ZeroShotMetrics
 __all__ = [
     "BestCheckpoint",
     "EvaluationPlots",
+    "KeepRecord",
     "LabelEfficiency",
     "LossCurve",
     "MetricTracker",
     "PeriodicValidation",
     "ProgressHandler",
     "RankAllocation",
+    "RunRecord",
     "RunTracker",
     "SharedPictures",
     "TrainingCheckpoint",
@@ -28,8 +39,10 @@ __all__ = [
     "ZeroShotMetrics",
     "count_updates",
     "ends_group",
+    "evaluation_tracker",
     "loss_and_scale",
     "point_name",
     "run_parameters",
+    "training_tracker",
     "unique_run_name",
 ]

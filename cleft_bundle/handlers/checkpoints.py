@@ -19,7 +19,7 @@ from cleft_bundle.checkpoints.trained_state import TrainedState
 from cleft_bundle.checkpoints.training_state import FORMAT, check_same_data, check_same_run, flatten
 from cleft_bundle.config import executed_config
 from cleft_bundle.data.datalists import fingerprint
-from cleft_bundle.data.epochs import EpochSampler, derive_seed
+from cleft_bundle.data.epochs import derive_seed
 from cleft_bundle.distributed import rank, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save
@@ -83,14 +83,12 @@ class TrainingCheckpoint:
     that wait for one are not stored.
 
     Args:
-        path: the file; each newer state replaces it.
         interval: steps between two writings, and so what a killed run can lose. 0 writes none.
-        identity: the run, and the state that it goes on from, if any.
-        seed: of the run.
+        identity: the run, its file, in which each newer state replaces the last, and the state that it goes on from, if
+            any.
         splits: the divided datalist, which must be the same where a run goes on.
-        sampler: order of the training items.
         evaluator: the validation engine, whose best result is kept.
-        parts: what has a state, by name: ``network``, and optimizer, scheduler, learning curve.
+        parts: what has a state beside the optimizer: network, scheduler, learning curve, by name.
 
     Attributes:
         complete: whether the run that is resumed had come to its end.
@@ -101,48 +99,50 @@ class TrainingCheckpoint:
 
     def __init__(
         self,
-        path: str,
         interval: int,
         identity: RunIdentity,
-        seed: int,
         splits: Mapping[str, Sequence[dict[str, Any]]],
-        sampler: EpochSampler,
         evaluator: Evaluator,
         parts: Mapping[str, Any],
     ) -> None:
-        self.path = path
+        self.path = str(identity.training_checkpoint)
         self.interval = interval
         self.identity = identity
-        self.seed = seed
-        self.sampler = sampler
         self.evaluator = evaluator
         self.parts = dict(parts)
         if parts["network"].checkpoint == "trained":  # the files hold nothing that is frozen
             self.parts["network"] = TrainedState(parts["network"])
         self.config = flatten(executed_config())
-        self.data = {"fingerprint": fingerprint(splits, labels=True), "processes": world_size()}
+        self.data: dict[str, Any] = {"fingerprint": fingerprint(splits, labels=True), "processes": world_size()}
         self.complete = False
         self._due = False
         if identity.resumed is not None:
             check_same_run(identity.resumed["config"], self.config)
 
     def attach(self, engine: Trainer) -> None:
-        """Register with a trainer and, on resuming, put it where the interrupted run stood.
-
-        Raises:
-            BundleError: where the interrupted run had other data, steps an epoch or processes.
-        """
+        """Register with a trainer whose data come from :func:`cleft_bundle.data.training_loader`."""
         self.data["epoch_length"] = len(engine.data_loader)
-        if self.identity.resumed is not None:
-            self._restore(engine, self.identity.resumed)
-            self.identity.resumed["parts"] = {}  # they are where they belong, and large
         engine.add_event_handler(Events.ITERATION_STARTED, self._seed_step)
         if self.interval:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_after_validation)
 
+    def resume(self, engine: Trainer) -> None:
+        """Put a trainer that this is attached to where the interrupted run stood, if this is its continuation.
+
+        Raises:
+            BundleError: where the interrupted run had other data, steps per epoch or processes.
+        """
+        if self.identity.resumed is not None:
+            self._restore(engine, self.identity.resumed)
+            self.identity.resumed["parts"] = {}  # they are where they belong, and large
+
+    def _all_parts(self, engine: Trainer) -> dict[str, Any]:
+        """Those that were given, and the optimizer, which a trainer has once it is built."""
+        return {**self.parts, "optimizer": engine.optimizer}
+
     def _seed_step(self, engine: Trainer) -> None:
-        torch.manual_seed(derive_seed(self.seed, "step", engine.state.iteration, rank()))
+        torch.manual_seed(derive_seed(engine.data_loader.sampler.seed, "step", engine.state.iteration, rank()))
 
     def _save_within_epoch(self, engine: Trainer) -> None:
         self._due = self._due or engine.state.iteration % self.interval == 0
@@ -169,18 +169,18 @@ class TrainingCheckpoint:
                 "complete": engine.state.iteration == engine.state.max_epochs * engine.state.epoch_length,
                 "iteration": engine.state.iteration,
                 "best": {"best_metric": best.best_metric, "best_metric_epoch": best.best_metric_epoch},
-                "parts": {name: part.state_dict() for name, part in self.parts.items()},
+                "parts": {name: part.state_dict() for name, part in self._all_parts(engine).items()},
             },
             self.path,
         )
 
     def _restore(self, engine: Trainer, state: dict[str, Any]) -> None:
         check_same_data(state["data"], self.data, self.identity.name)
-        for name, part in self.parts.items():
+        for name, part in self._all_parts(engine).items():
             part.load_state_dict(state["parts"][name])
         engine.state.iteration = state["iteration"]
         engine.state.epoch, done = divmod(state["iteration"], self.data["epoch_length"])
-        self.sampler.resume(engine.state.epoch, done * engine.data_loader.batch_size)
+        engine.data_loader.sampler.resume(engine.state.epoch, done * engine.data_loader.batch_size)
         for key, value in state["best"].items():
             setattr(self.evaluator.state, key, value)
         self.complete = state["complete"]

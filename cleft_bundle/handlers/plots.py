@@ -33,32 +33,29 @@ class EvaluationPlots:
 
     Args:
         output_dir: folder that receives ``roc_curves.png`` and ``confusion_matrix.png``.
-        class_names: names of the K classes.
-        key_metric: name under which :class:`ZeroShotMetrics` is attached.
-        title: what the images are, such as ``phantoms, validation``.
+        title: what the images are, such as ``phantoms``.
+        split: whose images they are, behind the title.
     """
 
-    def __init__(self, output_dir: str, class_names: Sequence[str], key_metric: str, title: str) -> None:
+    def __init__(self, output_dir: str, title: str, split: str = "validation") -> None:
         self.output_dir = Path(output_dir)
-        self.class_names = list(class_names)
-        self.key_metric = key_metric
-        self.title = title
+        self.title = f"{title}, {split}"
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
+        """Register with an evaluator whose key metric is :class:`ZeroShotMetrics`."""
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
         """Draw the last evaluation; of several processes the first one does. A failure is told once."""
         if rank() > 0:
             return
-        details = engine.state.metric_details[self.key_metric]
-        scores, labels = details["scores"], details["label"]
+        details = engine.state.metric_details[engine.state.key_metric_name]
+        scores, labels, class_names = details["scores"], details["label"], details["class_names"]
         with best_effort("the picture of the ROC curves"):
-            roc = roc_figure(scores, labels, self.class_names, self.title)
+            roc = roc_figure(scores, labels, class_names, self.title)
             save_figure(roc, self.output_dir / "roc_curves.png")
         with best_effort("the picture of the confusion matrix"):
-            confusion = confusion_figure(confusion_matrix(scores, labels), self.class_names, self.title)
+            confusion = confusion_figure(confusion_matrix(scores, labels), class_names, self.title)
             save_figure(confusion, self.output_dir / "confusion_matrix.png")
 
 
@@ -67,15 +64,13 @@ class LossCurve:
 
     Args:
         output_dir: folder that receives ``loss_curve.png``.
-        evaluator: the validation engine.
-        key_metric: name of the metric drawn beside the loss.
+        evaluator: the validation engine, whose key metric is drawn beside the loss.
         title: what the images are.
     """
 
-    def __init__(self, output_dir: str, evaluator: Engine, key_metric: str, title: str) -> None:
+    def __init__(self, output_dir: str, evaluator: Engine, title: str) -> None:
         self.path = Path(output_dir) / "loss_curve.png"
         self.evaluator = evaluator
-        self.key_metric = key_metric
         self.title = title
         self.losses: list[float] = []
         self.validations: list[tuple[int, float]] = []
@@ -98,13 +93,14 @@ class LossCurve:
         self.losses.append(engine.state.output["loss"].item())
 
     def _add_validation(self, evaluator: Engine, trainer: Engine) -> None:
-        self.validations.append((trainer.state.iteration, evaluator.state.metrics[self.key_metric]))
+        self.validations.append((trainer.state.iteration, evaluator.state.metrics[evaluator.state.key_metric_name]))
 
     def _draw(self) -> None:
         if rank() > 0:
             return
         with best_effort("the picture of the learning curve"):
-            save_figure(loss_figure(self.losses, self.validations, self.key_metric, self.title), self.path)
+            metric = self.evaluator.state.key_metric_name
+            save_figure(loss_figure(self.losses, self.validations, metric, self.title), self.path)
 
 
 @mpl.rc_context(PLAIN)

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
+from torch import nn
 
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.config import executed_config, top_level_scalars
+from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.distributed import rank
 from cleft_bundle.extras import require
 from cleft_bundle.handlers.mlflow_handler import connect
@@ -69,6 +71,40 @@ def loss_and_scale(output: dict[str, Any]) -> dict[str, float]:
     return kept
 
 
+def training_tracker(
+    tracking_uri: str,
+    experiment_name: str,
+    identity: RunIdentity,
+    network: nn.Module,
+    splits: Mapping[str, Sequence[dict[str, Any]]],
+) -> RunTracker:
+    """Build the tracker of a training: every step's loss, and :func:`run_parameters`.
+
+    Args:
+        tracking_uri: as of :class:`RunTracker`.
+        experiment_name: MLflow's experiment.
+        identity: the run.
+        network: what is trained.
+        splits: what :func:`cleft_bundle.data.make_splits` returns.
+    """
+    described = run_parameters(network, fingerprint(splits))
+    named = {"experiment_name": experiment_name, "experiment_param": described}
+    return RunTracker(tracking_uri, identity, output_transform=loss_and_scale, **named)
+
+
+def evaluation_tracker(
+    tracking_uri: str,
+    experiment_name: str,
+    identity: RunIdentity,
+    network: nn.Module,
+    splits: Mapping[str, Sequence[dict[str, Any]]],
+) -> RunTracker:
+    """Build the tracker of an evaluation, which keeps nothing of single batches; see :func:`training_tracker`."""
+    described = run_parameters(network, fingerprint(splits))
+    named = {"experiment_name": experiment_name, "experiment_param": described}
+    return RunTracker(tracking_uri, identity, iteration_log=False, **named)
+
+
 class MetricTracker:
     """MONAI's MLflow handler for an engine that is part of a run, such as its validation.
 
@@ -85,6 +121,7 @@ class MetricTracker:
 
     def __init__(self, tracking_uri: str, identity: RunIdentity, **kwargs: Any) -> None:
         self.tracking_uri = masked(tracking_uri)  # to be shown
+        self._place = (tracking_uri, kwargs.get("experiment_name"))
         self.identity = identity
         tracked = tracking_uri and rank() == 0
         self.handler = connect(tracking_uri, identity, **kwargs) if tracked else None
@@ -126,6 +163,12 @@ class RunTracker(MetricTracker):
             engine.add_event_handler(Events.STARTED, self._open)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._reopen)
             engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail_and_raise)
+
+    def of_validation(self) -> MetricTracker:
+        """A tracker of the same run for its validation engine."""
+        uri, experiment = self._place
+        named = {} if experiment is None else {"experiment_name": experiment}
+        return MetricTracker(uri, self.identity, iteration_log=False, **named)
 
     def finish(self, artifacts: Sequence[str | Path], metrics: Mapping[str, float]) -> None:
         """Store the files and final metrics of a run and close it as FINISHED.

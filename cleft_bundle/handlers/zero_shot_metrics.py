@@ -31,10 +31,11 @@ class ZeroShotMetrics(Metric):
     As the evaluator's key metric its value is the macro AUROC, NaN where it is not defined. The AUROC of each class,
     the means over classes and the accuracies of :func:`cleft_bundle.metrics.classification_metrics`, and all of
     :func:`cleft_bundle.metrics.retrieval_metrics`, are put beside it into ``engine.state.metrics``. What they were
-    computed from goes to ``engine.state.metric_details[name]`` for pictures and reports: ``names`` (list of N),
-    ``logits``, ``scores`` (probabilities) and ``label`` [N, K], as :class:`Predictions` keeps it; where there are any,
-    ``variant_scores`` [N, V, K] of single prompts; for retrieval, ``image_rank`` [N] and ``text_rank`` [M], see
-    :func:`cleft_bundle.metrics.retrieval_ranks`, and ``retrieval_chance``, the recall of a network that knows nothing.
+    computed from goes to ``engine.state.metric_details[name]`` for pictures and reports: ``class_names`` (list of K),
+    ``names`` (list of N), ``logits``, ``scores`` (probabilities) and ``label`` [N, K], as :class:`Predictions` keeps
+    it; where there are any, ``variant_scores`` [N, V, K] of single prompts; for retrieval, ``image_rank`` [N] and
+    ``text_rank`` [M], see :func:`cleft_bundle.metrics.retrieval_ranks`, and ``retrieval_chance``, the recall of a
+    network that knows nothing.
 
     Args:
         class_names: names of the K classes.
@@ -85,7 +86,13 @@ class ZeroShotMetrics(Metric):
         engine.state.metrics[name] = metrics.pop("auroc_macro", float("nan"))
         kept = {key: value for key, value in metrics.items() if "/" not in key or key.startswith("auroc/")}
         engine.state.metrics.update(kept)
-        details = {"names": names, "logits": gathered["logits"], "label": predictions.labels, "scores": scores}
+        details = {
+            "class_names": self.class_names,
+            "names": names,
+            "logits": gathered["logits"],
+            "label": predictions.labels,
+            "scores": scores,
+        }
         if "variant_logits" in gathered:
             details["variant_scores"] = self._probabilities(gathered["variant_logits"])
         if "text_embedding" in gathered:

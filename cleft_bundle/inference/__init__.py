@@ -3,7 +3,7 @@
 from cleft_bundle.inference.heat_map_writer import HeatMapWriter
 from cleft_bundle.inference.heat_maps import HeatMaps
 from cleft_bundle.inference.journal import PredictionJournal
-from cleft_bundle.inference.predictions import PredictionWriter
+from cleft_bundle.inference.predictions import PredictionWriter, score_images
 from cleft_bundle.inference.readable import ReadableInferer
 from cleft_bundle.inference.scorer import Scorer, Scores
 from cleft_bundle.inference.structured_reports import StructuredReportWriter
@@ -17,4 +17,5 @@ __all__ = [
     "Scorer",
     "Scores",
     "StructuredReportWriter",
+    "score_images",
 ]

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator
 
+from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.data.tolerant_dataset import BLANK
 from cleft_bundle.files import replacing
 from cleft_bundle.inference.journal import PredictionJournal, Scored
@@ -103,3 +105,18 @@ def _cell(value: Any) -> Any:
     if isinstance(value, list):
         return joined(value)
     return repr(value) if isinstance(value, float) else value  # all digits: what differs must not tie when read back
+
+
+def score_images(evaluator: SupervisedEvaluator, predictions: PredictionWriter, identity: RunIdentity) -> None:
+    """Score the images that have no row yet, write the predictions of all of them, and give the folders back.
+
+    Args:
+        evaluator: scores them; the writer is among its handlers.
+        predictions: writes the files, also where no image is left to score.
+        identity: the run, which holds the folders.
+    """
+    if len(evaluator.data_loader):
+        evaluator.run()
+    else:
+        predictions.write()
+    identity.release()

@@ -31,6 +31,8 @@ class ClassificationLoss(nn.Module):
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024, section on prompt fine-tuning.
     """
 
+    target = "label"  # key of the batch that it compares with
+
     def __init__(self, task: Task) -> None:
         super().__init__()
         require_one_of("task", task, ("multiclass", "multilabel"))

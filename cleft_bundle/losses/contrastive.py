@@ -46,6 +46,7 @@ class ContrastiveLoss(nn.Module):
         super().__init__()
         require_one_of("positives", positives, get_args(Positives))
         self.positives = positives
+        self.target = "label" if positives == "labels" else "caption_id"  # key of the batch that it compares with
         self.gather = gather
 
     def forward(self, embeddings: Embeddings, target: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from torch import nn
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks.image_encoder import ImageEncoder
-from cleft_bundle.networks.protocol import DualNetwork, Embeddings
+from cleft_bundle.networks.protocol import Adapted, DualNetwork, Embeddings
 from cleft_bundle.networks.text.prompt_learner import PromptLearner
 from cleft_bundle.networks.text.text_encoder import TextEncoder
 from cleft_bundle.networks.weight_kinds import mark_weights
@@ -104,6 +104,11 @@ class CLEFT(DualNetwork):
             "language model": self.text_encoder,
         }
         return {name: {"source": tower.source, "fingerprint": tower.fingerprint} for name, tower in towers.items()}
+
+    @property
+    def adapted(self) -> dict[str, Adapted]:
+        """``language model``."""
+        return {"language model": Adapted(self.text_encoder.peft, self.text_encoder.backbone)}
 
     @property
     def facts(self) -> dict[str, str]:

@@ -14,6 +14,14 @@ from cleft_bundle.errors import BundleError
 
 if TYPE_CHECKING:
     from cleft_bundle.networks.image_encoder import ImageEncoder
+    from cleft_bundle.networks.peft_methods import PeftMethod
+
+
+class Adapted(NamedTuple):
+    """A method of parameter-efficient fine-tuning, and the model that it adapts."""
+
+    method: PeftMethod
+    model: nn.Module
 
 
 class Embeddings(NamedTuple):
@@ -76,6 +84,11 @@ class Network(nn.Module):
     @property
     def backbones(self) -> dict[str, dict[str, str | None]]:
         """What the network is built from: role to ``source`` and ``fingerprint``, None where nothing is frozen."""
+        return {}
+
+    @property
+    def adapted(self) -> dict[str, Adapted]:
+        """The models of towers that are adapted, by the names of :attr:`backbones`."""
         return {}
 
     @property

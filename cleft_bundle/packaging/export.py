@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from cleft_bundle.extras import require
 from cleft_bundle.networks import DeployedClassifier
 from cleft_bundle.networks.backbones import value_fingerprint
 from cleft_bundle.networks.classifiers.exported_classifier import METADATA
+from cleft_bundle.networks.classifiers.tracing import example_images, trace
 
 _BATCH = "batch"
 
@@ -69,21 +69,25 @@ def describe(classifier: DeployedClassifier) -> dict[str, Any]:
 
 
 def export_torchscript(classifier: DeployedClassifier, path: Path) -> None:
-    """Trace the classifier; :func:`monai.data.load_net_with_metadata` reads the file with its description."""
-    with warnings.catch_warnings():
-        # the side of the image becomes a constant, as it may
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        example = _example(classifier)
-        with torch.no_grad():
-            traced = torch.jit.trace_module(classifier, {"forward": example, "logits": example})
-    save_net_with_metadata(traced, str(path), meta_values=describe(classifier))
+    """Trace the classifier; :func:`monai.data.load_net_with_metadata` reads the file with its description.
+
+    Its extra file ``inference.json`` is a config for programs that have nothing but this file, as MONAI Deploy's
+    ``MonaiBundleInferenceOperator``: the transforms and the inferer, which need no ``model.pt``.
+    """
+    config = {
+        "imports": ["$import cleft_bundle"],
+        "preprocessing": {"_target_": "Compose", "transforms": classifier.preprocessing.get("transforms", [])},
+        "inferer": {"_target_": "SimpleInferer"},
+    }
+    files = {"inference.json": json.dumps(config).encode()}
+    save_net_with_metadata(trace(classifier), str(path), meta_values=describe(classifier), more_extra_files=files)
 
 
 def export_program(classifier: DeployedClassifier, path: Path) -> None:
     """Write what torch.export makes of the classifier; the description is its extra file ``metadata.json``."""
     shapes = {"image": {0: torch.export.Dim(_BATCH)}}
     with torch.no_grad():
-        program = torch.export.export(classifier, (_example(classifier),), dynamic_shapes=shapes)
+        program = torch.export.export(classifier, (example_images(classifier),), dynamic_shapes=shapes)
     torch.export.save(program, path, extra_files={METADATA: json.dumps(describe(classifier))})
 
 
@@ -97,7 +101,7 @@ def export_onnx(classifier: DeployedClassifier, path: Path) -> None:
     require("onnxscript", "onnx")  # PyTorch's exporter is written in it
     model = convert_to_onnx(
         _WithLogits(classifier),
-        [_example(classifier)],
+        [example_images(classifier)],
         input_names=["image"],
         output_names=["pred", "logits"],
         use_trace=True,  # or MONAI drops the arguments that follow
@@ -179,9 +183,3 @@ class _WithLogits(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self.classifier.logits(image)
         return self.classifier.calibrated(logits), logits
-
-
-def _example(classifier: DeployedClassifier) -> torch.Tensor:
-    """An input of two images: of a batch of one, torch.export would make a constant."""
-    side = classifier.preprocessing["image_size"]
-    return torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))

@@ -1,15 +1,11 @@
 import json
-import os
-import shutil
-import subprocess
-import sys
-import venv
-from pathlib import Path
+import zipfile
 
 import pytest
 
 from cleft_bundle.commands.init import init
 from cleft_bundle.errors import BundleError
+from tests.installed import install
 
 
 def test_what_holds_something_is_left_alone(tmp_path):
@@ -29,46 +25,24 @@ def test_it_is_the_bundle_without_its_history(root, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_wheel_alone_makes_a_bundle_that_trains_and_scores(root, tmp_path):
-    """pip install of the wheel into an environment of its own (which sees the dependencies of this one)."""
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
-    source = tmp_path / "source"
-    for name in ("cleft_bundle", "configs", "docs"):
-        shutil.copytree(root / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "images"))
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(root / name, source)
-    subprocess.run([*build, str(source)], check=True, capture_output=True)
-    venv.create(tmp_path / "venv", with_pip=False, system_site_packages=False)
-    site = next((tmp_path / "venv").glob("lib/python*/site-packages"))
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site)]
-    subprocess.run([*install, str(next(tmp_path.glob("*.whl")))], check=True, capture_output=True)
-    # dependencies of this environment, but not its editable install
-    outer = [Path(path) for path in sys.path if path.endswith("site-packages")]
-    for entry in (child for path in outer for child in path.iterdir()):
-        if "cleft_bundle" not in entry.name and not (site / entry.name).exists() and entry.suffix != ".pth":
-            (site / entry.name).symlink_to(entry)
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-
-    def run(*words, cwd=tmp_path):
-        done = subprocess.run(
-            [str(tmp_path / "venv" / "bin" / "python"), "-W", "ignore", *words],
-            cwd=cwd,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return done.stdout
-
-    assert str(site) in run("-c", "import cleft_bundle; print(cleft_bundle.__file__)")
-    run("-m", "cleft_bundle", "init", "new")
+def test_the_wheel_alone_makes_a_bundle_that_trains_and_scores(elsewhere, tmp_path):
+    where = elsewhere.run("-c", "import cleft_bundle; print(cleft_bundle.__file__)", cwd=tmp_path).stdout
+    assert where.strip() == str(elsewhere.site / "cleft_bundle" / "__init__.py")
+    elsewhere.run("-m", "cleft_bundle", "init", "new", cwd=tmp_path)
+    bundle = tmp_path / "new"
     tiny = ["--image_backbone#num_hidden_layers", "1", "--image_backbone#hidden_size", "48", "--image_size", "28"]
     tiny += ["--image_backbone#image_size", "28", "--phantom_patients", "30", "--epochs", "1", "--val_interval", "1"]
     tiny += ["--batch_size", "8", "--num_workers", "0", "--tracking_uri", ""]
-    run("-m", "monai.bundle", "run", "training", "--config_file", "configs/train.json", *tiny, cwd=tmp_path / "new")
-    assert (tmp_path / "new" / "models" / "model.pt").is_file()
-    images = str(next((tmp_path / "new" / "data").rglob("*.dcm")).parent)
+    elsewhere.run("-m", "monai.bundle", "run", "training", "--config_file", "configs/train.json", *tiny, cwd=bundle)
+    assert (bundle / "models" / "model.pt").is_file()
+    images = str(next((bundle / "data").rglob("*.dcm")).parent)
     scoring = ["-m", "monai.bundle", "run", "--config_file", "new/configs/inference.json", "--dataset_dir", images]
-    run(*scoring, "--num_workers", "0")
-    assert (tmp_path / "new" / "eval" / "predictions.csv").is_file()
+    elsewhere.run(*scoring, "--num_workers", "0", cwd=tmp_path)
+    assert (bundle / "eval" / "predictions.csv").is_file()
+    packed = elsewhere.run("-m", "cleft_bundle", "package", "--out_dir", "../dist", cwd=bundle).stdout.strip()
+    with zipfile.ZipFile(bundle / packed) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".whl")]
+        archive.extract(name, tmp_path)
+    again = install(tmp_path / name, tmp_path / "again")
+    assert "usage: cleft" in again.run("-m", "cleft_bundle", "--help", cwd=tmp_path).stdout
+    assert again.run("-c", "import cleft_bundle.commands.init as i; print(i.shipped())", cwd=tmp_path).stdout

@@ -29,7 +29,7 @@ def cut_lines(caplog):
     ],
 )
 def test_cut_captions_of_the_training_are_told_where_it_reads_them(files, values, lines, chest_phantoms, caplog):
-    parsed(chest_phantoms, *files, **values).get_parsed_content("train#dataloader#collate_fn")
+    parsed(chest_phantoms, *files, **values).get_parsed_content("train#dataloader")
     assert len(cut_lines(caplog)) == lines
     if lines:
         assert f"are longer than max_caption_tokens {values['max_caption_tokens']} and are cut" in cut_lines(caplog)[0]
@@ -38,7 +38,7 @@ def test_cut_captions_of_the_training_are_told_where_it_reads_them(files, values
 def test_an_evaluation_tells_what_it_cuts_for_retrieval(chest_phantoms, caplog):
     words = {"edema": ["edema"], "no finding": ["no finding"]}
     options = {"max_caption_tokens": 12, "validate#inferer#prompts": words}
-    parsed(chest_phantoms, "evaluate.json", **options).get_parsed_content("validate#dataloader#collate_fn")
+    parsed(chest_phantoms, "evaluate.json", **options).get_parsed_content("validate#dataloader")
     assert len(cut_lines(caplog)) == 1
 
 

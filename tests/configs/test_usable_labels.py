@@ -45,7 +45,8 @@ def test_probe_fine_tuning_and_prompt_tuning_learn_from_the_same_images(run_conf
         assert {item["name"] for item in items} == expected
     points = json.loads((tmp_path / "eval" / "label_efficiency.json").read_text())["points"]
     assert [(point["method"], point["train_images"]) for point in points] == [("fine-tuning", 50), ("linear probe", 50)]
-    losses = [value for run in (tuned, prompted) for value in run.parser.get_parsed_content("train#loss_curve").losses]
+    records = [run.parser.get_parsed_content("train#record") for run in (tuned, prompted)]
+    losses = [value for record in records for value in record.loss_curve.losses]
     assert torch.isfinite(torch.tensor(losses)).all()
 
     contrastive = run_config(["train.json", "prompt_tuning.json"], "training", **options, objective="contrastive")

@@ -59,8 +59,9 @@ def test_pictures_of_many_classes_have_no_numbers_and_few_names(count, tmp_path)
 
 def test_a_picture_that_cannot_be_written_ends_nothing_and_leaves_no_earlier_one(tmp_path, monkeypatch, caplog):
     begin_run()
-    plots = EvaluationPlots(str(tmp_path), ["a", "b"], "auroc", "x")
-    state = SimpleNamespace(metric_details={"auroc": {"scores": SCORES, "label": LABELS}})
+    plots = EvaluationPlots(str(tmp_path), "x")
+    details = {"class_names": ["a", "b"], "scores": SCORES, "label": LABELS}
+    state = SimpleNamespace(key_metric_name="auroc", metric_details={"auroc": details})
     plots(SimpleNamespace(state=state))
     assert {path.name for path in tmp_path.iterdir()} == {"roc_curves.png", "confusion_matrix.png"}
 

@@ -57,7 +57,7 @@ def test_importances_survive_a_restart(make_network):
         setattr(allocator, name, {"layer.lora_E": torch.full((4, 1), float(number))})
     restarted = RankAllocation(other)
     restarted.load_state_dict(RankAllocation(network).state_dict())
-    for number, values in enumerate(restarted.state_dict().values()):
+    for number, values in enumerate(restarted.state_dict()["language model"].values()):
         assert torch.equal(values["layer.lora_E"], torch.full((4, 1), float(number)))
 
 

@@ -14,6 +14,7 @@ from monai.data import load_net_with_metadata
 from cleft_bundle.checkpoints import open_classifier
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import OnnxClassifier
+from cleft_bundle.networks.classifiers.image_classifier import FinetunedClassifier, ImageClassifier
 from cleft_bundle.packaging import FORMS, describe, export_classifier
 from cleft_bundle.transforms import build_transforms
 
@@ -162,7 +163,7 @@ def test_a_missing_package_is_named_with_its_extra(classifier, tmp_path, monkeyp
 
 
 def test_onnx_files_that_cannot_serve_are_refused_by_name(exported, tmp_path):
-    with pytest.raises(BundleError, match=r"none.onnx does not exist: python scripts/export.py"):
+    with pytest.raises(BundleError, match=r"none.onnx does not exist: cleft export"):
         OnnxClassifier(tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("no model")
     with pytest.raises(BundleError, match=r"text.onnx is no ONNX model"):
@@ -178,3 +179,19 @@ def test_scores_are_a_tensor_on_the_cpu(exported):
     scores = OnnxClassifier(exported["onnx"])(torch.zeros(2, 3, 56, 56))
     assert scores.shape == (2, 3)
     assert np.isfinite(scores.numpy()).all()
+
+
+@pytest.mark.parametrize("kind", ["zero-shot", "fine-tuned"])
+def test_scripting_a_classifier_gives_its_own_scores(kind, classifier, tmp_path):
+    """What MONAI's model zoo does with every network: no trace is asked for."""
+    if kind == "fine-tuned":
+        given = deepcopy(classifier.image_encoder), classifier.class_names, "multiclass", classifier.preprocessing
+        classifier = FinetunedClassifier(ImageClassifier(*given)).eval()
+    image = torch.randn(3, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    torch.jit.script(classifier).save(str(tmp_path / "model.ts"))
+    scripted = torch.jit.load(str(tmp_path / "model.ts"))
+    with torch.no_grad():
+        for batch in (1, 3):
+            assert torch.equal(scripted(image[:batch]), classifier(image[:batch]))
+        assert torch.equal(scripted.logits(image), classifier.logits(image))
+    assert classifier(image).shape == (3, 3), "the classifier stays what it was"

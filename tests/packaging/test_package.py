@@ -68,7 +68,7 @@ def test_the_bill_of_materials_names_packages_licences_and_the_model(working_fol
 def test_exported_files_go_along_where_they_are_asked_for(working_folder, model_pt, tmp_path):
     model = tmp_path / "model.pt"
     model.write_bytes(model_pt.read_bytes())
-    with pytest.raises(BundleError, match=r"model.ts does not exist: python scripts/export.py --forms torchscript"):
+    with pytest.raises(BundleError, match=r"model.ts does not exist: cleft export --forms torchscript"):
         package_bundle(working_folder, model, tmp_path, ["torchscript"])
     model.with_suffix(".ts").write_text("a file")
     assert "models/model.ts" in names(package_bundle(working_folder, model, tmp_path, ["torchscript"]))

@@ -4,46 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
-from cleft_bundle.errors import BundleError, nearest
-
 _SHOWN = {"view": "view", "laterality": "side"}
-
-
-def items_of(config_file: str | Sequence[str], override: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """List the items of a training config; no image is read.
-
-    Args:
-        config_file: path of one config, or paths of several, where later ones override earlier ones.
-        override: values by config id, such as ``dataset_dir``.
-
-    Returns:
-        What the config's ``items`` gives.
-
-    Raises:
-        BundleError: a file does not exist, an id is unknown, ``items`` or ``dataset_dir`` is missing, or the data are
-            not as their adapter expects; names it.
-    """
-    files = [config_file] if isinstance(config_file, str) else list(config_file)
-    for file in files:
-        if not Path(file).is_file():
-            raise BundleError(f"config_file: there is no file '{file}'")
-    parser = ConfigParser()
-    parser.read_config(files)
-    for key, value in override.items():
-        if key not in parser:
-            raise BundleError(f"unknown config id '{key}'{nearest(key, parser.get())}")
-        parser[key] = value
-    if "items" not in parser:
-        raise BundleError(f"config_file: {', '.join(files)} define no 'items'")
-    if "dataset_dir" in parser and parser["dataset_dir"] is None:
-        raise BundleError("dataset_dir is not set: pass the folder of the images with --dataset_dir")
-    items: list[dict[str, Any]] = parser.get_parsed_content("items")
-    return items
 
 
 def preview(items: Sequence[Mapping[str, Any]], count: int = 20, seed: int = 0) -> str:

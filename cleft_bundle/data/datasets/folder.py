@@ -16,6 +16,7 @@ import pandas as pd
 
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet, describe_findings
+from cleft_bundle.data.captions.prompts import load_prompts as read_prompts
 from cleft_bundle.data.captions.templates import slots_of
 from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.pseudonyms import pseudonym
@@ -31,13 +32,22 @@ SLOTS = ("findings", "side", "view", "sex", "age")
 _OPTIONAL = ("caption", "finding", "split", "patient_id", "study_id", "laterality", "view", "sex", "age")
 
 
-def load_prompts(root: str | Path, template: str = TEMPLATE, table: str = "labels.csv") -> PromptSet:
+def set_name(root: str | Path) -> str:
+    """What a set is called: its folder, or its table."""
+    return Path(root).name
+
+
+def load_prompts(
+    root: str | Path, template: str = TEMPLATE, table: str = "labels.csv", prompt_file: str | Path | None = None
+) -> PromptSet:
     """Make the caption template and the classes from the findings that a table names.
 
     Args:
         root: the folder of the table, or the table itself.
         template: caption with the slot ``{findings}``; with one finding filled in it is the prompt of that class.
         table: file name of the table where ``root`` is a folder.
+        prompt_file: template and classes come from it, see :func:`cleft_bundle.data.load_prompts`, and not from the
+            table.
 
     Returns:
         One class a distinct finding, in lower case and alphabetical order.
@@ -45,6 +55,8 @@ def load_prompts(root: str | Path, template: str = TEMPLATE, table: str = "label
     Raises:
         BundleError: the table or its column ``finding`` is missing or empty, or the template has no ``{findings}``.
     """
+    if prompt_file is not None:
+        return read_prompts(prompt_file)
     path = _table_path(root, table)
     frame = _read(path)
     if "finding" not in frame:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
+from cleft_bundle.networks.classifiers.tracing import Scriptable
 from cleft_bundle.networks.protocol import Network
 from cleft_bundle.vocabulary import Task
 
@@ -97,6 +99,10 @@ class DeployedClassifier(Network):
         self.temperature = torch.tensor(temperature, dtype=torch.float32)
         self.bias = torch.tensor(list(bias), dtype=torch.float32)
         self.operating_point = {"thresholds": dict(thresholds), **chosen_by}
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What :func:`torch.jit.script` compiles: a traced form, as transformers' own code can't be scripted."""
+        return Scriptable(self)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class ExportedClassifier(Network):
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
         super().__init__()
         if any(key not in settings for key in _NEEDED):
-            raise BundleError(f"{path} does not describe its classes and preprocessing: scripts/export.py writes such")
+            raise BundleError(f"{path} does not describe its classes and preprocessing: cleft export writes such")
         self.settings: dict[str, Any] = dict(settings)
         self.class_names: list[str] = self.settings["class_names"]
         self.task: Task = self.settings["task"]

@@ -32,7 +32,7 @@ class OnnxClassifier(ExportedClassifier):
     def __init__(self, path: str | Path, num_threads: int | None = None) -> None:
         runtime = require("onnxruntime", "onnx")
         if not Path(path).is_file():
-            raise BundleError(f"{path} does not exist: python scripts/export.py writes it, or pass --model_path")
+            raise BundleError(f"{path} does not exist: cleft export writes it, or pass --model_path")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = num_threads or torch.get_num_threads()
         # a thread that spins while it waits takes a core from the processes that read

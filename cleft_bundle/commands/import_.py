@@ -1,35 +1,34 @@
-"""Import a checkpoint of CLEFT's authors: their Lightning file becomes this bundle's own cleft.pt.
-
-python scripts/import_official.py FILE --out models/cleft.pt
-
-Beside OUT there come to stand the config overlay ``<stem>_net.json``, which goes after configs/train.json, and the
-frozen language model as a Hugging Face folder, unless it is BioMedLM, which the hub has.
-"""
+"""``cleft import``: a checkpoint of CLEFT's authors becomes one of this bundle."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
-import fire
-
 from cleft_bundle.checkpoints import TrainedState, official, save
 from cleft_bundle.config import command
-from cleft_bundle.errors import BundleError
 
 
-def main(file: str, out: str = "models/cleft.pt", text_backbone: str | None = None, verbose: bool = False) -> None:
-    """Import a file, print what became of each of its keys, and write the network.
+def import_(file: str, out: str = "models/cleft.pt", text_backbone: str | None = None, verbose: bool = False) -> None:
+    """Import a checkpoint of CLEFT's authors: their Lightning file becomes this bundle's own cleft.pt.
+
+    cleft import RELEASED.ckpt --out models/cleft.pt
+
+    Beside OUT there are then the config overlay ``<stem>_net.json``, which goes after configs/train.json, and the
+    frozen language model as a Hugging Face folder, unless it is BioMedLM, which the hub has. What became of each key
+    is printed.
 
     Args:
         file: the authors' checkpoint.
         out: the trained state to write.
-        text_backbone: folder to write the frozen language model to; ``<stem>_text_backbone`` beside OUT by default,
-            and none for BioMedLM.
+        text_backbone: folder to write the frozen language model to; ``<stem>_text_backbone`` beside OUT by default, and
+            none for BioMedLM.
         verbose: list every key, instead of one line for those that differ in the layer's number only.
+
+    Raises:
+        BundleError: the file is no such checkpoint.
     """
     imported = official.import_official(file)
     _print_report(imported, verbose)
@@ -61,11 +60,3 @@ def _print_report(imported: official.OfficialImport, verbose: bool) -> None:
             print(f"  {status}: {line}" + (f" ({count} keys)" if count > 1 else ""))
     for value in imported.assumed:
         print(f"  assumed, as the file does not say: {value}")
-
-
-if __name__ == "__main__":
-    try:
-        fire.Fire(main)
-    except BundleError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)

@@ -1,0 +1,87 @@
+"""Loaders of batches of images with captions, as the configs of training and evaluation take them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from monai.data import DataLoader, Dataset
+
+from cleft_bundle.data.cache import cached_dataset
+from cleft_bundle.data.collate import CaptionCollate
+from cleft_bundle.data.epochs import EpochDataset, EpochSampler
+from cleft_bundle.data.token_checks import Tokenize
+from cleft_bundle.distributed import own_share
+
+
+def training_loader(
+    dataset: Dataset,
+    tokenize: Tokenize,
+    batch_size: int,
+    num_workers: int = 0,
+    seed: int = 0,
+    drop_last: bool = True,
+    captioned: bool = True,
+) -> DataLoader:
+    """Batches whose order and augmentation depend on seed and epoch alone, see :mod:`cleft_bundle.data.epochs`.
+
+    Args:
+        dataset: the items of the training, with ``data`` and ``transform``.
+        tokenize: the tokenizer of their captions.
+        batch_size: images per batch and process.
+        num_workers: processes that read images; 0 reads in this one.
+        seed: of order and augmentation.
+        drop_last: leave out the last batch of an epoch where it is smaller.
+        captioned: the captions are trained on: the log says how many of them are cut.
+    """
+    return DataLoader(
+        EpochDataset(dataset, seed),
+        sampler=EpochSampler(len(dataset), seed),
+        batch_size=batch_size,
+        drop_last=drop_last,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        collate_fn=CaptionCollate(tokenize, dataset.data if captioned else ()),
+    )
+
+
+def validation_loader(
+    dataset: Dataset,
+    tokenize: Tokenize,
+    batch_size: int,
+    num_workers: int = 0,
+    items: Iterable[dict[str, Any]] = (),
+) -> DataLoader:
+    """Batches in the order of a dataset.
+
+    Args:
+        dataset: the items of this process.
+        tokenize: the tokenizer of their captions.
+        batch_size: images per batch.
+        num_workers: processes that read images; 0 reads in this one.
+        items: those of all processes whose captions are measured: the log says how many of them are cut.
+    """
+    return DataLoader(
+        dataset, batch_size=batch_size, num_workers=num_workers, collate_fn=CaptionCollate(tokenize, items)
+    )
+
+
+def calibration_loader(
+    items: Sequence[dict[str, Any]], transform: Any, tokenize: Tokenize, batch_size: int, cache_dir: str | None = None
+) -> DataLoader | None:
+    """Batches of this process's share of items, each of which is read once.
+
+    Args:
+        items: those of all processes.
+        transform: from an item to ``image`` [3, H, W].
+        tokenize: the tokenizer of their captions.
+        batch_size: images per batch.
+        cache_dir: as of :func:`cleft_bundle.data.cached_dataset`; nothing is kept in memory.
+
+    Returns:
+        None without items.
+    """
+    if not items:
+        return None
+    dataset = cached_dataset(own_share(items), transform, cache_dir, cache_rate=0.0)
+    return validation_loader(dataset, tokenize, batch_size)

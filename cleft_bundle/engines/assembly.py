@@ -1,0 +1,67 @@
+"""MONAI's engines put together for a dual encoder or a classifier of images."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+
+from cleft_bundle.engines.prepare_batch import PrepareImageText
+from cleft_bundle.engines.training_step import TrainingStep
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _passing_to(engine: type) -> Callable[[_Function], _Function]:
+    """Say in the signature which further arguments a function takes, so that a config's mistyped one is found."""
+
+    def named(function: _Function) -> _Function:
+        own = inspect.signature(function)
+        kept = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        further = [each for each in inspect.signature(engine).parameters.values() if each.name not in own.parameters]
+        keywords = [each.replace(kind=each.KEYWORD_ONLY) for each in further]
+        setattr(function, "__signature__", own.replace(parameters=kept + keywords))  # noqa: B010 - mypy knows none
+        return function
+
+    return named
+
+
+@_passing_to(SupervisedTrainer)
+def training_engine(
+    *,
+    loss_function: Any,
+    text: bool = True,
+    chunk_size: int | None = None,
+    max_grad_norm: float | None = None,
+    autocast: str | None = None,
+    **kwargs: Any,
+) -> SupervisedTrainer:
+    """MONAI's trainer for batches of :class:`cleft_bundle.data.CaptionCollate`.
+
+    Args:
+        loss_function: its ``target``, ``caption_id`` or ``label``, is the key of the batch that it compares with; that
+            of a loss without one is ``caption_id``.
+        text: whether the network takes captions beside images.
+        chunk_size: see :class:`TrainingStep`.
+        max_grad_norm: see :class:`TrainingStep`.
+        autocast: see :class:`TrainingStep`.
+        kwargs: all other arguments of :class:`monai.engines.SupervisedTrainer`.
+    """
+    prepare = PrepareImageText(getattr(loss_function, "target", "caption_id"), text)
+    step = TrainingStep(chunk_size, max_grad_norm, autocast)
+    defaults = {"prepare_batch": prepare, "iteration_update": step, "decollate": False}
+    return SupervisedTrainer(loss_function=loss_function, **(defaults | kwargs))
+
+
+@_passing_to(SupervisedEvaluator)
+def validation_engine(*, text: bool = True, **kwargs: Any) -> SupervisedEvaluator:
+    """MONAI's evaluator for batches of :class:`cleft_bundle.data.CaptionCollate`, compared with their ``label``.
+
+    Args:
+        text: whether the network takes captions beside images.
+        kwargs: all other arguments of :class:`monai.engines.SupervisedEvaluator`.
+    """
+    defaults = {"prepare_batch": PrepareImageText("label", text), "decollate": False}
+    return SupervisedEvaluator(**(defaults | kwargs))
