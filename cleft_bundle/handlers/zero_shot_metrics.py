@@ -31,6 +31,7 @@ class ZeroShotMetrics(Metric):
     the means over classes and the accuracies of :func:`cleft_bundle.metrics.classification_metrics`, and all of
     :func:`cleft_bundle.metrics.retrieval_metrics`, are put beside it into ``engine.state.metrics``. What they were
     computed from goes to ``engine.state.metric_details[name]`` for pictures and reports: ``names`` (list of N),
+    ``patients`` (list of N, None where the batches have no ``patient_id``),
     ``logits``, ``scores`` (probabilities) and ``label`` [N, K], as :class:`Predictions` keeps it; where there are any,
     ``variant_scores`` [N, V, K] of single prompts; for retrieval, ``image_rank`` [N] and ``text_rank`` [M], see
     :func:`cleft_bundle.metrics.retrieval_ranks`, and ``retrieval_chance``, the recall of a network that knows nothing.
@@ -49,18 +50,22 @@ class ZeroShotMetrics(Metric):
         """Forget the last evaluation."""
         self._rows: dict[str, list[torch.Tensor]] = {}
         self._names: list[str] = []
+        self._patients: list[str] = []
 
     def iteration_completed(self, engine: Engine) -> None:
         """Take the scores of one batch from the engine's state."""
         output, batch = engine.state.output, engine.state.batch
-        self.update({**output["pred"], **{key: batch[key] for key in ("name", "label", "caption_id")}})
+        known = [key for key in ("name", "patient_id", "label", "caption_id") if key in batch]
+        self.update({**output["pred"], **{key: batch[key] for key in known}})
 
     def update(self, output: dict[str, Any]) -> None:
         """Take one batch: ``name``, list of B; ``logits`` and ``label`` [B, K], ``caption_id`` [B]; embeddings [B, D].
 
-        Without embeddings there are no retrieval metrics; ``variant_logits`` [B, V, K] need not be there either.
+        Without embeddings there are no retrieval metrics; ``patient_id``, list of B, and ``variant_logits`` [B, V, K]
+        need not be there either.
         """
         self._names += output["name"]
+        self._patients += output.get("patient_id", [])
         for key in KEYS:
             if key in output:
                 self._rows.setdefault(key, []).append(output[key].detach().cpu())
@@ -69,10 +74,11 @@ class ZeroShotMetrics(Metric):
         """Join the batches, and those of all processes.
 
         Returns:
-            the arrays of :meth:`update` over all N images, and ``names``.
+            the arrays of :meth:`update` over all N images, ``names`` and ``patients``.
         """
         arrays = {key: gather_uneven(torch.cat(rows)).numpy() for key, rows in self._rows.items()}
-        return {**arrays, "names": gather_lists(self._names)}
+        names, patients = gather_lists(self._names), gather_lists(self._patients)
+        return {**arrays, "names": names, "patients": patients if len(patients) == len(names) else None}
 
     def completed(self, engine: Engine, name: str) -> None:
         """Compute the metrics and write them to the engine's state."""
@@ -84,7 +90,8 @@ class ZeroShotMetrics(Metric):
         engine.state.metrics[name] = metrics.pop("auroc_macro", float("nan"))
         kept = {key: value for key, value in metrics.items() if "/" not in key or key.startswith("auroc/")}
         engine.state.metrics.update(kept)
-        details = {"names": names, "logits": gathered["logits"], "label": predictions.labels, "scores": scores}
+        details = {"names": names, "patients": gathered["patients"], "logits": gathered["logits"]}
+        details |= {"label": predictions.labels, "scores": scores}
         if "variant_logits" in gathered:
             details["variant_scores"] = self._probabilities(gathered["variant_logits"])
         if "text_embedding" in gathered:

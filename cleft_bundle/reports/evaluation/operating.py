@@ -68,7 +68,8 @@ class Operating:
         if self.details is not None:
             rows = row_order(self.details["names"], self.items)
             chosen_on, known = self.details["logits"][rows], self.details["label"][rows]
-        chosen = self.screening.choose(chosen_on, known, class_names, task)
+        owners = [item["patient_id"] for item in self.items]
+        chosen = self.screening.choose(chosen_on, known, class_names, task, owners)
         calibration = described(chosen.calibration, method if chosen.calibration.n_images else "none", class_names)
         how = {
             "rule": self.screening.rule,
@@ -85,13 +86,13 @@ class Operating:
 
 
 def described(calibration: Calibration, method: str, class_names: Sequence[str]) -> dict[str, Any]:
-    """A calibration as reports tell it: ``none`` where nothing was fitted, and the temperature's interval if known."""
+    """A calibration as reports tell it: ``none`` where nothing was fitted; None for what is not known of the fit."""
     interval = {"low": calibration.low, "high": calibration.high}
     return {
         "method": method,
         "temperature": calibration.temperature,
         "bias": dict(zip(class_names, map(float, calibration.bias), strict=True)),
-        "images": calibration.n_images,
+        "images": calibration.n_images or None,
         **{key: None if math.isnan(value) else value for key, value in interval.items()},
     }
 
