@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from monai.data import load_decathlon_datalist
+from PIL import Image
 
 from cleft_bundle.checkpoints import ROLES, load_classifier, roles
 from cleft_bundle.checkpoints.trained_on import recall
@@ -78,6 +80,29 @@ def test_patients_who_chose_the_model_are_no_test(run_config, chest_phantoms, tm
     allowed = {"allow_chosen_patients": True, "allow_trained_patients": True}
     run_config(files, "evaluating", **data, evaluate_split="test", **allowed)
     assert f"{chosen} of the {chosen} patients of split test" in caplog.text
+
+
+def test_half_of_the_validation_patients_are_no_test_of_the_model_that_they_chose(run_config, tmp_path):
+    folder = tmp_path / "hospital"
+    folder.mkdir()
+    rows = ["image,finding,patient_id,split"]
+    for number in range(32):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 40), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        finding = ("pneumonia", "no finding")[number % 2]
+        rows.append(f"{number}.png,{finding},p{number},{'train' if number < 16 else 'valid'}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    data = TINY | {"dataset_dir": str(folder), "tracking_uri": "", "resamples": 20, "report_cases": 0}
+    files = ["train.json", "data_folder.json"]
+    run_config(files, "training", **data)
+    data |= {"test_fraction": 0.5}
+    with pytest.raises(RuntimeError) as caught:
+        run_config([*files, "evaluate.json"], "evaluating", **data, evaluate_split="test")
+    assert "8 of the 8 patients of split test are those on whom it was chosen (epoch 8)" in bundle_error(caught)
+    run_config([*files, "evaluate.json"], "evaluating", **data, evaluate_split="test", allow_chosen_patients=True)
+    page = (tmp_path / "eval" / "report.html").read_text()
+    assert "The figures flatter this classifier: its epoch was chosen on 8 of the 8 patients reported here" in page
+    assert page.count('<small class="mark">trained or tuned on some of these patients') == 4
 
 
 def few_classes(folder):
