@@ -8,7 +8,7 @@ import torch
 from monai.data import load_decathlon_datalist
 from PIL import Image
 
-from cleft_bundle.checkpoints import ROLES, load_classifier, roles
+from cleft_bundle.checkpoints import ROLES, load_classifier, roles, save
 from cleft_bundle.checkpoints.trained_on import recall
 from cleft_bundle.data import fingerprint
 from tests.configs.conftest import TINY, bundle_error
@@ -117,7 +117,17 @@ def test_a_prompt_is_not_tuned_against_patients_that_were_trained_on(run_config,
     data = TINY | {"dataset_dir": chest_phantoms, "tracking_uri": ""}
     first = run_config(["train.json"], "training", **data)
     trained = len(patients(first.parser.get_parsed_content("splits")["train"]))
-    run_config(["train.json", "prompt_tuning.json"], "training", **data, train_fraction=0.25, context_length=12)
+    state = torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)
+    state["trained_on"]["pictures"] = {}  # so that those of the second stage are its own
+    save(state, tmp_path / "models" / "cleft.pt")
+    files = ["train.json", "prompt_tuning.json"]
+    tuned = run_config(files, "training", **data, train_fraction=0.25, context_length=12)
+    shown = recall(tmp_path / "models" / "cleft_prompt.pt").pictures
+    splits = tuned.parser.get_parsed_content("splits")
+    assert {use: len(digests) for use, digests in shown.items()} == {
+        "learnt": len(splits["train"]),
+        "chosen": len(splits["validation"]),
+    }
     stored = torch.load(tmp_path / "models" / "cleft_prompt.pt", weights_only=True)["trained_on"]["counts"]
     assert stored["weights"] == trained, "the patients of the first stage count as well"
     assert 0 < stored["prompts"] < trained

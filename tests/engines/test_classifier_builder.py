@@ -31,7 +31,8 @@ def test_the_file_tells_the_interval_by_patient_that_an_evaluation_tells(fresh):
     calibrate(fresh, screening, logits, labels, patients)
     kept = Scorer(fresh).calibration
     items = [{"name": str(number), "patient_id": patient} for number, patient in enumerate(patients)]
-    told = Operating(items, None, screening).choose(logits, labels, fresh.class_names, "multilabel")["calibration"]
+    chosen = Operating([], None, screening).choose(logits, labels, fresh.class_names, "multilabel", items)
+    told = chosen["calibration"]
     assert (told["low"], told["high"], told["images"]) == (kept.low, kept.high, kept.n_images)
     assert kept.n_images == 80
     alone = screening.choose(logits, labels, fresh.class_names, "multilabel").calibration
