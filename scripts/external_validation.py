@@ -25,11 +25,15 @@ from cleft_bundle.errors import BundleError
 
 NONE, POSITIVE = "no finding", "pneumonia"
 FIGURES = {
-    "AUROC": lambda page: _figure(page["metrics"][f"auroc/{POSITIVE}"]),
-    "Brier score": lambda page: _figure(page["metrics"][f"brier/{POSITIVE}"]),
-    "threshold": lambda page: f"{_point(page)['threshold']:.3f}",
-    "sensitivity": lambda page: _figure(_point(page)["sensitivity"]),
-    "specificity": lambda page: _figure(_point(page)["specificity"]),
+    "images, patients": lambda page: f"{page['dataset']['images']}, {page['dataset']['patients']}",
+    "temperature": lambda page: f"{page['operating_points']['calibration']['temperature']:.3g}",
+    f"AUROC of {POSITIVE}": lambda page: _figure(page["metrics"][f"auroc/{POSITIVE}"]),
+    "Brier score": lambda page: _figure(_probabilities(page, "brier")),
+    "ECE": lambda page: _figure(_probabilities(page, "ece")),
+    f"threshold of {POSITIVE}": lambda page: f"{_point(page)['threshold']:.3f}",
+    "sensitivity at it": lambda page: _figure(_point(page)["sensitivity"]),
+    "specificity at it": lambda page: _figure(_point(page)["specificity"]),
+    "called, of those with and without it": lambda page: _called(_point(page)),
 }
 
 
@@ -61,17 +65,36 @@ def tables(children: str, adults: str, out: str, seed: int = 0) -> None:
 
 
 def figures(*reports: str) -> None:
-    """Print a Markdown table of reports, a column each.
+    """Print a Markdown table of reports, a column each, and one of the AUROC by the groups that a report knows.
 
     Args:
         reports: folders with report.json.
     """
     report_errors()
-    pages = {Path(folder).name: json.loads((Path(folder) / "report.json").read_text()) for folder in reports}
+    pages = {Path(folder).name: _report(folder) for folder in reports}
     print("| | " + " | ".join(pages) + " |")
     print("| --- |" + " --- |" * len(pages))
     for name, read in FIGURES.items():
         print(f"| {name} | " + " | ".join(read(page) for page in pages.values()) + " |")
+    rows = {
+        f"{group}: {value}": None for page in pages.values() for group, found in page["subgroups"].items()
+        for value in found["values"]
+    }  # fmt: skip
+    for name in rows:
+        group, _, value = name.partition(": ")
+        found = [page["subgroups"].get(group, {"values": {}})["values"].get(value, {}) for page in pages.values()]
+        cells = [_figure(one[f"auroc/{POSITIVE}"]) if f"auroc/{POSITIVE}" in one else "-" for one in found]
+        print(f"| AUROC, {name} | " + " | ".join(cells) + " |")
+
+
+def _report(folder: str) -> dict[str, Any]:
+    path = Path(folder) / "report.json"
+    if not path.is_file():
+        raise BundleError(f"{path} does not exist: cleft report writes it")
+    page = json.loads(path.read_text())
+    if POSITIVE not in page["operating_points"]["classes"]:
+        raise BundleError(f"{path}: no threshold of {POSITIVE} is known")
+    return page
 
 
 def _labels(folder: str) -> pd.DataFrame:
@@ -93,11 +116,22 @@ def _write(table: pd.DataFrame, out: str, name: str) -> None:
     )
 
 
+def _probabilities(page: dict[str, Any], name: str) -> dict[str, Any]:
+    """A figure of probabilities: one number where classes exclude each other, else that of the positive class."""
+    return page["metrics"].get(f"{name}/{POSITIVE}") or page["metrics"][name]
+
+
+def _called(point: dict[str, Any]) -> str:
+    return f"{point['tp']} of {point['tp'] + point['fn']}, {point['fp']} of {point['fp'] + point['tn']}"
+
+
 def _point(page: dict[str, Any]) -> dict[str, Any]:
     return page["operating_points"]["classes"][POSITIVE]
 
 
 def _figure(figure: dict[str, Any]) -> str:
+    if figure["value"] is None:
+        return "-"
     if figure["low"] is None:
         return f"{figure['value']:.3f}"
     return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"

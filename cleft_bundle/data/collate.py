@@ -79,10 +79,11 @@ class CaptionCollate:
         warn_of_cut_captions(items, tokenize)
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Collate B items with ``image`` [3, H, W], ``label`` of K numbers, ``caption`` and ``name``.
+        """Collate B items with ``image`` [3, H, W], ``label`` of K numbers, ``caption``, ``name`` and ``patient_id``.
 
         Returns:
-            ``image`` [B, 3, H, W]; ``label`` float [B, K]; ``name`` list of B; ``input_ids`` and ``attention_mask``
+            ``image`` [B, 3, H, W]; ``label`` float [B, K]; ``name`` list of B; ``patient_id`` list of B, where all
+            items have one; ``input_ids`` and ``attention_mask``
             [N, T] of the N distinct captions in order of appearance; ``caption_index`` [B], which of them belongs to
             each image; ``caption_id`` int64 [B], a hash that is equal across batches and processes for equal captions.
             Captions are equal where their tokens are: what differs behind the window differs for nobody.
@@ -94,7 +95,9 @@ class CaptionCollate:
         place = {row: index for index, row in enumerate(dict.fromkeys(rows))}
         captions = [rows[texts[item["caption"]]] for item in items]
         first = [rows.index(row) for row in place]
+        patients = [item["patient_id"] for item in items if "patient_id" in item]
         return {
+            **({"patient_id": patients} if len(patients) == len(items) else {}),
             "image": batch["image"],
             "label": torch.tensor([item["label"] for item in items], dtype=torch.float32),
             "name": batch["name"],

@@ -77,7 +77,7 @@ def keeping_pictures(transform: Any) -> Compose:
 
 
 def known_pictures(dataset: Any) -> list[Item]:
-    """The items of a dataset with the digests that its cache knows by now; nothing is read for it.
+    """The items of a dataset with the digests that its cache, or they themselves, know by now; nothing is read for it.
 
     Args:
         dataset: of :func:`cleft_bundle.data.cached_dataset`, or one around it.
@@ -93,7 +93,7 @@ def known_pictures(dataset: Any) -> list[Item]:
     elif hasattr(dataset, "cached_picture"):
         known = [dataset.cached_picture(item) for item in items]
     else:
-        known = []
+        known = [item.get(PICTURE) for item in items]
     known += [None] * (len(items) - len(known))
     return [item if digest is None else {**item, PICTURE: digest} for item, digest in zip(items, known, strict=True)]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from cleft_bundle.checkpoints import save
 from cleft_bundle.inferers import ZeroShotInferer
-from cleft_bundle.metrics import Screening
+from cleft_bundle.metrics import Calibration, Screening
 from cleft_bundle.networks import CLEFT, DeployedClassifier, ZeroShotClassifier
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,16 @@ def calibrate(
         patients: [N], whose image each one is; None where that is unknown.
     """
     chosen = screening.choose(logits, labels, classifier.class_names, classifier.task, patients)
-    scale, chosen_by = chosen.calibration, asdict(screening)
-    if scale.n_images:
-        chosen_by |= {"temperature_interval": [scale.low, scale.high], "calibration_images": scale.n_images}
-    classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **chosen_by)
+    scale = chosen.calibration
+    classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **chosen_by(screening, scale))
+
+
+def chosen_by(screening: Screening, scale: Calibration) -> dict[str, Any]:
+    """How a calibration and thresholds were chosen, as a classifier's file tells it.
+
+    Returns:
+        the rules of the screening and, where a temperature was fitted, ``temperature_interval`` (its 95 % interval)
+        and ``calibration_images`` (their number).
+    """
+    fit = {"temperature_interval": [scale.low, scale.high], "calibration_images": scale.n_images}
+    return {**asdict(screening), **(fit if scale.n_images else {})}

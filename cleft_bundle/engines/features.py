@@ -9,7 +9,8 @@ import torch
 from monai.data import DataLoader, Dataset, list_data_collate
 from monai.transforms import Compose
 
-from cleft_bundle.distributed import gather_uneven, own_share
+from cleft_bundle.data.pictures import PICTURE, keeping_pictures
+from cleft_bundle.distributed import gather_lists, gather_uneven, own_share
 from cleft_bundle.networks import CLEFT
 from cleft_bundle.progress import bar
 
@@ -17,7 +18,8 @@ from cleft_bundle.progress import bar
 class EmbeddedDataset(Dataset):
     """A datalist whose images were embedded once, so that training behind a frozen image tower costs no vision.
 
-    Its items are those of the datalist, with the embedding [D], on the CPU, in the place of ``image``.
+    Its items are those of the datalist, with the embedding [D], on the CPU, in the place of ``image``, and with the
+    digest of their picture (:func:`cleft_bundle.data.known_pictures`).
 
     Args:
         data: items of a ``datalist``.
@@ -39,13 +41,12 @@ class EmbeddedDataset(Dataset):
     ) -> None:
         was_training = network.training
         network.eval()
-        rows = embed_images(data, transform, network.encode_image, device, batch_size, num_workers)
+        rows, pictured = embed_pictured(data, transform, network.encode_image, device, batch_size, num_workers)
         network.train(was_training)
-        embedded = [{**item, "image": row} for item, row in zip(data, rows, strict=True)]
+        embedded = [{**item, "image": row} for item, row in zip(pictured, rows, strict=True)]
         super().__init__(embedded, Compose([]))
 
 
-@torch.no_grad()
 def embed_images(
     data: Sequence[dict[str, Any]],
     transform: Any,
@@ -67,11 +68,32 @@ def embed_images(
     Returns:
         float32 rows [N, D] on the CPU, in the order of the items.
     """
+    return embed_pictured(data, transform, encode, device, batch_size, num_workers)[0]
+
+
+@torch.no_grad()
+def embed_pictured(
+    data: Sequence[dict[str, Any]],
+    transform: Any,
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    device: torch.device | str,
+    batch_size: int = 32,
+    num_workers: int = 0,
+) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    """Like :func:`embed_images`, and keep the digests of the pictures that were read.
+
+    Returns:
+        the rows [N, D]; and the items with the digest of their picture, where the transforms read a file.
+    """
     # only the image goes through the loader: what else an item has need not collate
-    pictures = Dataset([{"image": item["image"]} for item in data], transform)
+    pictures = Dataset([{"image": item["image"]} for item in data], keeping_pictures(transform))
     loader = DataLoader(pictures, batch_size=batch_size, num_workers=num_workers, collate_fn=list_data_collate)
-    batches = bar(loader, "embedding images", "batch", leave=False)
-    return torch.cat([encode(batch["image"].to(device)).float().cpu() for batch in batches])
+    rows, digests = list[torch.Tensor](), list[str]()
+    for batch in bar(loader, "embedding images", "batch", leave=False):
+        rows.append(encode(batch["image"].to(device)).float().cpu())
+        digests += batch.get(PICTURE, [])
+    known = [{PICTURE: digest} for digest in digests] or [{}] * len(data)
+    return torch.cat(rows), [{**item, **picture} for item, picture in zip(data, known, strict=True)]
 
 
 def embed_together(
@@ -81,12 +103,16 @@ def embed_together(
     device: torch.device | str,
     batch_size: int = 32,
     num_workers: int = 0,
-) -> torch.Tensor:
-    """Divide :func:`embed_images` among the processes.
+) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    """Divide :func:`embed_pictured` among the processes.
 
     Returns:
-        float32 rows [N, D] in the order of the items, in every process.
+        float32 rows [N, D] and the items with the digests of their pictures, in the order of the items, in every
+        process.
     """
-    rows = gather_uneven(embed_images(own_share(data), transform, encode, device, batch_size, num_workers))
-    numbers = gather_uneven(torch.tensor(own_share(range(len(data)))))
-    return rows[numbers.argsort()]
+    own, pictured = embed_pictured(own_share(data), transform, encode, device, batch_size, num_workers)
+    rows, digests = gather_uneven(own), gather_lists([item.get(PICTURE) for item in pictured])
+    order = gather_uneven(torch.tensor(own_share(range(len(data))))).argsort()
+    known = [digests[place] for place in order.tolist()]
+    items = [item if one is None else {**item, PICTURE: one} for item, one in zip(data, known, strict=True)]
+    return rows[order], items

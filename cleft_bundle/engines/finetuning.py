@@ -135,5 +135,5 @@ def _look(
     def encode(image: torch.Tensor) -> torch.Tensor:
         return torch.cat([grey_levels(image), classifier.embed(image)], dim=1)
 
-    rows = embed_together(items, encode=encode, **loading)
+    rows, _ = embed_together(items, encode=encode, **loading)
     return rows[:, :2], rows[:, 2:]

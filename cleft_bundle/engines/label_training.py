@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 
 from cleft_bundle.checkpoints import RunIdentity, TrainedOn, load_trained, save
 from cleft_bundle.data.usable_labels import label_matrix, usable_rows
-from cleft_bundle.engines.classifier_builder import ClassifierBuilder
+from cleft_bundle.engines.classifier_builder import ClassifierBuilder, chosen_by
 from cleft_bundle.engines.features import embed_images
 from cleft_bundle.engines.linear_head import LinearHead
 from cleft_bundle.engines.linear_probe import as_predictions
@@ -102,12 +102,16 @@ def finish_label_training(
     if calibrated:
         logits = heads["after"].logits(rows["after"]).numpy()
         screening = Screening(**_chosen_by(served))
-        chosen = screening.choose(logits, labels, candidate.class_names, candidate.task)
-        factor, offset = chosen.calibration.temperature, torch.tensor(chosen.calibration.bias, dtype=torch.float64)
+        patients = [item["patient_id"] for item in validation]
+        chosen = screening.choose(logits, labels, candidate.class_names, candidate.task, patients)
+        scale = chosen.calibration
+        factor, offset = scale.temperature, torch.tensor(scale.bias, dtype=torch.float64)
         candidate.set_head(heads["after"].weights / factor, heads["after"].bias / factor + offset)
-        candidate.operating_point["thresholds"] = dict(chosen.thresholds)
+        within = replace(scale, low=scale.low / factor, high=scale.high / factor)  # the head's own temperature is 1
+        candidate.operating_point = {"thresholds": dict(chosen.thresholds), **chosen_by(screening, within)}
         heads["after"] = LinearHead.of(candidate)
     else:
+        candidate.operating_point = {"thresholds": {}, **_chosen_by(served)}
         logger.warning("%d validation images are too few to calibrate on (%d are needed): the calibration stays, and "
                        "there are no thresholds", images["validation"], CALIBRATION_IMAGES)  # fmt: skip
     estimates = {}

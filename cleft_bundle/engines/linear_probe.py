@@ -15,6 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from cleft_bundle.checkpoints import check_pictures
+from cleft_bundle.data.pictures import PICTURE, warn_of_shared
 from cleft_bundle.data.splits import select_split
 from cleft_bundle.data.subsets import patient_fraction
 from cleft_bundle.data.usable_labels import class_numbers, label_matrix, usable_items, usable_rows
@@ -215,12 +217,27 @@ class Probing:
         def encode(image: torch.Tensor) -> torch.Tensor:
             return torch.cat([tower.features(image) for tower in towers], dim=1)
 
-        columns = embed_together(items, transform, encode, device, *loading).split([t.width for t in towers], dim=1)
+        rows, pictured = embed_together(items, transform, encode, device, *loading)
+        self._say_shared(pictured)
+        columns = rows.split([tower.width for tower in towers], dim=1)
         keys = [item["name"] for item in items]
         return {
             source: dict(zip(keys, rows.numpy(), strict=True))
             for source, rows in zip(self.towers, columns, strict=True)
         }
+
+    def _say_shared(self, pictured: Sequence[Item]) -> None:
+        """Say in the log which pictures the splits share under different patients, and which the checkpoint knows."""
+        if rank() > 0:
+            return
+        known = {item["name"]: item for item in pictured}
+        parts = {split: self.splits[split] for split in dict.fromkeys(["train", "validation", self.evaluate_split])}
+        shown = {
+            split: [known[item["name"]] for item in part if item["name"] in known] for split, part in parts.items()
+        }
+        warn_of_shared(shown)
+        if "cleft" in self.towers and any(PICTURE in item for item in shown[self.evaluate_split]):
+            check_pictures(self.checkpoint, shown[self.evaluate_split])
 
     def _probe(
         self,

@@ -32,10 +32,10 @@ class ZeroShotMetrics(Metric):
     the means over classes and the accuracies of :func:`cleft_bundle.metrics.classification_metrics`, and all of
     :func:`cleft_bundle.metrics.retrieval_metrics`, are put beside it into ``engine.state.metrics``. What they were
     computed from goes to ``engine.state.metric_details[name]`` for pictures and reports: ``class_names`` (list of K),
-    ``names`` (list of N), ``logits``, ``scores`` (probabilities) and ``label`` [N, K], as :class:`Predictions` keeps
-    it; where there are any, ``variant_scores`` [N, V, K] of single prompts; for retrieval, ``image_rank`` [N] and
-    ``text_rank`` [M], see :func:`cleft_bundle.metrics.retrieval_ranks`, and ``retrieval_chance``, the recall of a
-    network that knows nothing.
+    ``names`` (list of N), ``patients`` (list of N, None where the batches have no ``patient_id``), ``logits``,
+    ``scores`` (probabilities) and ``label`` [N, K], as :class:`Predictions` keeps it; where there are any,
+    ``variant_scores`` [N, V, K] of single prompts; for retrieval, ``image_rank`` [N] and ``text_rank`` [M], see
+    :func:`cleft_bundle.metrics.retrieval_ranks`, and ``retrieval_chance``, the recall of a network that knows nothing.
 
     Args:
         class_names: names of the K classes.
@@ -51,18 +51,22 @@ class ZeroShotMetrics(Metric):
         """Forget the last evaluation."""
         self._rows: dict[str, list[torch.Tensor]] = {}
         self._names: list[str] = []
+        self._patients: list[str] = []
 
     def iteration_completed(self, engine: Engine) -> None:
         """Take the scores of one batch from the engine's state."""
         output, batch = engine.state.output, engine.state.batch
-        self.update({**output["pred"], **{key: batch[key] for key in ("name", "label", "caption_id")}})
+        known = [key for key in ("name", "patient_id", "label", "caption_id") if key in batch]
+        self.update({**output["pred"], **{key: batch[key] for key in known}})
 
     def update(self, output: dict[str, Any]) -> None:
         """Take one batch: ``name``, list of B; ``logits`` and ``label`` [B, K], ``caption_id`` [B]; embeddings [B, D].
 
-        Without embeddings there are no retrieval metrics; ``variant_logits`` [B, V, K] need not be there either.
+        Without embeddings there are no retrieval metrics; ``patient_id``, list of B, and ``variant_logits`` [B, V, K]
+        need not be there either.
         """
         self._names += output["name"]
+        self._patients += output.get("patient_id", [])
         for key in KEYS:
             if key in output:
                 self._rows.setdefault(key, []).append(output[key].detach().cpu())
@@ -71,10 +75,11 @@ class ZeroShotMetrics(Metric):
         """Join the batches, and those of all processes.
 
         Returns:
-            the arrays of :meth:`update` over all N images, and ``names``.
+            the arrays of :meth:`update` over all N images, ``names`` and ``patients``.
         """
         arrays = {key: gather_uneven(torch.cat(rows)).numpy() for key, rows in self._rows.items()}
-        return {**arrays, "names": gather_lists(self._names)}
+        names, patients = gather_lists(self._names), gather_lists(self._patients)
+        return {**arrays, "names": names, "patients": patients if len(patients) == len(names) else None}
 
     def completed(self, engine: Engine, name: str) -> None:
         """Compute the metrics and write them to the engine's state."""
@@ -89,6 +94,7 @@ class ZeroShotMetrics(Metric):
         details = {
             "class_names": self.class_names,
             "names": names,
+            "patients": gathered["patients"],
             "logits": gathered["logits"],
             "label": predictions.labels,
             "scores": scores,

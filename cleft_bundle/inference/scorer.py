@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,9 +93,17 @@ class Scorer:
 
     @property
     def calibration(self) -> Calibration | None:
-        """What turns logits into scores; None where the classifier is not calibrated: its temperature is 1 then."""
+        """What turns logits into scores; None where the classifier is not calibrated: its temperature is 1 then.
+
+        The interval of the temperature and the number of images are those that its file tells; files before version
+        0.8.0 tell neither.
+        """
         stored = self.network.calibration
-        return None if stored is None else Calibration(**stored, task=self.task)
+        if stored is None:
+            return None
+        low, high = self.operating_point.get("temperature_interval", (math.nan, math.nan))
+        n_images = self.operating_point.get("calibration_images", 0)
+        return Calibration(**stored, task=self.task, low=low, high=high, n_images=n_images)
 
     @property
     def operating_point(self) -> dict[str, Any]:

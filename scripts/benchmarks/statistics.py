@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +29,15 @@ from cleft_bundle.metrics import (
 )
 from cleft_bundle.metrics import bootstrap as bootstrap_metrics
 from cleft_bundle.metrics.classification import ALL_METRICS
+from cleft_bundle.reports.evaluation import (
+    CasePictures,
+    Comparison,
+    Resampling,
+    ScoredImages,
+    Settings,
+    write_report,
+)
+from cleft_bundle.reports.evaluation.operating import described
 
 GROUPS = {"sex": 2, "age": 5, "race": 5, "ethnicity": 2, "view": 4, "laterality": 2, "density": 4, "manufacturer": 6,
           "presentation_intent": 2}  # fmt: skip
@@ -41,7 +51,7 @@ def bootstrap(
     seed: int = 0,
     out: str | None = None,
 ) -> None:
-    """Compute all statistics of an evaluation of random predictions and print a table.
+    """Compute all statistics of an evaluation of random predictions, then write its whole report, and print a table.
 
     Args:
         images: number of images.
@@ -64,11 +74,17 @@ def bootstrap(
         start, start_cpu = time.perf_counter(), time.process_time()
         more = peak_during(work)
         measured.append((name, time.perf_counter() - start, time.process_time() - start_cpu, more))
+    with tempfile.TemporaryDirectory() as folder:
+        start, start_cpu = time.perf_counter(), time.process_time()
+        more = peak_during(lambda: _write_page(logits, first, second, Path(folder), resamples, seed))
+        page = ("the whole report", time.perf_counter() - start, time.process_time() - start_cpu, more)
     whole = sum(row[1] for row in measured)
     measured.append(("all", whole, sum(row[2] for row in measured), max(row[3] for row in measured)))
     lines += [
         f"| {name} | {wall:.1f} | {cpu:.1f} | {100 * wall / whole:.0f} | {more} |" for name, wall, cpu, more in measured
     ]
+    name, wall, cpu, more = page
+    lines += [f"| {name} | {wall:.1f} | {cpu:.1f} | | {more} |"]
     lines += ["", f"The whole process held {megabytes('VmHWM')} MB at most in the last section."]
     table = "\n".join(lines)
     print(table)
@@ -88,6 +104,32 @@ def _draw(
     groups = {name: rng.integers(0, count, images).astype(str) for name, count in GROUPS.items()}
     first = Predictions(expit(logits), labels, classes, "multilabel", names, patients, groups)
     return logits, first, replace(first, scores=expit(logits + 0.3 * rng.normal(size=labels.shape)))
+
+
+def _write_page(
+    logits: np.ndarray, first: Predictions, second: Predictions, folder: Path, resamples: int, seed: int
+) -> None:
+    """What ``cleft report`` does once the scores are there, without pictures of images: all files, and a comparison."""
+    chosen = Screening().choose(logits, first.labels, first.class_names, first.task, first.patients)
+    groups = [first.groups[name] for name in GROUPS if name != "age"]
+    ages = np.random.default_rng(seed).integers(18, 95, len(first)).astype(float).tolist()
+    keys = ("name", "patient_id", "age", *(name for name in GROUPS if name != "age"))
+    rows = zip(first.names, first.patients, ages, *groups, strict=True)
+    items = [dict(zip(keys, map(_plain, row), strict=True)) for row in rows]
+    names, limits = list(first.class_names), chosen.thresholds
+    given = {"class_names": names, "task": first.task, "labels": first.labels, "items": items, "thresholds": limits}
+    other = ScoredImages(scores=second.scores, name="other", **given)
+    resampling = Resampling(resamples, seed=seed)
+    Comparison("other", [], items, names).figures(other, resampling, folder / "other")
+    calibration = described(chosen.calibration, "temperature", names)
+    scored = ScoredImages(scores=chosen.calibration(logits), logits=logits, calibration=calibration, **given)
+    comparison = Comparison("own", [folder / "other"], items, names)
+    dataset = {"name": "random", "split": "test", "fingerprint": None, "phantoms": False}
+    write_report(scored, folder, dataset, comparison, Settings(resampling, CasePictures(0)))
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, float) else str(value)
 
 
 def _sections(

@@ -72,6 +72,33 @@ def test_the_scores_of_any_tool_are_reported(hospital, run, tmp_path):
         assert len(list(csv.DictReader(file))) == 24
 
 
+def test_labels_that_are_not_known_leave_an_image_out_of_the_figures_of_that_class_alone(hospital, run, tmp_path):
+    with (hospital / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    table = [["image", "patient_id", *CLASSES]]
+    for number, row in enumerate(rows):
+        marks = ["1" if row["finding"] == name else "0" for name in CLASSES]
+        marks[0] = "" if number < 7 else marks[0]
+        table.append([row["image"], row["patient_id"], *marks])
+    (hospital / "labels.csv").write_text("\n".join(",".join(line) for line in table) + "\n")
+    run("--scores", hospital / "scores.csv", "--labels", hospital / "labels.csv", "--output_dir", tmp_path / "out",
+        "--resamples", 10, "--cases", 0, "--thresholds", '{"edema": 0.5, "no finding": 0.5}')  # fmt: skip
+    found = content(tmp_path / "out")
+    assert found["flow"]["evaluated"]["images"] == 24
+    assert found["flow"]["unknown"] == {"edema": {"images": 7, "patients": 4}}
+    assert found["classes"]["edema"] | {"positive_patients": 0} == {
+        "positive": 5,
+        "negative": 12,
+        "unknown": 7,
+        "positive_patients": 0,
+    }
+    assert found["metrics"]["auroc/edema"]["n_images"] == 17
+    assert found["metrics"]["auroc/no finding"]["n_images"] == 24
+    point = found["operating_points"]["classes"]["edema"]
+    assert sum(point[cell] for cell in ("tp", "fp", "fn", "tn")) == 17
+    assert "Left out of the figures of single classes" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_a_classifier_file_is_evaluated_on_new_images(hospital, run, model_pt, tmp_path):
     labels = hospital / "labels.csv"
     (hospital / "images" / "5.png").write_bytes(b"no picture")

@@ -52,6 +52,12 @@ def test_a_method_proposes_a_classifier_and_measures_it_beside_the_served_one(
         len(splits[name]) for name in ("train", "validation")
     ]
     assert outcome["calibrated"] == (len(splits["validation"]) >= 30)
+    if outcome["calibrated"]:
+        assert new.operating_point["calibration_images"] == outcome["validation_images"]
+        low, high = new.operating_point["temperature_interval"]
+        assert low < 1 < high, "the head has taken the temperature in"
+    else:
+        assert "temperature_interval" not in new.operating_point
     prepare = run.parser.get_parsed_content("label_transforms")
     images = torch.stack([prepare({"image": item["image"]})["image"] for item in splits["validation"]])
     labels = np.array([item["label"] for item in splits["validation"]])

@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from monai.data import load_decathlon_datalist
+from PIL import Image
 
-from cleft_bundle.checkpoints import ROLES, load_classifier, roles
+from cleft_bundle.checkpoints import ROLES, load_classifier, roles, save
 from cleft_bundle.checkpoints.trained_on import recall
 from cleft_bundle.data import fingerprint
 from tests.configs.conftest import TINY, bundle_error
@@ -80,6 +82,29 @@ def test_patients_who_chose_the_model_are_no_test(run_config, chest_phantoms, tm
     assert f"{chosen} of the {chosen} patients of split test" in caplog.text
 
 
+def test_half_of_the_validation_patients_are_no_test_of_the_model_that_they_chose(run_config, tmp_path):
+    folder = tmp_path / "hospital"
+    folder.mkdir()
+    rows = ["image,finding,patient_id,split"]
+    for number in range(32):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 40), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        finding = ("pneumonia", "no finding")[number % 2]
+        rows.append(f"{number}.png,{finding},p{number},{'train' if number < 16 else 'valid'}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    data = TINY | {"dataset_dir": str(folder), "tracking_uri": "", "resamples": 20, "report_cases": 0}
+    files = ["train.json", "data_folder.json"]
+    run_config(files, "training", **data)
+    data |= {"test_fraction": 0.5}
+    with pytest.raises(RuntimeError) as caught:
+        run_config([*files, "evaluate.json"], "evaluating", **data, evaluate_split="test")
+    assert "8 of the 8 patients of split test are those on whom it was chosen (epoch 8)" in bundle_error(caught)
+    run_config([*files, "evaluate.json"], "evaluating", **data, evaluate_split="test", allow_chosen_patients=True)
+    page = (tmp_path / "eval" / "report.html").read_text()
+    assert "The figures flatter this classifier: its epoch was chosen on 8 of the 8 patients reported here" in page
+    assert page.count('<small class="mark">trained or tuned on some of these patients') == 4
+
+
 def few_classes(folder):
     """A prompt file of two findings that the phantoms have often."""
     names = ["cardiomegaly", "pleural effusion"]
@@ -92,7 +117,17 @@ def test_a_prompt_is_not_tuned_against_patients_that_were_trained_on(run_config,
     data = TINY | {"dataset_dir": chest_phantoms, "tracking_uri": ""}
     first = run_config(["train.json"], "training", **data)
     trained = len(patients(first.parser.get_parsed_content("splits")["train"]))
-    run_config(["train.json", "prompt_tuning.json"], "training", **data, train_fraction=0.25, context_length=12)
+    state = torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)
+    state["trained_on"]["pictures"] = {}  # so that those of the second stage are its own
+    save(state, tmp_path / "models" / "cleft.pt")
+    files = ["train.json", "prompt_tuning.json"]
+    tuned = run_config(files, "training", **data, train_fraction=0.25, context_length=12)
+    shown = recall(tmp_path / "models" / "cleft_prompt.pt").pictures
+    splits = tuned.parser.get_parsed_content("splits")
+    assert {use: len(digests) for use, digests in shown.items()} == {
+        "learnt": len(splits["train"]),
+        "chosen": len(splits["validation"]),
+    }
     stored = torch.load(tmp_path / "models" / "cleft_prompt.pt", weights_only=True)["trained_on"]["counts"]
     assert stored["weights"] == trained, "the patients of the first stage count as well"
     assert 0 < stored["prompts"] < trained

@@ -27,6 +27,12 @@ def test_each_distinct_caption_is_tokenised_once_and_found_again(tokenize):
     assert batch["label"].isnan()[:, 1].all()
 
 
+def test_a_batch_names_its_patients_where_all_items_do(tokenize):
+    items = [item(str(number), "edema") | {"patient_id": f"p{number // 2}"} for number in range(3)]
+    assert CaptionCollate(tokenize)(items)["patient_id"] == ["p0", "p0", "p1"]
+    assert "patient_id" not in CaptionCollate(tokenize)([*items, item("3", "edema")])
+
+
 def test_captions_are_padded_to_the_longest_of_the_batch_with_one_eos(tokenize):
     batch = tokenize(["edema", "edema, pneumothorax, cardiomegaly"])
     lengths = batch["attention_mask"].sum(dim=1)

@@ -65,4 +65,4 @@ def test_other_methods_have_nothing_to_allocate(make_network, tokenize):
     network = make_network()
     allocation = RankAllocation(network)
     train(network, allocation, tokenize, epochs=1)
-    assert allocation.state_dict() == {}
+    assert allocation.state_dict() == {"language model": {}}

@@ -14,6 +14,7 @@ def make_batches(count, size, classes):
         embedding = torch.nn.functional.normalize(torch.randn(size, 4, generator=generator), dim=1)
         yield {
             "name": [f"{number}-{row}" for row in range(size)],
+            "patient_id": [f"{number}-{row // 2}" for row in range(size)],
             "image": embedding,
             "label": torch.nn.functional.one_hot(
                 torch.randint(0, classes, (size,), generator=generator), classes
@@ -40,7 +41,11 @@ def test_metrics_are_those_of_all_batches_together():
         decollate=False,
     )
     evaluator.run()
-    joined = {key: torch.cat([batch[key] for batch in batches]).numpy() for key in batches[0] if key != "name"}
+    joined = {
+        key: torch.cat([batch[key] for batch in batches]).numpy()
+        for key in batches[0]
+        if key not in ("name", "patient_id")
+    }
     names = [name for batch in batches for name in batch["name"]]
     scores = softmax(joined["logits"].astype(float), axis=1)
     predictions = Predictions(scores, joined["label"], ["a", "b", "c"], "multiclass", names, names)
@@ -56,4 +61,5 @@ def test_metrics_are_those_of_all_batches_together():
     np.testing.assert_allclose(details["scores"], scores, rtol=1e-12)
     np.testing.assert_array_equal(details["logits"], joined["logits"])
     assert details["names"] == names
+    assert details["patients"] == [patient for batch in batches for patient in batch["patient_id"]]
     np.testing.assert_array_equal(details["image_rank"], ranks[0])

@@ -19,6 +19,7 @@ from cleft_bundle.transforms import build_transforms
 from tests.data.radiographs import make_dicom
 
 CALIBRATION = {"temperature": 0.5, "bias": [0.1, -0.2, 0.3]}
+CHOSEN_BY = {"calibration": "bias", "temperature_interval": [0.4, 0.75], "calibration_images": 40}
 EXPORTED = ["torchscript", "torch_export", "onnx", "onnx_int8"]
 FORMS = ["model.pt", "finetuned.pt", *EXPORTED]
 
@@ -45,7 +46,7 @@ def models(classifier, tmp_path_factory):
     tower = ImageEncoder(classifier.image_encoder.settings["backbone"], embedding_dim=16, seed=1)
     network = ImageClassifier(tower, classifier.class_names, "multilabel", classifier.preprocessing)
     tuned = FinetunedClassifier(network, provenance={"seen": {"images": 3}}).eval()
-    tuned.calibrate(**CALIBRATION, thresholds={"edema": 0.5}, calibration="bias")
+    tuned.calibrate(**CALIBRATION, thresholds={"edema": 0.5}, **CHOSEN_BY)
     nobody = TrainedOn({"train": [], "validation": [], "test": []})
     run = RunIdentity("tuned", [])
     save(FinetunedState(network, nobody, run, tuned).state_dict(), folder / "finetuned.pt")
@@ -59,7 +60,7 @@ def open_classifier_of(classifier, folder):
     save(classifier.state_dict(), folder / "model.pt")
     stored = open_classifier(folder / "model.pt")
     stored.provenance = {"run": {"id": "0", "name": "trained"}}
-    stored.calibrate(**CALIBRATION, thresholds={"edema": 0.5}, calibration="bias")
+    stored.calibrate(**CALIBRATION, thresholds={"edema": 0.5}, **CHOSEN_BY)
     save(stored.state_dict(), folder / "model.pt")
     return stored
 
@@ -92,6 +93,7 @@ def test_every_form_says_what_it_is_and_keeps_the_contract(form, models, files):
     assert scorer.provenance["run"]["name"] == ("tuned" if form == "finetuned.pt" else "trained")
     assert scorer.calibration.temperature == 0.5
     assert scorer.calibration.bias == pytest.approx(CALIBRATION["bias"])
+    assert (scorer.calibration.low, scorer.calibration.high, scorer.calibration.n_images) == (0.4, 0.75, 40)
     found = scorer.score([{"image": str(file), "patient_id": "somebody"} for file in files])
     assert found.scores.dtype == found.logits.dtype == np.float64
     assert found.errors[5].startswith("is not an image")

@@ -2,11 +2,13 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from cleft_bundle.data import load_prompts
 from cleft_bundle.errors import BundleError
+from cleft_bundle.reports.evaluation import Comparison, Resampling, ScoredImages, Settings, write_report
 
 
 @pytest.fixture
@@ -49,17 +51,45 @@ def test_a_folder_without_a_table_is_one_line(external_validation, tmp_path):
         external_validation.tables(str(tmp_path), str(tmp_path), str(tmp_path / "out"))
 
 
-def test_figures_of_reports_stand_side_by_side(external_validation, tmp_path, capsys):
-    interval = {"value": 0.5, "low": 0.25, "high": 0.75}
-    page = {"metrics": {"auroc/pneumonia": interval, "brier/pneumonia": interval | {"low": None}}}
-    point = {"threshold": 0.1234, "sensitivity": interval, "specificity": interval}
-    page["operating_points"] = {"classes": {"pneumonia": point}}
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "report.json").write_text(json.dumps(page))
-    external_validation.figures(str(tmp_path / "one"), str(tmp_path / "two"))
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| | one | two |"
-    assert lines[2] == "| AUROC | 0.500 (0.250 to 0.750) | 0.500 (0.250 to 0.750) |"
-    assert lines[3] == "| Brier score | 0.500 | 0.500 |"
-    assert lines[4] == "| threshold | 0.123 | 0.123 |"
+@pytest.fixture
+def write_page(tmp_path):
+    """Write the report of 60 images of 30 patients in two views, three in four of them told apart."""
+
+    def write(name, task):
+        rng = np.random.default_rng(0)
+        truth = np.arange(60) % 2
+        logits = np.where(rng.random(60) < 0.75, 1.0, -1.0) * (2 * truth - 1) + 0.1 * rng.normal(size=60)
+        scores = np.column_stack([1 / (1 + np.exp(logits)), 1 / (1 + np.exp(-logits))])
+        names = ["no finding", "pneumonia"]
+        items = [{"name": str(n), "patient_id": str(n // 2), "view": ("AP", "PA")[n // 2 % 2]} for n in range(60)]
+        scored = ScoredImages(names, task, scores, np.eye(2)[truth], items, thresholds={"pneumonia": 0.5},
+                              calibration={"method": "temperature", "temperature": 0.719})  # fmt: skip
+        dataset = {"name": name, "split": "test", "fingerprint": None, "phantoms": False}
+        settings = Settings(Resampling(20))
+        write_report(scored, tmp_path / name, dataset, Comparison(name, [], items, names), settings)
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_figures_of_real_reports_of_both_tasks_stand_side_by_side(external_validation, write_page, capsys):
+    folders = [write_page("one", "multiclass"), write_page("two", "multilabel")]
+    external_validation.figures(*folders)
+    header, _, *lines = (line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines())
+    assert header == ["one", "two"]
+    printed = {name: cells for name, *cells in lines}
+    assert all(len(cells) == 2 for cells in printed.values())
+    pages = [json.loads((Path(folder) / "report.json").read_text()) for folder in folders]
+    briers = [page["metrics"][key]["value"] for page, key in zip(pages, ("brier", "brier/pneumonia"), strict=True)]
+    assert [cell.split(" ")[0] for cell in printed["Brier score"]] == [f"{value:.3f}" for value in briers]
+    assert briers[0] == pytest.approx(2 * briers[1])
+    assert printed["images, patients"] == ["60, 30", "60, 30"]
+    assert printed["temperature"] == ["0.719", "0.719"]
+    point = pages[0]["operating_points"]["classes"]["pneumonia"]
+    assert printed["called, of those with and without it"][0] == f"{point['tp']} of 30, {point['fp']} of 30"
+    assert {"AUROC, view: AP", "AUROC, view: PA"} <= printed.keys()
+
+
+def test_a_folder_without_a_report_is_one_line(external_validation, tmp_path):
+    with pytest.raises(BundleError, match=r"report\.json does not exist: cleft report writes it"):
+        external_validation.figures(str(tmp_path))

@@ -118,6 +118,31 @@ def datalist(root: str | Path, table: str = "labels.csv", *, prompts: PromptSet 
     return items
 
 
+def images_of(root: str | Path, table: str = "labels.csv") -> list[dict[str, Any]]:
+    """List the images of a table with what is known of them: all rows, without captions, findings and labels.
+
+    Args:
+        root: the folder of the table, or the table itself.
+        table: file name of the table where ``root`` is a folder.
+
+    Returns:
+        Items as :func:`datalist` makes them, in the table's order; ``caption`` is "", ``findings`` and ``label`` are
+        empty.
+
+    Raises:
+        BundleError: as :func:`datalist`.
+    """
+    path = _table_path(root, table)
+    frame = _read(path)
+    tables.no_gaps(frame["image"], path)
+    tables.no_duplicates(frame["image"], path)
+    if "patient_id" in frame:
+        tables.no_gaps(frame["patient_id"], path)
+    blank = pd.Series("", index=frame.index)
+    items = _items(frame.assign(caption="-", finding=blank), path, None)  # a row without a caption is left out there
+    return [{**item, "caption": ""} for item in items]
+
+
 def _table_path(root: str | Path, table: str) -> Path:
     root = Path(root)
     return root if root.suffix.lower() == ".csv" else root / table

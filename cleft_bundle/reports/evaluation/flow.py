@@ -32,8 +32,10 @@ def flow(scored: ScoredImages) -> dict[str, Any]:
 
     Returns:
         ``listed``, ``evaluated``, ``without_labels`` (evaluated, but no label is known) and ``some_unknown`` (some is
-        not): ``images`` and ``patients``; ``excluded``: a list of ``reason``, ``images`` and ``patients`` (None where
-        unknown) of what was left out before and of images without an answer. No reason names a file.
+        not): ``images`` and ``patients``; ``unknown``: by class the same of the evaluated images whose label for it is
+        not known, which are in none of its figures (classes of which all are known are absent); ``excluded``: a list of
+        ``reason``, ``images`` and ``patients`` (None where unknown) of what was left out before and of images without
+        an answer. No reason names a file.
     """
     dropped: dict[str, list[Item]] = {}
     for item, error, kept in zip(scored.items, scored.errors, scored.scored, strict=True):
@@ -51,6 +53,11 @@ def flow(scored: ScoredImages) -> dict[str, Any]:
         "evaluated": counted(scored.scored_items),
         "without_labels": counted(_where(scored, unknown.all(axis=1))),
         "some_unknown": counted(_where(scored, unknown.any(axis=1) & ~unknown.all(axis=1))),
+        "unknown": {
+            name: counted(_where(scored, column))
+            for name, column in zip(scored.class_names, unknown.T, strict=True)
+            if column.any()
+        },
     }
 
 

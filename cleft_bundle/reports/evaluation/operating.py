@@ -23,7 +23,7 @@ class Operating:
     """Choose calibration and thresholds as the training does for ``model.pt``.
 
     Args:
-        items: what they are chosen on, of all processes.
+        items: what they are chosen on, of all processes; empty where they are the evaluated images themselves.
         data_loader: this process's share of them; None where they are the evaluated images themselves.
         screening: how they are chosen.
     """
@@ -49,7 +49,9 @@ class Operating:
         evaluator.data_loader, evaluator.state.epoch_length = own, batches
         self.details = evaluator.state.metric_details[evaluator.state.key_metric_name]
 
-    def choose(self, logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str], task: Task) -> dict[str, Any]:
+    def choose(
+        self, logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str], task: Task, items: Sequence[Item]
+    ) -> dict[str, Any]:
         """Calibrate the evaluated images.
 
         Args:
@@ -58,6 +60,7 @@ class Operating:
                 validation images.
             class_names: names of the K classes.
             task: ``multiclass`` or ``multilabel``.
+            items: the N images.
 
         Returns:
             ``scores`` [N, K], ``thresholds``, ``calibration`` and ``chosen`` of :class:`ScoredImages`.
@@ -68,7 +71,8 @@ class Operating:
         if self.details is not None:
             rows = row_order(self.details["names"], self.items)
             chosen_on, known = self.details["logits"][rows], self.details["label"][rows]
-        chosen = self.screening.choose(chosen_on, known, class_names, task)
+        owners = [item["patient_id"] for item in (items if same else self.items)]
+        chosen = self.screening.choose(chosen_on, known, class_names, task, owners)
         calibration = described(chosen.calibration, method if chosen.calibration.n_images else "none", class_names)
         how = {
             "rule": self.screening.rule,
@@ -85,13 +89,13 @@ class Operating:
 
 
 def described(calibration: Calibration, method: str, class_names: Sequence[str]) -> dict[str, Any]:
-    """A calibration as reports tell it: ``none`` where nothing was fitted, and the temperature's interval if known."""
+    """A calibration as reports tell it: ``none`` where nothing was fitted; None for what is not known of the fit."""
     interval = {"low": calibration.low, "high": calibration.high}
     return {
         "method": method,
         "temperature": calibration.temperature,
         "bias": dict(zip(class_names, map(float, calibration.bias), strict=True)),
-        "images": calibration.n_images,
+        "images": calibration.n_images or None,
         **{key: None if math.isnan(value) else value for key, value in interval.items()},
     }
 

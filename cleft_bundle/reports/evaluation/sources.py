@@ -102,7 +102,6 @@ def scored_by_model(
             f"none of the {len(items)} images exists, the first: {items[0]['image']}; pass --images FOLDER"
         )
     found = scorer.score(items, progress="scoring images")
-    stored = dict(scorer.operating_point)
     thresholds = {one: limit for one, limit in (scorer.thresholds or {}).items() if one in combination.class_names}
     return ScoredImages(
         class_names=combination.class_names,
@@ -115,20 +114,17 @@ def scored_by_model(
         logits=None if combination.changes else found.logits,
         thresholds=thresholds or None,
         calibration=_calibration(scorer),
-        chosen={
-            "rule": stored.get("rule"),
-            "target": stored.get("target"),
-            "on": "the validation split of its training",
-        }
-        if thresholds
-        else {},
+        chosen=_chosen(scorer.operating_point),
         left_out=truth.left_out,
         provenance={},
     )
 
 
 def _chosen(stored: Mapping[str, Any]) -> dict[str, Any]:
-    return {"rule": stored.get("rule"), "target": stored.get("target"), "on": "the validation split of its training"}
+    """How a file says that its calibration and its thresholds were chosen; empty where it does not say."""
+    if not stored.get("rule"):
+        return {}
+    return {"rule": stored["rule"], "target": stored.get("target"), "on": "the images that its file was calibrated on"}
 
 
 def maps_by(scorer: Scorer) -> Explain | None:
@@ -165,7 +161,9 @@ def _calibration(scorer: Scorer) -> Mapping[str, Any]:
     found = scorer.calibration
     if found is None:
         return {"method": "none", "temperature": 1.0, "bias": dict.fromkeys(scorer.class_names, 0.0)}
-    return described(found, "bias" if any(found.bias) else "temperature", scorer.class_names)
+    told = scorer.operating_point.get("calibration")
+    method = told if told in ("temperature", "bias") else "bias" if any(found.bias) else "temperature"
+    return described(found, method, scorer.class_names)
 
 
 def located(items: Sequence[Item], images: str | None) -> list[Item]:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet
-from cleft_bundle.data.datasets.folder import datalist
+from cleft_bundle.data.datasets.folder import datalist, images_of
 from cleft_bundle.errors import BundleError, nearest
 from cleft_bundle.inference.predictions import FIXED
 from cleft_bundle.names import column, plain_name
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 NAMES = ("image", "path", "file", "filename", "name")
 #: Columns of a table of scores that are no class.
 _NO_CLASS = {*FIXED, *NAMES, *GROUPS, "patient_id", "study_id", "split", "finding", "caption", "label"}
+#: What a column of a class may hold: present, absent, and uncertain, as CheXpert writes it.
+_MARKS = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": math.nan, "-1.0": math.nan}
 _SUM = 1e-3  # how far the scores of an image may be from a sum of 1 where the classes exclude each other
 
 Item = dict[str, Any]
@@ -147,10 +149,11 @@ class LabelTable:
 
 
 def read_label_table(path: str | Path, class_names: Sequence[str], split: str | None = None) -> LabelTable:
-    """Read labels in the format of ``data_folder.json``: ``image``, ``finding``, and what else is known.
+    """Read labels: ``image``, ``finding`` or a column for each class, and what else ``data_folder.json`` reads.
 
-    Findings are compared with the classes without regard to case. A row that has findings has none of the classes that
-    it does not name.
+    Names are compared with the classes without regard to case. A row that has findings has none of the classes that it
+    does not name. In a column of a class 1 stands for present, 0 for absent, and nothing, or -1 (uncertain), for not
+    known; a class without a column is known of no image.
 
     Args:
         path: the table.
@@ -158,15 +161,19 @@ def read_label_table(path: str | Path, class_names: Sequence[str], split: str | 
         split: only the rows of this split; None: all.
 
     Raises:
-        BundleError: as :func:`cleft_bundle.data.datasets.folder.datalist` does; where there is no such split; where two
-            classes have one name but for case; where no class has images on both sides.
+        BundleError: as :func:`cleft_bundle.data.datasets.folder.datalist` does; where there is neither ``finding`` nor
+            a column of a class; where there is no such split; where two classes have one name but for case; where no
+            class has images on both sides.
     """
     lower = [plain_name(name) for name in class_names]
     if twice := [name for name, count in Counter(lower).items() if count > 1]:
         raise BundleError(f"two classes are called '{twice[0]}' but for case: labels cannot tell them apart")
-    table = tables.read_table(path, ["image", "finding"], ["patient_id", *GROUPS])
-    prompts = PromptSet(["{findings}"], {name: [name] for name in lower}, source=str(path))
-    items = datalist(path, prompts=prompts)
+    table = tables.read_table(path, ["image"], optional=None)
+    if "finding" in table:
+        prompts = PromptSet(["{findings}"], {name: [name] for name in lower}, source=str(path))
+        items = datalist(path, prompts=prompts)
+    else:
+        items = _marked(table, path, lower)
     _add_groups(items, table, path)
     left_out: dict[str, dict[str, int | None]] = {}
     if len(items) < len(table):
@@ -183,6 +190,31 @@ def read_label_table(path: str | Path, class_names: Sequence[str], split: str | 
         items = kept
     _check_labels(items, class_names, path)
     return LabelTable(items, left_out)
+
+
+def _marked(table: pd.DataFrame, path: str | Path, classes: Sequence[str]) -> list[Item]:
+    """Items of a table with a column for each class."""
+    columns = {
+        " ".join(name.removeprefix("class:").lower().split()): name
+        for name in map(str, table)
+        if name.lower() not in _NO_CLASS
+    }
+    marks = {name: tables.codes(table[columns[name]], path, _MARKS) for name in classes if name in columns}
+    if not marks:
+        raise BundleError(
+            f"{path}: expected a column 'finding', or one for each class with 1, 0, or nothing where it is not known: "
+            f"{', '.join(classes)}"
+        )
+    if lacking := [name for name in classes if name not in marks]:
+        logger.warning("%s: no column of %s: known of no image", path, ", ".join(lacking))
+    items = images_of(path)
+    for row, item in enumerate(items):
+        item["label"] = [mark if (mark := marks.get(name, [None] * len(items))[row]) is not None else math.nan
+                         for name in classes]  # fmt: skip
+        item["findings"] = {
+            name: label for name, label in zip(classes, item["label"], strict=True) if not math.isnan(label)
+        }
+    return items
 
 
 def _add_groups(items: Sequence[Item], table: pd.DataFrame, path: str | Path) -> None:

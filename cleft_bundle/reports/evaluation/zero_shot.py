@@ -88,7 +88,7 @@ class EvaluationReport:
             name=self.comparison.name,
             logits=logits,
             provenance=provenance(evaluator.network, self.checkpoint, self.identity),
-            **self.operating.choose(logits, labels, names, task),
+            **self.operating.choose(logits, labels, names, task, self.items),
         )
         pictured = known_pictures(evaluator.data_loader.dataset)
         extras = Extras(
@@ -113,7 +113,8 @@ class EvaluationReport:
     def _roles(self) -> dict[str, int]:
         """What the checkpoint, and this evaluation, used how many of the evaluated patients for."""
         found = roles(self.checkpoint, self.items) if self.checkpoint else {}
-        evaluated, chose = ({item["patient_id"] for item in items} for items in (self.items, self.operating.items))
+        chosen_on = self.operating.items or self.items
+        evaluated, chose = ({item["patient_id"] for item in items} for items in (self.items, chosen_on))
         return {**found, **dict.fromkeys(("calibration", "thresholds"), len(evaluated & chose))}
 
     def _head(self, network: DualNetwork, scored: ScoredImages) -> Head:

@@ -47,7 +47,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
-    """One scene in every format, phantoms, and a file that is no image."""
+    """One scene in every format, phantoms, a file that is no image, and an image that shows nothing."""
     folder = tmp_path_factory.mktemp("studies")
     make_dicom(folder / "scene_dicom.dcm")
     make_dicom(folder / "inverted.dcm", 4095 - scene(), PhotometricInterpretation="MONOCHROME1")
@@ -58,6 +58,7 @@ def studies(tmp_path_factory):
     for number in range(2):
         header = Header("chest", number + 1, 1, 1, 0, "F", 50, "20200101", "PA")
         write(folder / f"phantom_{number}.dcm", rng.random((80, 70)), header, rng)
+    Image.fromarray(np.full((60, 50), 7, np.uint8)).save(folder / "blank.png")
     (folder / "broken.dcm").write_bytes(b"this is no image")
     return folder
 
@@ -110,7 +111,7 @@ def test_the_models_are_listed_as_classification(server, trained):
     }
     assert list(info["models"]["cleft_classifier"]["labels"]) == ServedModel(trained / "model.pt", "cpu").class_names
     assert set(info["strategies"]) == {"entropy", "margin", "coreset", "random"}
-    assert info["datastore"]["total"] == 8
+    assert info["datastore"]["total"] == 9
 
 
 @pytest.mark.parametrize("image", ["scene_dicom", "scene_png", "scene_nifti", "scene_jpeg", "inverted", "phantom_0"])
@@ -156,6 +157,7 @@ def test_real_files_have_the_scores_of_inference_json(start, conf, shared_data, 
     ("image", "model", "params", "status", "reason"),
     [
         ("broken", "cleft_classifier", {}, 400, "is not an image that is known here"),
+        ("blank", "cleft_classifier", {}, 400, "blank"),
         ("nowhere", "cleft_classifier", {}, 404, "'nowhere' is not in the datastore"),
         ("phantom_0", "segmentation", {}, 400, "no model 'segmentation'"),
         ("phantom_0", "cleft_classifier", {"heat_map": "edma"}, 400, "heat_map: expected one of none, highest"),

@@ -53,7 +53,7 @@ def test_figures_on_patients_who_chose_something_say_so(written, make_scored):
     flattered, _ = written(make_scored(), roles={"weights": 0, "epoch": 12}, unknown_roles=["prompts"])
     assert flattered.count("trained or tuned on some of these patients") == 4  # each tile
     assert f"its epoch was chosen on 12 of the {content['dataset']['patients']} patients" in flattered
-    assert "Not known is on whom it chose or learnt: prompts." in flattered
+    assert "Its file does not say which patients were used for: prompts." in flattered
     here = {"rule": "youden", "target": None, "on": "these same images", "same_images": True}
     same, _ = written(make_scored(chosen=here))
     assert same.count("trained or tuned on some of these patients") == 4

@@ -86,6 +86,33 @@ def test_labels_that_do_not_fit_are_one_clear_error(write, classes, split, messa
         read_label_table(write("labels.csv", LABELS), classes, split)
 
 
+def test_columns_of_classes_say_what_is_not_known(write, caplog):
+    text = "image,patient_id,age,Edema,effusion,class:age\na.png,p1,30,1,,0\nb.png,p1,30,0,-1,1\nc.png,p2,,0.0,1,\n"
+    table = read_label_table(write("labels.csv", text), ["edema", "effusion", "age", "mass"])
+    nan = np.nan
+    labels = np.array([item["label"] for item in table.items])
+    np.testing.assert_array_equal(labels, [[1, nan, 0, nan], [0, nan, 1, nan], [0, 1, nan, nan]])
+    assert table.items[0]["findings"] == {"edema": 1.0, "age": 0.0}
+    assert table.items[0]["age"] == 30
+    assert table.items[0]["patient_id"] == table.items[1]["patient_id"] != table.items[2]["patient_id"]
+    assert "no column of mass: known of no image" in caplog.text
+    assert table.left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,pneumonia\na.png,1\n", "expected a column 'finding', or one for each class with 1, 0, or nothing"),
+        ("image,edema\na.png,1\nb.png,yes\n", "column 'edema' holds an unknown value in 1 row, .* 'yes' in row 3"),
+        ("image,edema\na.png,1\na.png,0\n", "repeats an earlier value"),
+        ("image,edema\na.png,1\nb.png,\n", "no class has images with and without it"),
+    ],
+)
+def test_bad_columns_of_classes_are_one_clear_error(write, text, message):
+    with pytest.raises(BundleError, match=message):
+        read_label_table(write("labels.csv", text), ["edema"])
+
+
 @pytest.mark.parametrize("folder", ["a/", "./a/", "elsewhere/", ""])
 def test_scores_and_labels_meet_by_path_or_by_file_name(write, folder):
     rows = "".join(f"{folder}{number}.png,0.{number},0.1\n" for number in (3, 1, 9))

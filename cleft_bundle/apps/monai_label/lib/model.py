@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.transforms import Compose
 
 from cleft_bundle.checkpoints import load_classifier, sha256
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import file_stamp, replacing
 from cleft_bundle.inference import Scorer
 from cleft_bundle.networks import ZeroShotClassifier
-from cleft_bundle.transforms import build_transforms
 
 logger = logging.getLogger(__name__)
 
@@ -47,27 +45,24 @@ class Loaded:
     Args:
         classifier: in evaluation mode, on the device.
         digest: SHA-256 of the file.
-        transforms: what prepares an image, as the file says.
+        scorer: scores images by it.
     """
 
     classifier: ZeroShotClassifier
     digest: str
-    transforms: Compose = field(init=False)
+    scorer: Scorer = field(init=False)
 
     def __post_init__(self) -> None:
-        declared = self.classifier.preprocessing["transforms"]
-        object.__setattr__(self, "transforms", build_transforms(declared))
+        object.__setattr__(self, "scorer", Scorer(self.classifier, self.classifier.bias.device))
 
-    def score(self, paths: Sequence[str | Path], num_workers: int = 0) -> Scores:
+    def score(self, paths: Sequence[str | Path]) -> Scores:
         """Score images by :class:`cleft_bundle.inference.Scorer`.
 
         Args:
             paths: N image files, each once.
-            num_workers: processes that read beside the network.
         """
         names = [str(path) for path in paths]
-        scorer = Scorer(self.classifier, self.classifier.bias.device, num_workers=num_workers)
-        found = scorer.score(({"image": name} for name in names), embeddings=True)
+        found = self.scorer.score(({"image": name} for name in names), embeddings=True)
         failures = {name: error for name, error in zip(names, found.errors, strict=True) if error}
         embeddings = np.full((len(names), self.classifier.image_encoder.embedding_dim), np.nan, np.float32)
         if len(failures) < len(names) and found.embeddings is not None:
@@ -128,9 +123,9 @@ class ServedModel:
         """SHA-256 of the file that :attr:`classifier` was loaded from."""
         return self.current().digest
 
-    def score(self, image_paths: Sequence[str | Path], num_workers: int = 0) -> Scores:
+    def score(self, image_paths: Sequence[str | Path]) -> Scores:
         """Score images, see :meth:`Loaded.score`."""
-        return self.current().score(image_paths, num_workers)
+        return self.current().score(image_paths)
 
     def publish(self, new_path: str | Path) -> str:
         """Put another classifier in the place of this one: servers of the file go over to it without a restart.

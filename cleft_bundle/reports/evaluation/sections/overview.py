@@ -13,7 +13,7 @@ ROLES = {
     "epoch": "its epoch was chosen on",
     "calibration": "its calibration was fitted on",
     "thresholds": "its thresholds were chosen on",
-    "prompts": "its prompts were chosen on",
+    "prompts": "its prompts were learnt from",
 }
 
 
@@ -67,5 +67,5 @@ def role_lines(content: Mapping[str, Any]) -> list[str]:
         told = ["Whether the classifier was trained or tuned on these patients is not known."]
     unknown = [role for role in content["unknown_roles"] if role not in (roles or {})]
     if unknown and roles:
-        told.append(f"Not known is on whom it chose or learnt: {', '.join(unknown)}.")
+        told.append(f"Its file does not say which patients were used for: {', '.join(unknown)}.")
     return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cleft_bundle.handlers.plots import MANY
 from cleft_bundle.reports.evaluation.about import FIELDS
 from cleft_bundle.reports.evaluation.sections.parts import row, section, table, text_cell
 
@@ -32,7 +33,19 @@ def flow(content: Mapping[str, Any]) -> list[dict[str, Any]]:
             _counts("of these with a label that is not known, in the figures of the others", found["some_unknown"])
         )
     note = "" if found["excluded"] else "No image was left out."
-    return [section("Flow of images and patients", tables=[table(["images", "patients"], rows, note=note)])]
+    return [section("Flow of images and patients", tables=[table(["images", "patients"], rows, note=note),
+                                                           *_unknown(found["unknown"])])]  # fmt: skip
+
+
+def _unknown(found: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+    """Images left out of the figures of single classes; of many classes those with the most."""
+    if not found:
+        return []
+    kept = sorted(found, key=lambda name: found[name]["images"], reverse=True)[:MANY]
+    rows = [_counts(name, counts) for name, counts in found.items() if name in kept]
+    note = "" if len(kept) == len(found) else f"Of {len(found)} classes those with the most."
+    title = "Left out of the figures of single classes, whose label is not known"
+    return [table(["images", "patients"], rows, title=title, first="class", note=note)]
 
 
 def _counts(name: str, counts: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from cleft_bundle.metrics import p_text
 from cleft_bundle.metrics.classification import OBSERVED_EXPECTED
 from cleft_bundle.reports.evaluation.sections.parts import (
     TITLES,
@@ -12,7 +14,6 @@ from cleft_bundle.reports.evaluation.sections.parts import (
     bare,
     better,
     cell,
-    interval,
     row,
     section,
     table,
@@ -27,7 +28,6 @@ def sections(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The section of subgroups; none where no group is known."""
     metrics = [name for name in _METRICS if _key(content, name)]
     rows: list[dict[str, Any]] = []
-    gaps = []
     whole = content["metrics"].get("auroc_macro", {}).get("value")
     for group, found in content["subgroups"].items():
         title = group.replace("_", " ")
@@ -35,13 +35,6 @@ def sections(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.append(row(title, cells, heading=True))
         for value, estimates in found["values"].items():
             rows.append(_value(value, estimates, metrics, content, whole))
-        for name in metrics:
-            if gap := found["gaps"].get(_key(content, name)):
-                difference = gap["difference"]
-                gaps.append(
-                    f"{title}, {TITLES[name]}: {difference['value']:.3f} ({gap['best']} over {gap['worst']}; "
-                    f"{interval(difference)})"
-                )
         if found["n_unknown"]:
             rows.append(row("not known", [text_cell(f"{found['n_unknown']:,} images"), *cells[1:]]))
     if not rows:
@@ -49,12 +42,33 @@ def sections(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     text = [
         "At the operating point, means of the classes. A figure without a range, its dot hollow, has too few patients "
         "for an interval; report.json has the figures of each class.",
-        f"Largest gaps, which tend to look too large: {'; '.join(gaps)}." if gaps else "",
     ]
     columns = ["images", "AUROC, 0 to 1", *(TITLES[name] for name in metrics)]
     hints = ["patients", "line: all images", *(better(name) for name in metrics)]
-    tables = [table(columns, rows, hints=hints), *_calibration(content)]
+    tables = [table(columns, rows, hints=hints), *_gaps(content, metrics), *_calibration(content)]
     return [section("Kinds of patients and images", text, tables=tables)]
+
+
+def _gaps(content: Mapping[str, Any], metrics: list[str]) -> list[dict[str, Any]]:
+    """Best and worst of each group, and how far they lie apart."""
+    rows: list[dict[str, Any]] = []
+    for group, found in content["subgroups"].items():
+        own = [row(group.replace("_", " "), [text_cell("")] * 4, heading=True)]
+        for name in metrics:
+            if gap := found["gaps"].get(_key(content, name)):
+                difference, level = gap["difference"], gap["p_corrected"]
+                told = p_text(math.nan if level is None else level, difference["p_is_bound"])
+                own.append(row(TITLES[name], [text_cell(gap["best"]), text_cell(gap["worst"]), cell(difference),
+                                              text_cell(told)]))  # fmt: skip
+        rows += own if len(own) > 1 else []
+    if not rows:
+        return []
+    note = (
+        "Best and worst were picked from these very images, so that gaps tend to look too large. p is for no "
+        "difference, multiplied by the number of pairs that could have been picked."
+    )
+    columns = ["best", "worst", "difference", "p"]
+    return [table(columns, rows, title="Largest gaps", note=note)]
 
 
 def _calibration(content: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ def _points(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         _how(found["chosen"]),
         "Each class against all others." if single else "",
         "PPV and NPV hold for the prevalence. A likelihood ratio says how much the odds of the class rise, or fall, "
-        "by a result above, or below, the threshold.",
+        "by a result at or above the threshold, or below it.",
     ]
     rows, counts = [], []
     for name, point in found["classes"].items():
@@ -73,7 +73,7 @@ def _how(chosen: Mapping[str, Any]) -> str:
 
 
 def _decisions(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Net benefit over the threshold probability, a picture a class; of more than 25 classes the most frequent ones."""
+    """Net benefit over the threshold probability by class; of more than 25 classes the most frequent ones."""
     curves = content["decision_curves"]
     if not curves:
         return []
@@ -87,7 +87,7 @@ def _decisions(content: Mapping[str, Any]) -> list[dict[str, Any]]:
             uri = draw(pictures.decision_curve, curve, threshold, size=(2.9, 2.2))
             shown.append(picture(shorten(name, LONGEST_TITLE), uri, size="small"))
     text = (
-        "Net benefit: true positives an image, less false positives weighted by the odds of the threshold probability "
+        "Net benefit: true positives per image, less false positives weighted by the odds of the threshold probability "
         "at which one would act (Vickers and Elkin, 2006). Higher is better; grey: acting on all images, and on none."
     )
     if len(curves) > MANY:

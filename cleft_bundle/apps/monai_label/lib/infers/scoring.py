@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.transform.writer import write_itk
 
-from cleft_bundle.data import TolerantDataset
 from cleft_bundle.data.datasets.file_trees import walk
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.inference import HeatMaps
@@ -76,9 +74,9 @@ class ScoringTask(InferTask):
         """
         start = time.monotonic()
         loaded = self.scorer(request)
-        maps = HeatMaps(loaded.classifier, loaded.transforms)
+        maps = HeatMaps(loaded.classifier, loaded.scorer.transforms)
         path = _one_image(Path(request["image"]))
-        original, scores = _score(loaded, maps, path)
+        scores = _score(loaded, path)
         result: dict[str, Any] = {
             "prediction": prediction(scores),
             "positive": _positive(loaded, scores),
@@ -89,7 +87,7 @@ class ScoringTask(InferTask):
         file = None
         if request.get("result_write_to_file", True):
             asked = _asked(request, maps)
-            file, names = _write(request, path, original, scores, asked, maps)
+            file, names = _write(request, path, scores, asked, maps)
             result |= names
         result["latencies"] = {"total": round(time.monotonic() - start, 3)}
         return file, result
@@ -105,29 +103,17 @@ def _one_image(path: Path) -> Path:
     return path / files[0]
 
 
-def _score(loaded: Loaded, maps: HeatMaps, path: Path) -> tuple[dict[str, Any], dict[str, float]]:
-    """The item as it was read, and the scores by name of class."""
-
-    def prepare(item: dict[str, Any]) -> dict[str, Any]:
-        original = maps.load(item)
-        _, *others = loaded.transforms.flatten().transforms
-        prepared = original
-        for transform in others:
-            prepared = transform(prepared)
-        return {"original": original, "image": prepared["image"]}
-
-    item = TolerantDataset([{"image": str(path)}], prepare)[0]
-    if "error" in item:
-        raise BundleError(item["error"])
-    classifier = loaded.classifier
-    with torch.no_grad():
-        scores = classifier(torch.as_tensor(item["image"])[None].to(classifier.class_weights.device))[0].tolist()
-    return item["original"], dict(zip(classifier.class_names, scores, strict=True))
+def _score(loaded: Loaded, path: Path) -> dict[str, float]:
+    """The scores by name of class."""
+    found = loaded.scorer.score([{"image": path}])
+    if found.errors[0]:
+        raise BundleError(found.errors[0])
+    return dict(zip(loaded.scorer.class_names, found.scores[0].tolist(), strict=True))
 
 
 def _positive(loaded: Loaded, scores: Mapping[str, float]) -> list[str] | None:
-    thresholds = loaded.classifier.operating_point["thresholds"]
-    return [name for name, least in thresholds.items() if scores[name] >= least] if thresholds else None
+    thresholds = loaded.scorer.thresholds
+    return None if thresholds is None else [name for name, least in thresholds.items() if scores[name] >= least]
 
 
 def heat_map_options(class_names: Sequence[str]) -> list[str]:
@@ -146,12 +132,12 @@ def _asked(request: Mapping[str, Any], maps: HeatMaps) -> str:
 def _write(
     request: Mapping[str, Any],
     path: Path,
-    original: Mapping[str, Any],
     scores: Mapping[str, float],
     asked: str,
     maps: HeatMaps,
 ) -> tuple[str, dict[str, Any]]:
     """Write the file of an answer, and say what goes with it into the JSON."""
+    original = maps.load({"image": str(path)})
     image = original["image"]
     affine = patient_affine(path, np.asarray(image.meta["original_spacing"]))
     if asked == NONE:
