@@ -13,7 +13,7 @@ from cleft_bundle.data.usable_labels import usable_items
 from cleft_bundle.engines.linear_probe import check_learnable
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, PromptLearner, ZeroShotClassifier
-from cleft_bundle.networks.classifiers.zero_shot import Task
+from cleft_bundle.vocabulary import Task
 
 Item = dict[str, Any]
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
-from torch import nn
 
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.config import executed_config, top_level_scalars
@@ -75,7 +74,7 @@ def training_tracker(
     tracking_uri: str,
     experiment_name: str,
     identity: RunIdentity,
-    network: nn.Module,
+    network: Network,
     splits: Mapping[str, Sequence[dict[str, Any]]],
 ) -> RunTracker:
     """Build the tracker of a training: every step's loss, and :func:`run_parameters`.
@@ -96,7 +95,7 @@ def evaluation_tracker(
     tracking_uri: str,
     experiment_name: str,
     identity: RunIdentity,
-    network: nn.Module,
+    network: Network,
     splits: Mapping[str, Sequence[dict[str, Any]]],
 ) -> RunTracker:
     """Build the tracker of an evaluation, which keeps nothing of single batches; see :func:`training_tracker`."""
