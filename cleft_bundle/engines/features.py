@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ class EmbeddedDataset(Dataset):
 
     def __init__(
         self,
-        data: Sequence[dict[str, Any]],
+        data: Sequence[Mapping[str, Any]],
         transform: Any,
         network: CLEFT,
         device: torch.device | str,
@@ -47,7 +47,7 @@ class EmbeddedDataset(Dataset):
 
 @torch.no_grad()
 def embed_images(
-    data: Sequence[dict[str, Any]],
+    data: Sequence[Mapping[str, Any]],
     transform: Any,
     encode: Callable[[torch.Tensor], torch.Tensor],
     device: torch.device | str,
@@ -75,7 +75,7 @@ def embed_images(
 
 
 def embed_together(
-    data: Sequence[dict[str, Any]],
+    data: Sequence[Mapping[str, Any]],
     transform: Any,
     encode: Callable[[torch.Tensor], torch.Tensor],
     device: torch.device | str,

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.splits import select_split
 from cleft_bundle.data.subsets import patient_fraction
 from cleft_bundle.data.usable_labels import class_numbers, label_matrix, usable_items, usable_rows
@@ -32,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 METHOD = "linear probe"
 MAX_STEPS = 5000
-
-Item = dict[str, Any]
 
 
 class LinearProbe:

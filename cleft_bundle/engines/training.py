@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from ignite.engine import Engine
@@ -12,14 +12,13 @@ from monai.engines import Evaluator, Trainer
 
 from cleft_bundle import files
 from cleft_bundle.checkpoints import RunIdentity
+from cleft_bundle.data.item import Item
 from cleft_bundle.distributed import rank, wait_for_all, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers import RunTracker, TrainingCheckpoint
 from cleft_bundle.handlers.checkpoints import NEEDED
 
 logger = logging.getLogger(__name__)
-
-Item = dict[str, Any]
 
 
 class Part(Protocol):

@@ -9,12 +9,13 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.errors import BundleError, nearest
 
 _SHOWN = {"view": "view", "laterality": "side"}
 
 
-def items_of(config_file: str | Sequence[str], override: Mapping[str, Any]) -> list[dict[str, Any]]:
+def items_of(config_file: str | Sequence[str], override: Mapping[str, Any]) -> list[Item]:
     """List the items of a training config; no image is read.
 
     Args:
@@ -42,7 +43,7 @@ def items_of(config_file: str | Sequence[str], override: Mapping[str, Any]) -> l
         raise BundleError(f"config_file: {', '.join(files)} define no 'items'")
     if "dataset_dir" in parser and parser["dataset_dir"] is None:
         raise BundleError("dataset_dir is not set: pass the folder of the images with --dataset_dir")
-    items: list[dict[str, Any]] = parser.get_parsed_content("items")
+    items: list[Item] = parser.get_parsed_content("items")
     return items
 
 

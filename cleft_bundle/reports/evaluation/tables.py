@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ import pandas as pd
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet
 from cleft_bundle.data.datasets.folder import datalist
+from cleft_bundle.data.item import Item
 from cleft_bundle.errors import BundleError, nearest
 from cleft_bundle.inference.predictions import FIXED
 from cleft_bundle.names import column, plain_name
@@ -32,8 +33,6 @@ NAMES = ("image", "path", "file", "filename", "name")
 #: Columns of a table of scores that are no class.
 _NO_CLASS = {*FIXED, *NAMES, *GROUPS, "patient_id", "study_id", "split", "finding", "caption", "label"}
 _SUM = 1e-3  # how far the scores of an image may be from a sum of 1 where the classes exclude each other
-
-Item = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def read_label_table(path: str | Path, class_names: Sequence[str], split: str | 
     table = tables.read_table(path, ["image", "finding"], ["patient_id", *GROUPS])
     prompts = PromptSet(["{findings}"], {name: [name] for name in lower}, source=str(path))
     items = datalist(path, prompts=prompts)
-    _add_groups(items, table, path)
+    _add_groups(cast(list[dict[str, Any]], items), table, path)
     left_out: dict[str, dict[str, int | None]] = {}
     if len(items) < len(table):
         left_out["no finding in the table of labels"] = {"images": len(table) - len(items), "patients": None}
@@ -185,7 +184,7 @@ def read_label_table(path: str | Path, class_names: Sequence[str], split: str | 
     return LabelTable(items, left_out)
 
 
-def _add_groups(items: Sequence[Item], table: pd.DataFrame, path: str | Path) -> None:
+def _add_groups(items: Sequence[dict[str, Any]], table: pd.DataFrame, path: str | Path) -> None:
     """Add the groups that a hospital's table may have and the datalist does not read."""
     folder = Path(path).absolute().parent
     place = {str(folder / image): row for row, image in enumerate(table["image"])}
