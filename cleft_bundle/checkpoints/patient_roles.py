@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.pictures import PICTURE
 from cleft_bundle.data.pseudonyms import SALT_VARIABLE, keyed_digest
 
@@ -33,8 +34,6 @@ _BYTES = 8  # a patient; among a million patients two share a digest with a chan
 _SALT_PROBE = "which salt is this?"
 _OLDEST = 90
 _TABLES = (*COUNTED, "age")
-
-Item = dict[str, Any]
 
 
 def salt_probe() -> str:

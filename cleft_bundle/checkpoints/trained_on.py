@@ -23,6 +23,7 @@ from cleft_bundle.checkpoints.patient_roles import (
     picture_number,
 )
 from cleft_bundle.data.datalists import fingerprint
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.pictures import PICTURE
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.classifiers.zero_shot import decode_settings
@@ -30,8 +31,6 @@ from cleft_bundle.networks.classifiers.zero_shot import decode_settings
 logger = logging.getLogger(__name__)
 
 MADE_BY = "training writes it, or pass the path of another one"
-
-Item = dict[str, Any]
 
 
 class TrainedOn:

@@ -27,6 +27,7 @@ from monai.transforms import Compose, RandomizableTrait, Transform
 
 import cleft_bundle
 from cleft_bundle.data.image_counts import Tally, count_doubts, warn_of
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.pictures import PICTURE, keeping_pictures
 from cleft_bundle.data.pseudonyms import keyed_digest
 from cleft_bundle.data.radiograph_reader import METADATA
@@ -39,7 +40,7 @@ _NAME_BYTES = 24
 
 
 def cached_dataset(
-    data: Sequence[dict[str, Any]],
+    data: Sequence[Item],
     transform: Any,
     cache_dir: str | None = None,
     cache_rate: float = 1.0,
@@ -92,7 +93,7 @@ class RadiographCache(PersistentDataset):
 
     def __init__(
         self,
-        data: Sequence[dict[str, Any]],
+        data: Sequence[Item],
         transform: Any,
         cache_dir: str | Path,
         by_content: bool = False,

@@ -11,6 +11,7 @@ import torch
 from monai.data.utils import list_data_collate
 from transformers import PreTrainedTokenizerBase
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.token_checks import Tokenize, token_rows, warn_of_cut_captions
 from cleft_bundle.errors import BundleError
 
@@ -74,7 +75,7 @@ class CaptionCollate:
 
     keys = ("image", "name")
 
-    def __init__(self, tokenize: Tokenize, items: Iterable[dict[str, Any]] = ()) -> None:
+    def __init__(self, tokenize: Tokenize, items: Iterable[Item] = ()) -> None:
         self.tokenize = tokenize
         warn_of_cut_captions(items, tokenize)
 

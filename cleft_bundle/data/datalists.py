@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cleft_bundle.data.item import Item, changed
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import replacing
@@ -23,8 +24,6 @@ KEYS = {"training": "train", "validation": "validation", "test": "test"}
 
 _REQUIRED = ("image", "name", "caption", "label", "patient_id")
 _PSEUDONYM = re.compile("[0-9a-f]{16}")
-
-Item = dict[str, Any]
 
 
 def fingerprint(splits: Mapping[str, Sequence[Item]], labels: bool = False) -> str:
@@ -71,7 +70,7 @@ def write_datalist(
         temporary.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
-def _portable(item: Item, within: str) -> Item:
+def _portable(item: Item, within: str) -> dict[str, Any]:
     """The item as a file holds it, its image relative to the folder ``within``, whose separator ends it."""
     return {
         **{key: value for key, value in item.items() if key != "split"},
@@ -104,20 +103,20 @@ def read_datalist(path: str | Path | None, root: str | Path, classes: Sequence[s
             f"{list(classes)}; add the overlay or the prompt_file that it was written with"
         )
     folder = _folder(root)
-    items = []
+    items: list[Item] = []
     for key, split in KEYS.items():
         for number, stored in enumerate(content.get(key, []), start=1):
             lacking = [name for name in _REQUIRED if not isinstance(stored, dict) or name not in stored]
             if lacking:
                 raise BundleError(f"{path}: item {number} of '{key}' has no {', '.join(lacking)}")
             items.append(
-                {
-                    **stored,
-                    "image": os.path.join(folder, stored["image"]),
-                    "label": [math.nan if value is None else float(value) for value in stored["label"]],
-                    "patient_id": _as_pseudonym(str(stored["patient_id"])),
-                    "split": split,
-                }
+                changed(
+                    stored,
+                    image=os.path.join(folder, stored["image"]),
+                    label=[math.nan if value is None else float(value) for value in stored["label"]],
+                    patient_id=_as_pseudonym(str(stored["patient_id"])),
+                    split=split,
+                )
             )
     found = fingerprint({split: [item for item in items if item["split"] == split] for split in KEYS.values()})
     if content.get("fingerprint") != found:

@@ -6,15 +6,13 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.errors import BundleError
 
 logger = logging.getLogger(__name__)
-
-Item = dict[str, Any]
 
 
 def is_multi_label(items: Iterable[Item]) -> bool:

@@ -10,6 +10,7 @@ from monai.data import DataLoader, Dataset
 from cleft_bundle.data.cache import cached_dataset
 from cleft_bundle.data.collate import CaptionCollate
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.token_checks import Tokenize
 from cleft_bundle.distributed import own_share
 
@@ -50,7 +51,7 @@ def validation_loader(
     tokenize: Tokenize,
     batch_size: int,
     num_workers: int = 0,
-    items: Iterable[dict[str, Any]] = (),
+    items: Iterable[Item] = (),
 ) -> DataLoader:
     """Batches in the order of a dataset.
 
@@ -67,7 +68,7 @@ def validation_loader(
 
 
 def calibration_loader(
-    items: Sequence[dict[str, Any]], transform: Any, tokenize: Tokenize, batch_size: int, cache_dir: str | None = None
+    items: Sequence[Item], transform: Any, tokenize: Tokenize, batch_size: int, cache_dir: str | None = None
 ) -> DataLoader | None:
     """Batches of this process's share of items, each of which is read once.
 

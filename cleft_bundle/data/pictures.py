@@ -12,13 +12,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from monai.data import CacheDataset
 from monai.transforms import Compose, LoadImaged, MapTransform
 
+from cleft_bundle.data.item import Item, changed
 from cleft_bundle.data.pseudonyms import keyed_digest
 from cleft_bundle.data.radiograph_reader import RadiographReader
 from cleft_bundle.errors import BundleError, RadiographError, require_one_of
@@ -27,15 +28,13 @@ from cleft_bundle.progress import bar
 logger = logging.getLogger(__name__)
 
 #: Where an item holds the digest of its picture: "" for a blank one, which is equal to others by chance.
-PICTURE = "picture"
+PICTURE: Final = "picture"
 SHARED = ("warn", "drop", "error")
 
 _BYTES = 8  # as of a patient
 _THREADS = 4
 _LONG = 50  # images to read take long enough for a progress bar
 _EXAMPLES = 5
-
-Item = dict[str, Any]
 
 
 def picture_digest(image: np.ndarray | torch.Tensor) -> str:
@@ -95,7 +94,9 @@ def known_pictures(dataset: Any) -> list[Item]:
     else:
         known = [item.get(PICTURE) for item in items]
     known += [None] * (len(items) - len(known))
-    return [item if digest is None else {**item, PICTURE: digest} for item, digest in zip(items, known, strict=True)]
+    return [
+        item if digest is None else changed(item, picture=digest) for item, digest in zip(items, known, strict=True)
+    ]
 
 
 def read_pictures(items: Sequence[Item]) -> list[Item]:
@@ -112,7 +113,7 @@ def read_pictures(items: Sequence[Item]) -> list[Item]:
             image, _ = reader.get_data(reader.read(item["image"]))
         except (RadiographError, OSError):
             return item
-        return {**item, PICTURE: picture_digest(image)}
+        return changed(item, picture=picture_digest(image))
 
     with ThreadPoolExecutor(_THREADS) as pool:
         read_items = pool.map(read, items)

@@ -6,8 +6,8 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from cleft_bundle.data.item import Item, changed
 from cleft_bundle.data.item_checks import check_items
 from cleft_bundle.data.pictures import part_pictures
 from cleft_bundle.data.subsets import balanced_set, digest, patient_fraction, patient_labels
@@ -18,8 +18,6 @@ from cleft_bundle.vocabulary import Task
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-
-Item = dict[str, Any]
 
 
 def make_splits(
@@ -100,10 +98,10 @@ def make_splits(
     side_of = draw_sides(pool, drawn, seed)
     divided: dict[str, list[Item]] = {split: [] for split in SPLITS}
     for item in fixed:
-        divided[item["split"]].append(dict(item))
+        divided[str(item["split"])].append(changed(item))
     for item in pool:
         side = side_of[item["patient_id"]]
-        divided[side].append({**item, "split": side})
+        divided[side].append(changed(item, split=side))
     divided = part_pictures(divided, shared_pictures)
     divided["train"] = patient_fraction(divided["train"], train_fraction, subset_seed)
     for split, members in divided.items():
@@ -205,7 +203,7 @@ def _part_patients(items: Sequence[Item], shared_patients: str) -> Sequence[Item
         raise BundleError(f"shared_patients='{shared_patients}': expected 'error' or 'drop'")
     sides: dict[str, set[str]] = defaultdict(set)
     for item in items:
-        sides[item["patient_id"]].add(item["split"])
+        sides[item["patient_id"]].add(str(item["split"]))
     shared = sorted(patient for patient, splits in sides.items() if len(splits) > 1)
     if shared and shared_patients == "error":
         raise BundleError(
@@ -229,7 +227,7 @@ def _with_test(fixed: list[Item], test_fraction: float, seed: int) -> list[Item]
             f"test_fraction={test_fraction}: expected a set that names a validation split and no test split"
         )
     side_of = draw_sides(fixed, {"validation": 1 - test_fraction, "test": test_fraction}, seed)
-    return [{**item, "split": side_of[item["patient_id"]]} for item in fixed]
+    return [changed(item, split=side_of[item["patient_id"]]) for item in fixed]
 
 
 def _with_balanced_test(
@@ -237,7 +235,7 @@ def _with_balanced_test(
 ) -> tuple[list[Item], list[Item]]:
     """Pool and fixed items once a balanced test set has been drawn from the one or the other."""
     named_test = [item for item in fixed if item["split"] == "test"]
-    test = [{**item, "split": "test"} for item in balanced_set(named_test or pool, counts, classes, seed)]
+    test = [changed(item, split="test") for item in balanced_set(named_test or pool, counts, classes, seed)]
     patients = {item["patient_id"] for item in test}
     rest = [item for item in pool if item["patient_id"] not in patients]
     kept = [item for item in fixed if item["split"] != "test"]

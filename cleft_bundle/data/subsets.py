@@ -9,15 +9,13 @@ import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.errors import BundleError
 
 logger = logging.getLogger(__name__)
-
-Item = dict[str, Any]
 
 
 def balanced_set(

@@ -9,18 +9,17 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.distributed import rank
 from cleft_bundle.errors import BundleError
 
 logger = logging.getLogger(__name__)
 
 Tokenize = Callable[[Sequence[str]], dict[str, torch.Tensor]]
-
-Item = dict[str, Any]
 
 
 @runtime_checkable

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.errors import BundleError
 from cleft_bundle.vocabulary import Task
 
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 
 Labels = TypeVar("Labels", np.ndarray, torch.Tensor)
 
-Item = dict[str, Any]
 
 _EXPECTED = {
     "multiclass": "expected images that are positive for exactly one class",

@@ -8,14 +8,13 @@ from typing import Any
 from torch import nn
 
 from cleft_bundle.checkpoints import RunIdentity, check_not_trained_on, check_pictures, load_trained
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.pictures import known_pictures
 from cleft_bundle.data.usable_labels import usable_items
 from cleft_bundle.engines.linear_probe import check_learnable
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, PromptLearner, ZeroShotClassifier
 from cleft_bundle.vocabulary import Task
-
-Item = dict[str, Any]
 
 
 def begin_evaluation(

@@ -9,6 +9,7 @@ import torch
 from monai.data import DataLoader, Dataset, list_data_collate
 from monai.transforms import Compose
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.pictures import PICTURE, keeping_pictures
 from cleft_bundle.distributed import gather_lists, gather_uneven, own_share
 from cleft_bundle.networks import CLEFT
@@ -32,7 +33,7 @@ class EmbeddedDataset(Dataset):
 
     def __init__(
         self,
-        data: Sequence[dict[str, Any]],
+        data: Sequence[Item],
         transform: Any,
         network: CLEFT,
         device: torch.device | str,
@@ -48,7 +49,7 @@ class EmbeddedDataset(Dataset):
 
 
 def embed_images(
-    data: Sequence[dict[str, Any]],
+    data: Sequence[Item],
     transform: Any,
     encode: Callable[[torch.Tensor], torch.Tensor],
     device: torch.device | str,
@@ -73,13 +74,13 @@ def embed_images(
 
 @torch.no_grad()
 def embed_pictured(
-    data: Sequence[dict[str, Any]],
+    data: Sequence[Item],
     transform: Any,
     encode: Callable[[torch.Tensor], torch.Tensor],
     device: torch.device | str,
     batch_size: int = 32,
     num_workers: int = 0,
-) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+) -> tuple[torch.Tensor, list[Item]]:
     """Like :func:`embed_images`, and keep the digests of the pictures that were read.
 
     Returns:
@@ -92,18 +93,19 @@ def embed_pictured(
     for batch in bar(loader, "embedding images", "batch", leave=False):
         rows.append(encode(batch["image"].to(device)).float().cpu())
         digests += batch.get(PICTURE, [])
-    known = [{PICTURE: digest} for digest in digests] or [{}] * len(data)
-    return torch.cat(rows), [{**item, **picture} for item, picture in zip(data, known, strict=True)]
+    if not digests:
+        return torch.cat(rows), list(data)
+    return torch.cat(rows), [{**item, PICTURE: digest} for item, digest in zip(data, digests, strict=True)]
 
 
 def embed_together(
-    data: Sequence[dict[str, Any]],
+    data: Sequence[Item],
     transform: Any,
     encode: Callable[[torch.Tensor], torch.Tensor],
     device: torch.device | str,
     batch_size: int = 32,
     num_workers: int = 0,
-) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+) -> tuple[torch.Tensor, list[Item]]:
     """Divide :func:`embed_pictured` among the processes.
 
     Returns:
@@ -114,5 +116,5 @@ def embed_together(
     rows, digests = gather_uneven(own), gather_lists([item.get(PICTURE) for item in pictured])
     order = gather_uneven(torch.tensor(own_share(range(len(data))))).argsort()
     known = [digests[place] for place in order.tolist()]
-    items = [item if one is None else {**item, PICTURE: one} for item, one in zip(data, known, strict=True)]
+    items: list[Item] = [item if one is None else {**item, PICTURE: one} for item, one in zip(data, known, strict=True)]
     return rows[order], items

@@ -11,6 +11,7 @@ import torch
 
 from cleft_bundle.checkpoints import RunIdentity, TrainedOn, load_finetuned
 from cleft_bundle.checkpoints.finetuned import FinetunedState
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.usable_labels import label_matrix
 from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.engines.classifier_builder import calibrate
@@ -25,8 +26,6 @@ from cleft_bundle.networks import FinetunedClassifier, probabilities
 logger = logging.getLogger(__name__)
 
 METHOD = "fine-tuning"
-
-Item = dict[str, Any]
 
 
 class FinetunedWriter:

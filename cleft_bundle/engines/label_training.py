@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from cleft_bundle.checkpoints import RunIdentity, TrainedOn, load_trained, save
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.usable_labels import label_matrix, usable_rows
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder, chosen_by
 from cleft_bundle.engines.features import embed_images
@@ -28,8 +29,6 @@ logger = logging.getLogger(__name__)
 #: So many validation images with a usable label calibrate a classifier and set its thresholds; fewer leave it as it is.
 CALIBRATION_IMAGES = 30
 METRICS = ("auroc", "accuracy", "balanced_accuracy", "brier")
-
-Item = dict[str, Any]
 
 
 def with_learnt_prompts(

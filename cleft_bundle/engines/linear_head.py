@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.subsets import digest
 from cleft_bundle.data.usable_labels import usable_items, usable_rows
 from cleft_bundle.engines.features import embed_images
@@ -137,7 +138,7 @@ def choose_strength(
 
 
 def refit_head(
-    classifier: ZeroShotClassifier, items: Sequence[dict[str, Any]], loading: Mapping[str, Any], seed: int = 0
+    classifier: ZeroShotClassifier, items: Sequence[Item], loading: Mapping[str, Any], seed: int = 0
 ) -> ZeroShotClassifier:
     """Fit the head of a classifier to labelled images; each goes through its image tower once.
 

@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cleft_bundle.checkpoints import check_pictures
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.pictures import PICTURE, warn_of_shared
 from cleft_bundle.data.splits import select_split
 from cleft_bundle.data.subsets import patient_fraction
@@ -34,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 METHOD = "linear probe"
 MAX_STEPS = 5000
-
-Item = dict[str, Any]
 
 
 class LinearProbe:

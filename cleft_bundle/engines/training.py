@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from monai.engines import SupervisedEvaluator, Trainer
 
 from cleft_bundle import files
 from cleft_bundle.data.datalists import write_datalist
+from cleft_bundle.data.item import Item
 from cleft_bundle.distributed import rank, wait_for_all, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers import RunRecord, RunTracker
@@ -18,8 +18,6 @@ from cleft_bundle.handlers.checkpoints import NEEDED
 from cleft_bundle.reports.evaluation import Operating
 
 logger = logging.getLogger(__name__)
-
-Item = dict[str, Any]
 
 
 def run_training(

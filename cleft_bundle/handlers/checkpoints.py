@@ -20,6 +20,7 @@ from cleft_bundle.checkpoints.training_state import FORMAT, check_same_data, che
 from cleft_bundle.config import executed_config
 from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.data.epochs import derive_seed
+from cleft_bundle.data.item import Item
 from cleft_bundle.distributed import rank, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save
@@ -101,7 +102,7 @@ class TrainingCheckpoint:
         self,
         interval: int,
         identity: RunIdentity,
-        splits: Mapping[str, Sequence[dict[str, Any]]],
+        splits: Mapping[str, Sequence[Item]],
         evaluator: Evaluator,
         parts: Mapping[str, Any],
     ) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from cleft_bundle.best_effort import best_effort
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.data.datalists import fingerprint
+from cleft_bundle.data.item import Item
 from cleft_bundle.files import save_text
 from cleft_bundle.handlers.label_points import COLOURS, Point, label_efficiency_figure, over_seeds, table
 from cleft_bundle.handlers.mlflow_handler import GuardedMLFlowHandler
@@ -56,7 +57,7 @@ class LabelEfficiency:
         output_dir: str,
         tracking_uri: str,
         experiment_name: str,
-        items: Sequence[dict[str, Any]],
+        items: Sequence[Item],
         setting: Mapping[str, Any],
         title: str,
         resamples: int = 1000,
@@ -96,7 +97,7 @@ class LabelEfficiency:
         method: str,
         source: str,
         fraction: float,
-        train_items: Sequence[dict[str, Any]],
+        train_items: Sequence[Item],
         predictions: Predictions,
         settings: Mapping[str, Any],
     ) -> Point:

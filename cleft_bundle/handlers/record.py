@@ -8,6 +8,7 @@ from typing import Any
 from monai.engines import Evaluator, Trainer
 
 from cleft_bundle.checkpoints.trained_on import TrainedOn
+from cleft_bundle.data.item import Item
 from cleft_bundle.handlers.checkpoints import BestCheckpoint, TrainingCheckpoint
 from cleft_bundle.handlers.plots import LossCurve
 from cleft_bundle.handlers.rank_allocation import RankAllocation
@@ -41,7 +42,7 @@ class RunRecord:
         network: Any,
         lr_scheduler: Any,
         evaluator: Evaluator,
-        splits: Mapping[str, Sequence[dict[str, Any]]],
+        splits: Mapping[str, Sequence[Item]],
         trained_on: TrainedOn,
         best_checkpoint: str,
         checkpoint_interval: int,

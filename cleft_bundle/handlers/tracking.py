@@ -20,6 +20,7 @@ from ignite.engine import Engine, Events
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.config import executed_config, top_level_scalars
 from cleft_bundle.data.datalists import fingerprint
+from cleft_bundle.data.item import Item
 from cleft_bundle.distributed import rank
 from cleft_bundle.extras import require
 from cleft_bundle.handlers.mlflow_handler import connect
@@ -75,7 +76,7 @@ def training_tracker(
     experiment_name: str,
     identity: RunIdentity,
     network: Network,
-    splits: Mapping[str, Sequence[dict[str, Any]]],
+    splits: Mapping[str, Sequence[Item]],
 ) -> RunTracker:
     """Build the tracker of a training: every step's loss, and :func:`run_parameters`.
 
@@ -96,7 +97,7 @@ def evaluation_tracker(
     experiment_name: str,
     identity: RunIdentity,
     network: Network,
-    splits: Mapping[str, Sequence[dict[str, Any]]],
+    splits: Mapping[str, Sequence[Item]],
 ) -> RunTracker:
     """Build the tracker of an evaluation, which keeps nothing of single batches; see :func:`training_tracker`."""
     described = run_parameters(network, fingerprint(splits))

@@ -20,6 +20,7 @@ from cleft_bundle.data.datasets import birads
 from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.datasets.birads import BIRADS_WORDS, DENSITY_WORDS
 from cleft_bundle.data.datasets.file_trees import FileTree
+from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 
@@ -68,7 +69,7 @@ def datalist(
     prompts: PromptSet,
     target: str = "pathology",
     table: str | Path | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Item]:
     """List CBIS-DDSM's films with captions and labels.
 
     A film is a patient's breast in one view. All its abnormalities, of both kinds of tables, are gathered: it is
@@ -229,7 +230,7 @@ def _films(frame: pd.DataFrame, files: set[str]) -> pd.DataFrame:
     return pd.DataFrame(films)
 
 
-def _items(root: str, films: pd.DataFrame, target: str, prompts: PromptSet) -> list[dict[str, Any]]:
+def _items(root: str, films: pd.DataFrame, target: str, prompts: PromptSet) -> list[Item]:
     patients = {value: pseudonym(value) for value in films["patient_id"].unique()}
     write = parts.caption_writer(prompts)
     found = []
@@ -241,16 +242,15 @@ def _items(root: str, films: pd.DataFrame, target: str, prompts: PromptSet) -> l
             continue
         findings = birads.one_hot(TARGETS[target][known[target]], prompts) | row["described"]
         found.append(
-            {
-                "image": f"{root}/{row['name']}",
-                "name": row["name"],
-                **texts,
-                "findings": findings,
-                "label": parts.labels(findings, prompts),
-                "patient_id": patients[row["patient_id"]],
-                "study_id": patients[row["patient_id"]],
-                "split": row["split"],
-                **{name: value for name, value in known.items() if name not in _DESCRIBED},
-            }
+            make_item(
+                f"{root}/{row['name']}",
+                row["name"],
+                texts,
+                findings=findings,
+                label=parts.labels(findings, prompts),
+                patient_id=patients[row["patient_id"]],
+                split=row["split"],
+                details={name: value for name, value in known.items() if name not in _DESCRIBED},
+            )
         )
     return found

@@ -22,6 +22,7 @@ import pandas as pd
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet, describe_findings
 from cleft_bundle.data.datasets import items as parts
+from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 
@@ -64,7 +65,7 @@ def datalist(
     prompts: PromptSet,
     uncertain: str = "ignore",
     frontal_only: bool = True,
-) -> list[dict[str, Any]]:
+) -> list[Item]:
     """List CheXpert's images with captions and labels.
 
     Images are looked for at ``root/Path``, or without the leading ``CheXpert-v1.0[-small]/`` where ``root`` has no
@@ -108,7 +109,7 @@ def datalist(
     ]
 
 
-def _read(root: Path, split: str, prompts: PromptSet, *, uncertain: str, frontal_only: bool) -> list[dict[str, Any]]:
+def _read(root: Path, split: str, prompts: PromptSet, *, uncertain: str, frontal_only: bool) -> list[Item]:
     path = root / TABLES[split]
     asked = {name.removeprefix(UNCERTAIN) for name in prompts.classes}
     needed = [name for name in FINDINGS if name.lower() in asked]
@@ -142,17 +143,17 @@ def _read(root: Path, split: str, prompts: PromptSet, *, uncertain: str, frontal
         if not written[key]:
             continue
         items.append(
-            {
-                "image": image,
-                "name": name,
-                **written[key],
-                "findings": pattern.findings,
-                "label": pattern.label,
-                "patient_id": patients[place[0]],
-                "study_id": studies[place],
-                "split": split,
-                **detail,
-            }
+            make_item(
+                image,
+                name,
+                written[key],
+                findings=pattern.findings,
+                label=pattern.label,
+                patient_id=patients[place[0]],
+                study_id=studies[place],
+                split=split,
+                details=detail,
+            )
         )
     logger.info(
         "CheXpert %s: %d rows, %d items; left out: %d lateral, %d without a positive finding, %d that nothing captions",

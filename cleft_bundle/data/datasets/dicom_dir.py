@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from cleft_bundle.data.dicom.views import DESCRIPTION
 from cleft_bundle.data.image_lists import list_images
 from cleft_bundle.data.images.turns import NOT_GIVEN, UNKNOWN
 from cleft_bundle.data.images.upright import upright_turn
+from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError, require_some_of
 from cleft_bundle.progress import LONG, bar
@@ -80,7 +81,7 @@ def datalist(
     modalities: str | Collection[str] = MODALITIES,
     exclude: str | Collection[str] | None = EXCLUDED,
     table: str = "labels.csv",
-) -> list[dict[str, Any]]:
+) -> list[Item]:
     """List the radiographs below a folder with what their headers say.
 
     Left out, and counted in the log: files without DICOM's preamble, files that cannot be read, objects without an
@@ -131,7 +132,7 @@ def datalist(
     prompts.check_classes([*VIEW_WORDS.values(), *sorted(named)], "view or finding", "this folder")
     write = parts.caption_writer(prompts)
     skipped: Counter[str] = Counter()
-    items: dict[str, dict[str, Any]] = {}
+    items: dict[str, Item] = {}
     used: set[str] = set()
     copies: Counter[tuple[str, str, str]] = Counter()
     files = list_images(str(root))
@@ -147,17 +148,12 @@ def datalist(
         used.update(keys[:1])
         refused = next((_LEFT_OUT[trait] for trait in traits if trait in excluded), None)
         details["traits"] = "|".join(traits)
-        item = _item(
-            (*names[:2], f"{names[2]}-{copies[names]}".removesuffix("-1")),
-            details,
-            sidecar[keys[0]] if keys else None,
-            prompts,
-        )
-        texts = write(item.pop("words"))
-        if refused or not texts:
+        place = (*names[:2], f"{names[2]}-{copies[names]}".removesuffix("-1"))
+        item = _item(file["image"], place, details, sidecar[keys[0]] if keys else None, prompts, write)
+        if refused or not item["caption"]:
             skipped[refused or "that nothing captions"] += 1
             continue
-        items[item["name"]] = {"image": file["image"], **texts, **item}
+        items[item["name"]] = item
     shared = Counter(instance for *_, instance in copies)
     _report(root, len(files), list(items.values()), skipped, sorted(set(sidecar) - used))
     if several := [instance for instance, count in shared.items() if count > 1]:
@@ -197,9 +193,14 @@ def _names(path: str, details: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _item(
-    place: tuple[str, str, str], details: dict[str, Any], names: list[str] | None, prompts: PromptSet
-) -> dict[str, Any]:
-    """An item without its image and caption, and the words for the caption."""
+    image: str,
+    place: tuple[str, str, str],
+    details: dict[str, Any],
+    names: list[str] | None,
+    prompts: PromptSet,
+    write: Callable[[Mapping[str, object]], dict[str, Any]],
+) -> Item:
+    """The item of an image; its caption is "" where nothing captions it."""
     patient, study, instance = place
     certain = details | {key: "" for key in ("view", "laterality") if details[f"{key}_source"] == DESCRIPTION}
     view = VIEW_WORDS.get(certain["view"])
@@ -218,16 +219,16 @@ def _item(
     shown = parts.known(**{key: details[key] for key in _SHOWN})
     if shown.get("laterality") == "B":
         del shown["laterality"], shown["laterality_source"]
-    return {
-        "name": f"{patient}/{study}/{instance}.dcm",
-        "findings": findings,
-        "label": parts.labels(findings, prompts),
-        "patient_id": patient,
-        "study_id": study,
-        "split": None,
-        **shown,
-        "words": words,
-    }
+    return make_item(
+        image,
+        f"{patient}/{study}/{instance}.dcm",
+        write(words) or {"caption": ""},
+        findings=findings,
+        label=parts.labels(findings, prompts),
+        patient_id=patient,
+        study_id=study,
+        details=shown,
+    )
 
 
 def _read_labels(path: Path) -> dict[str, list[str]]:
@@ -248,7 +249,7 @@ def _read_labels(path: Path) -> dict[str, list[str]]:
     return dict(zip(named, map(tables.names, frame["finding"]), strict=True))
 
 
-def _report(root: Path, files: int, items: list[dict[str, Any]], skipped: Counter[str], unused: list[str]) -> None:
+def _report(root: Path, files: int, items: list[Item], skipped: Counter[str], unused: list[str]) -> None:
     reasons = [f"{count} {reason}" for reason, count in skipped.most_common()]
     if not items:
         raise BundleError(f"{root}: none of {files} files is a radiograph; left out: {', '.join(reasons) or 'none'}")

@@ -25,6 +25,7 @@ from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.datasets.birads import BIRADS_WORDS, DENSITY_WORDS
 from cleft_bundle.data.datasets.file_trees import FileTree
 from cleft_bundle.data.dicom.makers import maker
+from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError, require_some_of
 from cleft_bundle.names import plain_name
@@ -72,7 +73,7 @@ def datalist(
     unknown_codes: str = "error",
     metadata_table: str = "tables/EMBED_OpenData_metadata*.csv",
     clinical_table: str = "tables/EMBED_OpenData_clinical*.csv",
-) -> list[dict[str, Any]]:
+) -> list[Item]:
     """List EMBED's images with captions and labels.
 
     The assessment of an image is the most severe one of its side in the exam
@@ -254,9 +255,7 @@ def _sides(findings: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([category.to_frame(), *words, names.to_frame()], axis=1)
 
 
-def _items(
-    root: str, names: dict[str, str], frame: pd.DataFrame, target: str, prompts: PromptSet
-) -> list[dict[str, Any]]:
+def _items(root: str, names: dict[str, str], frame: pd.DataFrame, target: str, prompts: PromptSet) -> list[Item]:
     patients = {value: pseudonym(value) for value in frame["empi_anon"].unique()}
     studies = {value: pseudonym(value) for value in frame["acc_anon"].unique()}
     columns = {name: frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in frame.columns}
@@ -277,18 +276,16 @@ def _items(
         if not texts:
             continue
         items.append(
-            {
-                "image": f"{root}/{names[path]}",
-                "name": names[path],
-                **texts,
-                "findings": kind.findings,
-                "label": kind.label,
-                "patient_id": patients[patient],
-                "study_id": studies[exam],
-                "split": None,
-                **kind.details,
-                **({} if age is None else {"age": age}),
-            }
+            make_item(
+                f"{root}/{names[path]}",
+                names[path],
+                texts,
+                findings=kind.findings,
+                label=kind.label,
+                patient_id=patients[patient],
+                study_id=studies[exam],
+                details=kind.details if age is None else {**kind.details, "age": age},
+            )
         )
     return items
 

@@ -19,6 +19,7 @@ from cleft_bundle.data.captions.prompts import PromptSet, describe_findings
 from cleft_bundle.data.captions.prompts import load_prompts as read_prompts
 from cleft_bundle.data.captions.templates import slots_of
 from cleft_bundle.data.datasets import items as parts
+from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 
@@ -73,7 +74,7 @@ def load_prompts(
     return PromptSet((template,), classes, source=str(path))
 
 
-def datalist(root: str | Path, table: str = "labels.csv", *, prompts: PromptSet | None = None) -> list[dict[str, Any]]:
+def datalist(root: str | Path, table: str = "labels.csv", *, prompts: PromptSet | None = None) -> list[Item]:
     """List a hospital's images with captions and labels.
 
     A row's own caption wins over the templates. A row with neither caption nor finding is left out, and counted in the
@@ -118,7 +119,7 @@ def datalist(root: str | Path, table: str = "labels.csv", *, prompts: PromptSet 
     return items
 
 
-def images_of(root: str | Path, table: str = "labels.csv") -> list[dict[str, Any]]:
+def images_of(root: str | Path, table: str = "labels.csv") -> list[Item]:
     """List the images of a table with what is known of them: all rows, without captions, findings and labels.
 
     Args:
@@ -152,7 +153,7 @@ def _read(path: Path) -> pd.DataFrame:
     return tables.read_table(path, required=["image"], optional=_OPTIONAL)
 
 
-def _items(frame: pd.DataFrame, path: Path, prompts: PromptSet | None) -> list[dict[str, Any]]:
+def _items(frame: pd.DataFrame, path: Path, prompts: PromptSet | None) -> list[Item]:
     classes = list(prompts.classes) if prompts else []
     splits = _splits(frame, path)
     unnamed: set[str] = set()
@@ -171,20 +172,18 @@ def _items(frame: pd.DataFrame, path: Path, prompts: PromptSet | None) -> list[d
             continue
         findings = {name: float(name in names) for name in [*classes, *names]} if names else {}
         image, name = _locate(path, row["image"])
-        patient = pseudonym(row.get("patient_id", name))
         items.append(
-            {
-                "image": image,
-                "name": name,
-                "caption": texts[0],
-                **({"captions": texts} if len(texts) > 1 else {}),
-                "findings": findings,
-                "label": [findings.get(label, float("nan")) for label in classes],
-                "patient_id": patient,
-                "study_id": pseudonym(row["study_id"]) if row.get("study_id") else patient,
-                "split": split,
-                **detail,
-            }
+            make_item(
+                image,
+                name,
+                parts.caption_keys(texts),
+                findings=findings,
+                label=[findings.get(label, math.nan) for label in classes],
+                patient_id=pseudonym(row.get("patient_id", name)),
+                study_id=pseudonym(row["study_id"]) if row.get("study_id") else None,
+                split=split,
+                details=detail,
+            )
         )
     if unnamed and prompts:
         shown = ", ".join(sorted(unnamed)[:5])

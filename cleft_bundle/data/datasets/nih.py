@@ -18,6 +18,7 @@ import pandas as pd
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet, describe_findings
 from cleft_bundle.data.datasets import items as parts
+from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError, nearest
 from cleft_bundle.names import plain_name
@@ -56,7 +57,7 @@ _SPELLINGS = {"infiltrate": "infiltration"}  # the table of boxes
 _VIEWS = {"pa": "PA", "ap": "AP"}
 
 
-def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet) -> list[dict[str, Any]]:
+def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet) -> list[Item]:
     """List the images of ChestX-ray14 with captions and labels.
 
     The caption names every finding of the row, "no finding" among them; a finding that the row does not name is
@@ -164,7 +165,7 @@ def _boxes(root: Path) -> dict[str, dict[str, list]]:
     return found
 
 
-def _items(root: Path, path: Path, frame: pd.DataFrame, rows: set[str], prompts: PromptSet) -> list[dict[str, Any]]:
+def _items(root: Path, path: Path, frame: pd.DataFrame, rows: set[str], prompts: PromptSet) -> list[Item]:
     files = parts.image_files(root, FOLDERS)
     parts.report_images(logger, rows, files)
     folder, boxes, write = str(root.absolute()), _boxes(root), parts.caption_writer(prompts)
@@ -181,18 +182,16 @@ def _items(root: Path, path: Path, frame: pd.DataFrame, rows: set[str], prompts:
             continue
         name = files.get(image, f"{FOLDERS[0]}/{image}")
         found.append(
-            {
-                "image": f"{folder}/{name}",
-                "name": name,
-                **texts,
-                "findings": flags[value].copy(),
-                "label": parts.labels(flags[value], prompts),
-                "patient_id": patients[patient],
-                "study_id": patients[patient],
-                "split": split,
-                **detail,
-                **boxes.get(image, {}),
-            }
+            make_item(
+                f"{folder}/{name}",
+                name,
+                texts,
+                findings=flags[value].copy(),
+                label=parts.labels(flags[value], prompts),
+                patient_id=patients[patient],
+                split=split,
+                details={**detail, **boxes.get(image, {})},
+            )
         )
     return found
 

@@ -11,12 +11,12 @@ import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet, describe_findings
 from cleft_bundle.data.captions.reports import Report, read_openi
 from cleft_bundle.data.datasets import items as parts
+from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 from cleft_bundle.names import plain_name
@@ -70,7 +70,7 @@ _IMAGE = re.compile(r"(?:CXR)?(\d+)_(?:\d+_)?(IM-.+?)(?:\.dcm)?(?:\.png)?", re.I
 
 def datalist(
     root: str | Path, split: str | None = None, *, prompts: PromptSet, frontal_only: bool = False
-) -> list[dict[str, Any]]:
+) -> list[Item]:
     """List Open-i's images with captions from their reports and labels from MeSH headings.
 
     Every image of a report has the report's captions and labels. Reports without an image, and reports without
@@ -189,7 +189,7 @@ def _key(name: str) -> str:
 
 def _items(
     root: Path, reports: dict[str, Report], views: dict[str, str], lateral: set[str], prompts: PromptSet
-) -> list[dict[str, Any]]:
+) -> list[Item]:
     files = {_key(name): path for name, path in parts.image_files(root, _IMAGES).items() if name.endswith(".png")}
     wanted = {_key(image): f"{image}.png" for report in reports.values() for image in report.images}
     parts.report_images(
@@ -215,16 +215,14 @@ def _items(
                 continue
             name = files.get(key, f"{_IMAGES[0]}/{image}.png")
             items.append(
-                {
-                    "image": f"{folder}/{name}",
-                    "name": name,
-                    **texts,
-                    "findings": dict(findings),
-                    "label": parts.labels(findings, prompts),
-                    "patient_id": patient,
-                    "study_id": patient,
-                    "split": None,
-                    **parts.known(view=view),
-                }
+                make_item(
+                    f"{folder}/{name}",
+                    name,
+                    texts,
+                    findings=dict(findings),
+                    label=parts.labels(findings, prompts),
+                    patient_id=patient,
+                    details=parts.known(view=view),
+                )
             )
     return items

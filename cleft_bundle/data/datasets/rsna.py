@@ -19,6 +19,7 @@ from cleft_bundle.data.captions.prompts import PromptSet
 from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.dicom import header as dicom_header
 from cleft_bundle.data.dicom.views import DESCRIPTION
+from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 from cleft_bundle.progress import LONG, bar
@@ -43,9 +44,7 @@ _CLASSES = {
 }
 
 
-def datalist(
-    root: str | Path, split: str | None = None, *, prompts: PromptSet, headers: bool = False
-) -> list[dict[str, Any]]:
+def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet, headers: bool = False) -> list[Item]:
     """List the challenge's training images with captions and labels (its test images have no public labels).
 
     Target 1 is "pneumonia". Target 0 is "no finding", unless ``stage_2_detailed_class_info.csv`` is there and calls
@@ -145,7 +144,7 @@ def _boxes(frame: pd.DataFrame) -> dict[str, list[list[float]]]:
 
 def _items(
     root: Path, shown: pd.Series, boxes: dict[str, list[list[float]]], prompts: PromptSet, *, headers: bool
-) -> list[dict[str, Any]]:
+) -> list[Item]:
     patients = [str(patient) for patient in shown.index]
     files = parts.image_files(root, [_FOLDER])
     parts.report_images(logger, {f"{patient}.dcm" for patient in patients}, files)
@@ -159,21 +158,18 @@ def _items(
         texts = write({**parts.words_of(detail), "findings": value})
         if not texts:
             continue
-        hashed = pseudonym(patient)
         marked = boxes.get(patient, [])
+        drawn = {"boxes": marked, "box_findings": [PNEUMONIA] * len(marked)} if marked else {}
         found.append(
-            {
-                "image": f"{folder}/{name}",
-                "name": name,
-                **texts,
-                "findings": flags[value].copy(),
-                "label": parts.labels(flags[value], prompts),
-                "patient_id": hashed,
-                "study_id": hashed,
-                "split": None,
-                **detail,
-                **({"boxes": marked, "box_findings": [PNEUMONIA] * len(marked)} if marked else {}),
-            }
+            make_item(
+                f"{folder}/{name}",
+                name,
+                texts,
+                findings=flags[value].copy(),
+                label=parts.labels(flags[value], prompts),
+                patient_id=pseudonym(patient),
+                details={**detail, **drawn},
+            )
         )
     return found
 

@@ -21,6 +21,7 @@ from cleft_bundle.data.datasets import birads
 from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.datasets.birads import BIRADS_WORDS, DENSITY_WORDS
 from cleft_bundle.data.datasets.file_trees import FileTree
+from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 from cleft_bundle.names import plain_name
@@ -44,9 +45,7 @@ _SPLITS = ("train", "test")
 _VIEWS = {"cc": "CC", "mlo": "MLO"}
 
 
-def datalist(
-    root: str | Path, split: str | None = None, *, prompts: PromptSet, target: str = "density"
-) -> list[dict[str, Any]]:
+def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet, target: str = "density") -> list[Item]:
     """List VinDr-Mammo's images with captions and labels.
 
     The table names no patients. It has one study a patient, so the study stands for the patient. Density A to D is
@@ -159,7 +158,7 @@ def _items(
     boxes: dict[str, list[tuple[list[float], str, int | None]]],
     target: str,
     prompts: PromptSet,
-) -> list[dict[str, Any]]:
+) -> list[Item]:
     studies = {value: pseudonym(value) for value in frame["study_id"].unique()}
     write = parts.caption_writer(prompts)
     found = []
@@ -172,18 +171,16 @@ def _items(
         findings = birads.one_hot(TARGETS[target][details[target]], prompts)
         findings |= dict.fromkeys([name for _, name, _ in marked], 1.0)
         found.append(
-            {
-                "image": f"{root}/{row['name']}",
-                "name": row["name"],
-                **texts,
-                "findings": findings,
-                "label": parts.labels(findings, prompts),
-                "patient_id": studies[row["study_id"]],
-                "study_id": studies[row["study_id"]],
-                "split": row["split"],
-                **details,
-                **_marked(marked),
-            }
+            make_item(
+                f"{root}/{row['name']}",
+                row["name"],
+                texts,
+                findings=findings,
+                label=parts.labels(findings, prompts),
+                patient_id=studies[row["study_id"]],
+                split=row["split"],
+                details={**details, **_marked(marked)},
+            )
         )
     return found
 

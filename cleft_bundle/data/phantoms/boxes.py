@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from cleft_bundle.data import tables
+from cleft_bundle.data.item import Item, changed
 from cleft_bundle.errors import BundleError
 
 LOCATIONS = "locations.csv"
 LOCATION_COLUMNS = ("Path", "finding", "x", "y", "width", "height")
 
 
-def add_boxes(items: Iterable[Mapping[str, Any]], root: str | Path) -> list[dict[str, Any]]:
+def add_boxes(items: Iterable[Item], root: str | Path) -> list[Item]:
     """Add to items of chest phantoms where their findings were drawn, in the keys that RSNA's items have.
 
     Args:
@@ -44,5 +44,5 @@ def add_boxes(items: Iterable[Mapping[str, Any]], root: str | Path) -> list[dict
             raise BundleError(f"{path}: {item['name']} is no image of this folder")
         marked = found.get(item["image"], [])
         boxes = {"boxes": [box for _, box in marked], "box_findings": [finding for finding, _ in marked]}
-        out.append({**item, **(boxes if marked else {})})
+        out.append(changed(item, **(boxes if marked else {})))
     return out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ import pandas as pd
 from cleft_bundle.data.collate import CaptionTokenizer
 from cleft_bundle.data.dicom.header import describe, read_header
 from cleft_bundle.data.epochs import EpochSampler
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.token_checks import captions_of, token_rows
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.reports.turns import in_turn
@@ -24,8 +24,6 @@ UNKNOWN = "not known"
 _WORDS = {"sex": SEX_WORDS, "laterality": {**SIDE_WORDS, "B": "both"}}
 _HEADERS = 300  # files asked for their maker, where the table does not name it
 _BATCHES = 300  # batches whose captions are counted
-
-Item = dict[str, Any]
 
 
 def tabulate(splits: Mapping[str, Sequence[Item]]) -> pd.DataFrame:

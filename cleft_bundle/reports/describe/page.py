@@ -12,6 +12,7 @@ import pandas as pd
 from cleft_bundle.data.collate import CaptionTokenizer
 from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.data.image_counts import count_doubts, warn_of
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.phantoms.folder import is_phantom
 from cleft_bundle.data.token_checks import captions_of
 from cleft_bundle.data.tolerant_dataset import BLANK, TolerantDataset
@@ -19,8 +20,6 @@ from cleft_bundle.reports.describe import counts, pictures
 from cleft_bundle.reports.pages import COLOURS, draw, thumbnail, write_page
 
 logger = logging.getLogger(__name__)
-
-Item = dict[str, Any]
 
 
 def write_report(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.tolerant_dataset import TolerantDataset
 from cleft_bundle.errors import BundleError
 from cleft_bundle.inference.heat_overlay import heat_overlay
@@ -19,7 +20,6 @@ from cleft_bundle.reports.pages import thumbnail
 
 logger = logging.getLogger(__name__)
 
-Item = dict[str, Any]
 Explain = Callable[[Item, torch.Tensor, str], np.ndarray | None]
 
 
@@ -35,8 +35,8 @@ class CasePictures:
     def __init__(
         self,
         count: int,
-        transform: Callable[[Item], Item] | None = None,
-        network_transform: Callable[[Item], Item] | None = None,
+        transform: Callable[[Any], Any] | None = None,
+        network_transform: Callable[[Any], Any] | None = None,
     ) -> None:
         self.count = count
         self.transform = transform

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save_arrays
@@ -20,7 +21,6 @@ from cleft_bundle.reports.evaluation.scored import ScoredImages
 
 SCORES = "scores.npz"
 
-Item = dict[str, Any]
 Limits = Mapping[str, float]
 
 

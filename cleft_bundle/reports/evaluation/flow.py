@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.tolerant_dataset import BLANK
 from cleft_bundle.data.usable_labels import label_matrix
 from cleft_bundle.errors import one_line
@@ -23,8 +24,6 @@ DETAILS = ("sex", "view", "laterality", "density", "race", "ethnicity", "manufac
 _REASONS = 10  # texts of errors that are told apart; the others are counted together
 _CLASSES = 25
 _VALUES = 12  # of a detail; rarer ones are counted together
-
-Item = dict[str, Any]
 
 
 def flow(scored: ScoredImages) -> dict[str, Any]:

@@ -11,12 +11,11 @@ import numpy as np
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.metrics import Calibration, Interval, Screening, apply_thresholds
 from cleft_bundle.reports.evaluation.estimates import Resampling, as_json
 from cleft_bundle.reports.evaluation.scored import ScoredImages, row_order
 from cleft_bundle.vocabulary import Task
-
-Item = dict[str, Any]
 
 
 class Operating:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.files import save_text
 from cleft_bundle.reports.evaluation.about import read_about
 from cleft_bundle.reports.evaluation.case_pictures import CasePictures, Explain
@@ -52,8 +53,6 @@ _NO_PROVENANCE: dict[str, Any] = {
         "config": None,
     }
 }
-
-Item = dict[str, Any]
 
 
 @dataclass(frozen=True)

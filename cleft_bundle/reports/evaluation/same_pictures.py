@@ -8,10 +8,9 @@ from typing import Any
 
 from cleft_bundle.checkpoints import picture_roles
 from cleft_bundle.data import shared_pictures
+from cleft_bundle.data.item import Item
 
 _USES = {"learnt": "trained on", "chosen": "chosen on"}
-
-Item = dict[str, Any]
 
 
 def same_pictures(

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.metrics import Calibration, Predictions
 from cleft_bundle.vocabulary import SEX_WORDS, SIDE_WORDS, Task
@@ -21,8 +22,6 @@ GROUPS = (
 )
 _WORDS = {"sex": SEX_WORDS, "laterality": SIDE_WORDS}
 _AGES = {18: "0 to 17", 40: "18 to 39", 60: "40 to 59", 80: "60 to 79", 999: "80 and over"}  # years, below each bound
-
-Item = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.radiograph_reader import RadiographReader
 from cleft_bundle.data.tolerant_dataset import TolerantDataset
 from cleft_bundle.metrics import embedding_shift
@@ -35,7 +36,6 @@ _SHOWN = 4  # categories of a variable
 _LEAST = 2  # images of which anything is measured
 _UNKNOWN, _RARE = "unknown", "rare"  # values in the counts that a file stores
 
-Item = dict[str, Any]
 Embed = Callable[[Sequence[Item]], np.ndarray]
 
 
@@ -125,7 +125,7 @@ class _Levels:
     def __init__(self, steps: Callable[[Any], Any]) -> None:
         self.steps = steps
 
-    def __call__(self, item: Item) -> Item:
+    def __call__(self, item: Item) -> dict[str, float]:
         pixels = torch.as_tensor(self.steps(item)["image"]).float()
         return {"brightness": float(pixels.mean()), "contrast": float(pixels.std())}
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cleft_bundle.data.item import Item, changed
 from cleft_bundle.data.usable_labels import label_matrix
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.inference import HeatMaps, Scorer
@@ -22,8 +23,6 @@ from cleft_bundle.reports.evaluation.shift import Embed
 from cleft_bundle.reports.evaluation.tables import join, read_label_table, read_score_table, task_of
 
 logger = logging.getLogger(__name__)
-
-Item = dict[str, Any]
 
 
 def scored_by_table(
@@ -176,5 +175,5 @@ def located(items: Sequence[Item], images: str | None) -> list[Item]:
     for item in items:
         below = os.path.join(images, item["name"])
         straight = os.path.join(images, os.path.basename(item["name"]))
-        found.append({**item, "image": straight if not os.path.isfile(below) and os.path.isfile(straight) else below})
+        found.append(changed(item, image=straight if not os.path.isfile(below) and os.path.isfile(straight) else below))
     return found

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ import pandas as pd
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet
 from cleft_bundle.data.datasets.folder import datalist, images_of
+from cleft_bundle.data.item import Item
 from cleft_bundle.errors import BundleError, nearest
 from cleft_bundle.inference.predictions import FIXED
 from cleft_bundle.names import column, plain_name
@@ -34,8 +35,6 @@ _NO_CLASS = {*FIXED, *NAMES, *GROUPS, "patient_id", "study_id", "split", "findin
 #: What a column of a class may hold: present, absent, and uncertain, as CheXpert writes it.
 _MARKS = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "-1": math.nan, "-1.0": math.nan}
 _SUM = 1e-3  # how far the scores of an image may be from a sum of 1 where the classes exclude each other
-
-Item = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ def read_label_table(path: str | Path, class_names: Sequence[str], split: str | 
         items = datalist(path, prompts=prompts)
     else:
         items = _marked(table, path, lower)
-    _add_groups(items, table, path)
+    _add_groups(cast(list[dict[str, Any]], items), table, path)
     left_out: dict[str, dict[str, int | None]] = {}
     if len(items) < len(table):
         left_out["no finding in the table of labels"] = {"images": len(table) - len(items), "patients": None}
@@ -217,7 +216,7 @@ def _marked(table: pd.DataFrame, path: str | Path, classes: Sequence[str]) -> li
     return items
 
 
-def _add_groups(items: Sequence[Item], table: pd.DataFrame, path: str | Path) -> None:
+def _add_groups(items: Sequence[dict[str, Any]], table: pd.DataFrame, path: str | Path) -> None:
     """Add the groups that a hospital's table may have and the datalist does not read."""
     folder = Path(path).absolute().parent
     place = {str(folder / image): row for row, image in enumerate(table["image"])}

@@ -6,18 +6,17 @@ Source: Collins et al., "TRIPOD+AI statement", BMJ 2024.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
+from cleft_bundle.data.item import Item
 from cleft_bundle.metrics import Predictions, by_unit, calibrated_columns, calibration_line, decision_curve
 from cleft_bundle.reports.evaluation.estimates import Resampling, as_json, metrics_of
 from cleft_bundle.reports.evaluation.scored import ScoredImages
 
 #: The metrics of units.
 BY_UNIT = ("auroc", "sensitivity", "specificity", "accuracy")
-
-Item = dict[str, Any]
 
 
 def calibration_lines(scored: ScoredImages, resampling: Resampling) -> dict[str, dict[str, Any]]:
@@ -106,4 +105,12 @@ def _of_units(scored: ScoredImages, joined: Predictions) -> ScoredImages:
     items = [
         {"name": str(name), "patient_id": patient} for name, patient in zip(joined.names, joined.patients, strict=True)
     ]
-    return replace(scored, scores=joined.scores, labels=joined.labels, items=items, errors=(), logits=None, left_out={})
+    return replace(
+        scored,
+        scores=joined.scores,
+        labels=joined.labels,
+        items=cast(list[Item], items),
+        errors=(),
+        logits=None,
+        left_out={},
+    )

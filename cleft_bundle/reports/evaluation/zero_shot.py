@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.checkpoints import ROLES, RunIdentity, roles, unknown_roles
 from cleft_bundle.data import known_pictures
+from cleft_bundle.data.item import Item
 from cleft_bundle.data.phantoms.folder import is_phantom
 from cleft_bundle.inferers import ZeroShotInferer
 from cleft_bundle.networks.heat_maps import Head
@@ -23,8 +23,6 @@ from cleft_bundle.reports.evaluation.report import Extras, Settings, write_repor
 from cleft_bundle.reports.evaluation.same_pictures import same_pictures
 from cleft_bundle.reports.evaluation.scored import ScoredImages, row_order
 from cleft_bundle.reports.evaluation.shift import Sample, looked_at, sample_of
-
-Item = dict[str, Any]
 
 
 class EvaluationReport:

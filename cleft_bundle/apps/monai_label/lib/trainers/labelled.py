@@ -12,6 +12,7 @@ from typing import Any
 
 from cleft_bundle.data import pseudonym
 from cleft_bundle.data.dicom import header as dicom_header
+from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.splits import draw_sides
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save_text
@@ -24,8 +25,6 @@ logger = logging.getLogger(__name__)
 #: Of every class so many patients, one to train on and one to spare.
 PATIENTS_A_CLASS = 2
 _UNKNOWN = ("", "UNK")  # what MONAI Label's DICOMweb datastore writes where a header has no value
-
-Item = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -63,20 +62,21 @@ def labelled_items(images: Iterable[Labelled], class_names: Sequence[str], task:
     Raises:
         BundleError: a label file that cannot be read, or names other classes.
     """
-    items, alone = [], 0
+    items: list[Item] = []
+    alone = 0
     for one in images:
         present = read_label(one.label, class_names, task)
         patient = _patient(one)
         alone += not patient
         name = pseudonym(one.image)
         items.append(
-            {
-                "image": one.file,
-                "name": name,
-                "patient_id": patient or name,
-                "label": [float(value) for value in one_hot(present, class_names)],
-                "caption": ", ".join(present) or NO_FINDING,
-            }
+            make_item(
+                one.file,
+                name,
+                {"caption": ", ".join(present) or NO_FINDING},
+                label=[float(value) for value in one_hot(present, class_names)],
+                patient_id=patient or name,
+            )
         )
     if alone:
         logger.warning("%d of %d labelled images name no patient: each counts as one of its own, so that images of one "

@@ -16,6 +16,7 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 
 from cleft_bundle.config import report_errors
 from cleft_bundle.data import write_datalist
+from cleft_bundle.data.item import Item
 from cleft_bundle.errors import BundleError, cause_of, require_one_of
 from cleft_bundle.files import save_text
 
@@ -169,7 +170,7 @@ class CleftTrainTask(BundleTrainTask):
         logger.info("training by %s: %s (%s)", request["method"], "published" if published else "not published", reason)
         return result
 
-    def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[dict[str, Any]]:
+    def _fetch_datalist(self, request: dict[str, Any], datastore: Datastore) -> list[Item]:
         final = DefaultLabelTag.FINAL.value
         labelled = [
             Labelled(image, datastore.get_image_uri(image), datastore.get_label_uri(label, final),
@@ -181,8 +182,8 @@ class CleftTrainTask(BundleTrainTask):
         return labelled_items(labelled, classifier.class_names, classifier.task)
 
     def _partition_datalist(
-        self, datalist: list[dict[str, Any]], request: dict[str, Any], shuffle: bool = False
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        self, datalist: list[Item], request: dict[str, Any], shuffle: bool = False
+    ) -> tuple[list[Item], list[Item]]:
         """Divide by patient, into the file that the configs read."""
         names, task = self.model.class_names, self.model.classifier.task
         sides = self.folder / "split.json"
