@@ -1,4 +1,4 @@
-"""Where MLflow keeps runs: SQLite's files as URIs."""
+"""MLflow's stores of runs: SQLite's files as URIs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be read: the images that a folder, a list, a table or a DICOMDIR names."""
+"""The images that a folder, a list, a table or a DICOMDIR names, to be read."""
 
 from __future__ import annotations
 

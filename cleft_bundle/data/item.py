@@ -1,4 +1,4 @@
-"""What is known of one image: the item, which every data set makes and everything else reads."""
+"""The item: one image with what is known of it, as every data set makes it and everything else reads it."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ def no_gaps(column: pd.Series, path: str | Path) -> None:
         raise BundleError(f"{path}: column '{column.name}' is empty in {rows(len(empty))}, the first is row {empty[0]}")
 
 
-def no_duplicates(column: pd.Series, path: str | Path, advice: str = "expected one row an image") -> None:
+def no_duplicates(column: pd.Series, path: str | Path, advice: str = "expected one row per image") -> None:
     """Refuse a column in which a value occurs twice.
 
     Raises:

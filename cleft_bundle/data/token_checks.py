@@ -1,4 +1,4 @@
-"""What a tokenizer leaves of texts: which of them are cut, and which are equal to the network.
+"""Texts after a tokenizer: which of them are cut, and which are equal to the network.
 
 To the network two texts are equal where their tokens are, whatever their characters: a tokenizer may fold case, and
 what stands behind its window is not read.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from monai.engines import SupervisedEvaluator
 
@@ -14,11 +15,17 @@ from cleft_bundle.distributed import rank, wait_for_all
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
 from cleft_bundle.engines.seen import SeenImages
 from cleft_bundle.handlers import RunRecord, RunTracker
-from cleft_bundle.reports.evaluation import EvaluationReport
 
 logger = logging.getLogger(__name__)
 
 PICTURES = ("loss_curve.png", "roc_curves.png", "confusion_matrix.png")
+
+
+class Report(Protocol):
+    """What writes the report of an evaluation, such as :class:`cleft_bundle.reports.evaluation.EvaluationReport`."""
+
+    def write(self, evaluator: SupervisedEvaluator) -> list[Path]:
+        """Write what an engine has found, and return the paths of page, estimates and table."""
 
 
 def finish_training(
@@ -80,7 +87,7 @@ def finish_training(
 
 def finish_evaluation(
     evaluator: SupervisedEvaluator,
-    report: EvaluationReport,
+    report: Report,
     output_dir: str,
     tracker: RunTracker,
     identity: RunIdentity,

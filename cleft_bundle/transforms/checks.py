@@ -1,4 +1,4 @@
-"""What all transforms ask of their arguments and their images."""
+"""Checks of arguments and images that all transforms share."""
 
 from __future__ import annotations
 

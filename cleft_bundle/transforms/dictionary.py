@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import (
@@ -18,21 +17,11 @@ from monai.transforms import (
     MapTransform,
     Padd,
     RandFlipd,
-    Randomizable,
-    RandomizableTransform,
-    Transform,
 )
 from monai.utils import TraceKeys, ensure_tuple_rep
 
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.transforms.checks import about, as_image, require_fraction
-from cleft_bundle.transforms.intensity import (
-    GreyToRGB,
-    NormalizeForBackbone,
-    RandWindow,
-    RemoveMarkers,
-    WindowPercentile,
-)
 from cleft_bundle.transforms.orientation import OrientRadiograph
 from cleft_bundle.transforms.resampling import ResampleToSpacing
 from cleft_bundle.transforms.sides import mirror_caption, opposite
@@ -311,93 +300,10 @@ class RandBreastFlipd(RandFlipd):
         return d
 
 
-class _Eachd(MapTransform):
-    """Apply an array transform to each image on its own."""
-
-    def __init__(self, keys: KeysCollection, transform: Transform, allow_missing_keys: bool) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.transform = transform
-
-    def __call__(self, data: Data) -> dict[Hashable, torch.Tensor]:
-        """Transform the images of an item."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.transform(d[key])
-        return d
-
-
-class RemoveMarkersd(_Eachd):
-    """Dictionary version of `RemoveMarkers`; arguments as there."""
-
-    def __init__(self, keys: KeysCollection, margin: float = 0.02, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, RemoveMarkers(margin), allow_missing_keys)
-
-
-class WindowPercentiled(_Eachd):
-    """Dictionary version of `WindowPercentile`; arguments as there."""
-
-    def __init__(
-        self, keys: KeysCollection, lower: float = 0.5, upper: float = 99.5, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, WindowPercentile(lower, upper), allow_missing_keys)
-
-
-class GreyToRGBd(_Eachd):
-    """Dictionary version of `GreyToRGB`."""
-
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, GreyToRGB(), allow_missing_keys)
-
-
-class NormalizeForBackboned(_Eachd):
-    """Dictionary version of `NormalizeForBackbone`; arguments as there."""
-
-    def __init__(
-        self, keys: KeysCollection, backbone: str | Mapping[str, Any], allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, NormalizeForBackbone(backbone), allow_missing_keys)
-
-
-class RandWindowd(RandomizableTransform, MapTransform):
-    """Dictionary version of `RandWindow`, with one window for all images of an item; arguments as there."""
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        prob: float = 0.4,
-        low: tuple[float, float] = (0.0, 0.1),
-        high: tuple[float, float] = (0.8, 1.2),
-        sigmoid: float = 0.3,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        RandomizableTransform.__init__(self)
-        self.window = RandWindow(prob, low, high, sigmoid)
-
-    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Randomizable:
-        """Seed the window's random numbers."""
-        super().set_random_state(seed, state)
-        self.window.set_random_state(seed, state)
-        return self
-
-    def __call__(self, data: Data) -> dict[Hashable, torch.Tensor]:
-        """Window the images of an item, or none of them."""
-        d = dict(data)
-        self.window.randomize()
-        for key in self.key_iterator(d):
-            d[key] = self.window(d[key], randomize=False)
-        return d
-
-
 CropBreastD = CropBreastDict = CropBreastd
 CropCollimationD = CropCollimationDict = CropCollimationd
-GreyToRGBD = GreyToRGBDict = GreyToRGBd
-NormalizeForBackboneD = NormalizeForBackboneDict = NormalizeForBackboned
 OrientBreastD = OrientBreastDict = OrientBreastd
 OrientRadiographD = OrientRadiographDict = OrientRadiographd
 PadToSquareD = PadToSquareDict = PadToSquared
 RandBreastFlipD = RandBreastFlipDict = RandBreastFlipd
-RandWindowD = RandWindowDict = RandWindowd
 ResampleToSpacingD = ResampleToSpacingDict = ResampleToSpacingd
-RemoveMarkersD = RemoveMarkersDict = RemoveMarkersd
-WindowPercentileD = WindowPercentileDict = WindowPercentiled

@@ -1,4 +1,4 @@
-"""How a radiograph seems to lie, by its pixels alone: to be reported where the header is silent, never to be applied.
+"""The orientation of a radiograph by its pixels alone: reported where the header is silent, never applied.
 
 Rules on a few cells, no network. docs/transforms.md says how often they are right: a chest that is turned is nearly
 always seen; one that is mirrored is told by the heart alone, and often missed.

@@ -1,4 +1,4 @@
-"""Where the breast is in a mammogram, whatever else lies on the film: letters, labels, borders, haze."""
+"""The breast in a mammogram, told apart from whatever else lies on the film: letters, labels, borders, haze."""
 
 from __future__ import annotations
 

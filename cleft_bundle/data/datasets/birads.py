@@ -1,4 +1,4 @@
-"""What the breast sets share: density and BI-RADS categories, and the words for them."""
+"""Shared by the breast sets: density and BI-RADS categories, and the words for them."""
 
 from __future__ import annotations
 

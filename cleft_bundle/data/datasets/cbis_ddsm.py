@@ -2,7 +2,7 @@
 
 Lee et al., "A curated mammography data set for use in computer-aided detection and diagnosis research", Scientific Data
 2017, https://www.cancerimagingarchive.net/collection/cbis-ddsm. Four tables, of masses and of calcifications, for
-training and test, have a row an abnormality. A film with both kinds stands in both, as two files.
+training and test, have a row per abnormality. A film with both kinds stands in both, as two files.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def datalist(
             are named as in those, or ``laterality``, ``view`` and ``file`` (path below ``root``, or the bare name).
 
     Returns:
-        One item a film: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are several,
+        One item per film: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are several,
         ``findings`` (the classes, and with 1.0 whatever an abnormality is described by, such as
         ``mass shape: irregular``), ``label`` (one-hot, in the order of ``prompts.classes``), ``patient_id``,
         ``study_id`` (the patient's: the tables name no study), ``split`` ("train", "test" or None), ``laterality``,
@@ -135,7 +135,7 @@ def datalist(
 
 
 def _read_all(root: Path, table: str | Path | None) -> pd.DataFrame:
-    """One row an abnormality, of all tables."""
+    """One row per abnormality, of all tables."""
     if table is not None:
         return _read(root / table, None)
     present = {name: side for name, side in TABLES.items() if (root / name).is_file()}
@@ -147,7 +147,7 @@ def _read_all(root: Path, table: str | Path | None) -> pd.DataFrame:
 
 
 def _read(path: Path, split: str | None) -> pd.DataFrame:
-    """One row an abnormality, checked and under our names."""
+    """One row per abnormality, checked and under our names."""
     columns = [name for names in _NEEDED.values() for name in names]
     frame = tables.read_table(path, ["patient_id"], [*columns, "abnormality id", *_DESCRIBED.values()])
     if repeated := int(frame.duplicated().sum()):
@@ -208,7 +208,7 @@ def _locate(tree: FileTree, paths: Sequence[str]) -> dict[str, str]:
 
 
 def _films(frame: pd.DataFrame, files: set[str]) -> pd.DataFrame:
-    """One row a film and side of the split, with what its abnormalities come to."""
+    """One row per film and side of the split, with what its abnormalities come to."""
     frame = frame.assign(there=frame["name"].isin(files), severity=frame["birads"].map(birads.SEVERITY).fillna(-1))
     films = []
     for _, abnormalities in frame.groupby(_FILM, sort=False):

@@ -85,7 +85,7 @@ def datalist(
         frontal_only: leave lateral images out.
 
     Returns:
-        One item an image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are several,
+        One item per image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where several are,
         ``findings``, ``label`` (order of ``prompts.classes``), ``patient_id``, ``study_id``, ``split``, ``view`` ("AP",
         "PA", "LATERAL"), and ``sex`` ("F", "M") and ``age`` (years) where the table has them.
 

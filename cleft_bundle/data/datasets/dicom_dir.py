@@ -108,7 +108,7 @@ def datalist(
         table: file name of the table of labels; it need not be there.
 
     Returns:
-        One item an image: ``image``, ``name`` (pseudonyms of patient, study and instance), ``caption``, ``captions``
+        One item per image: ``image``, ``name`` (pseudonyms of patient, study and instance), ``caption``, ``captions``
         where there are several, ``findings``, ``label`` (order of ``prompts.classes``; the views of an image of
         unknown view are NaN), ``patient_id`` (the study's where there is none), ``study_id``, ``split`` (None),
         ``modality``, and ``view``, ``laterality`` ("L", "R"), ``sex`` ("F", "M"), ``age`` (years; 90 for everybody

@@ -1,7 +1,7 @@
 """EMBED: mammograms with density and BI-RADS assessments.
 
 Jeong et al., "The EMory BrEast imaging Dataset (EMBED)", Radiology: Artificial Intelligence 2023,
-https://github.com/Emory-HITI/EMBED_Open_Data. One table has a row an image, the other a row a finding; they meet on
+https://github.com/Emory-HITI/EMBED_Open_Data. One table has a row per image, the other a row per finding; they meet on
 the exam (``acc_anon``). A finding with side L or R holds for the images of that side, one with side B or none for both.
 
 EMBED's licence forbids redistribution of its data and release of models trained on it.
@@ -99,12 +99,12 @@ def datalist(
         image_types: values of ``FinalImageType`` to keep, at least one of :data:`IMAGE_TYPES`.
         spot_views: keep spot and magnification views too.
         unknown_codes: "error", or "skip" to pass over codes of masses and calcifications that the legend does not have.
-        metadata_table: pattern, below ``root``, of the table with one row an image. Where the full table and a reduced
+        metadata_table: pattern, below ``root``, of the table with one row per image. Where the full table and a reduced
             one are there, the full one is read.
-        clinical_table: pattern, below ``root``, of the table with one row a finding, likewise.
+        clinical_table: pattern, below ``root``, of the table with one row per finding, likewise.
 
     Returns:
-        One item an image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are several,
+        One item per image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where several are,
         ``findings`` (the classes, and with 1.0 whatever a finding of the side describes, such as
         ``mass shape: irregular``), ``label`` (one-hot, in the order of ``prompts.classes``), ``patient_id``,
         ``study_id``, ``split`` (None), ``laterality``, and where known ``view``, ``density`` (1-5), ``birads`` (0-6),

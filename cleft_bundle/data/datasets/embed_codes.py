@@ -1,6 +1,6 @@
 """EMBED's codes for masses and calcifications, in the words of the legend that comes with the data.
 
-``AWS_Open_Data_Clinical_Legend.csv`` has a row a code: ``Header in export`` (the column of the clinical table),
+``AWS_Open_Data_Clinical_Legend.csv`` has a row per code: ``Header in export`` (the column of the clinical table),
 ``Code`` and ``Meaning``.
 """
 

@@ -88,7 +88,7 @@ def datalist(root: str | Path, table: str = "labels.csv", *, prompts: PromptSet 
             :func:`load_prompts` where the table has findings, and no classes where it has captions only.
 
     Returns:
-        One item an image: ``image``, ``name`` (path relative to the table's folder, or as the table has it where the
+        One item per image: ``image``, ``name`` (path relative to the table's folder, or as the table has it where the
         image lies elsewhere), ``caption``, ``captions`` where the templates give several, ``findings``, ``label``
         (order of ``prompts.classes``), ``patient_id``, ``study_id`` (the patient's where the table has none),
         ``split``, and ``laterality`` ("L", "R"), ``view``, ``sex`` ("F", "M") and ``age`` (years) where known.
@@ -103,7 +103,7 @@ def datalist(root: str | Path, table: str = "labels.csv", *, prompts: PromptSet 
             f"{path}: expected a column 'caption' or 'finding'; columns present: {', '.join(frame.columns)}"
         )
     tables.no_gaps(frame["image"], path)
-    tables.no_duplicates(frame["image"], path, "expected one row an image, with several findings joined by '|'")
+    tables.no_duplicates(frame["image"], path, "expected one row per image, with several findings joined by '|'")
     if prompts is None and "finding" in frame:
         prompts = load_prompts(path)
     if prompts is not None:

@@ -1,4 +1,4 @@
-"""What the dataset modules share: the parts of an item, and the words that captions take from them."""
+"""Shared by the dataset modules: the parts of an item, and the words that captions take from them."""
 
 from __future__ import annotations
 

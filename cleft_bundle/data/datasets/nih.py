@@ -2,7 +2,7 @@
 
 Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017,
 https://nihcc.app.box.com/v/ChestXray-NIHCC. ``Data_Entry_2017_v2020.csv`` (or ``Data_Entry_2017.csv`` of the first
-release) has a row an image: ``Image Index``, ``Finding Labels`` joined by ``|``, ``Patient ID``, ``Patient Age``,
+release) has a row per image: ``Image Index``, ``Finding Labels`` joined by ``|``, ``Patient ID``, ``Patient Age``,
 ``Patient Gender``, ``View Position``. Two text files name the images of the official split, and a table holds boxes
 for some findings of some images.
 """
@@ -76,7 +76,7 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet) 
             lower case with spaces (see :data:`FINDINGS`).
 
     Returns:
-        One item an image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are
+        One item per image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are
         several, ``findings``, ``label`` (order of ``prompts.classes``), ``patient_id``, ``study_id`` (the patient's:
         the table names no study), ``split``, ``view`` ("AP", "PA"), ``sex`` ("F", "M") and ``age`` (years) where
         known, and where there are any ``boxes``, a list of [x, y, width, height] in pixels of the original image from

@@ -88,7 +88,7 @@ def datalist(
         frontal_only: leave lateral images out; needs Kaggle's ``indiana_projections.csv``.
 
     Returns:
-        One item an image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are
+        One item per image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are
         several, ``findings``, ``label`` (order of ``prompts.classes``; NaN where a report is not indexed),
         ``patient_id``, ``study_id``, ``split`` (None) and, where the table of projections has it, ``view``
         ("FRONTAL", "LATERAL").

@@ -2,7 +2,7 @@
 
 Shih et al., "Augmenting the National Institutes of Health Chest Radiograph Dataset with Expert Annotations of Possible
 Pneumonia", Radiology: Artificial Intelligence 2019, https://www.kaggle.com/c/rsna-pneumonia-detection-challenge.
-``stage_2_train_labels.csv`` has a row a box, or one row without a box: ``patientId``, ``x``, ``y``, ``width``,
+``stage_2_train_labels.csv`` has a row per box, or one row without a box: ``patientId``, ``x``, ``y``, ``width``,
 ``height``, ``Target``. ``stage_2_detailed_class_info.csv`` tells normal images from those with another abnormality.
 """
 
@@ -63,7 +63,7 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet, 
         headers: read view, sex and age from the DICOM headers: one file opened an image.
 
     Returns:
-        One item an image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are
+        One item per image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are
         several, ``findings``, ``label`` (order of ``prompts.classes``), ``patient_id``, ``study_id`` (the patient's:
         there is one image of each), ``split`` (None), with ``headers`` also ``view``, ``sex`` and ``age`` where
         known, and where there are any ``boxes``, a list of [x, y, width, height] in pixels of the original image from
@@ -91,7 +91,7 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet, 
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """One row a box, checked: patientId, Target, x, y, width, height."""
+    """One row per box, checked: patientId, Target, x, y, width, height."""
     frame = tables.read_table(path, ["patientId", *_BOX, "Target"])
     for name in ("patientId", "Target"):
         tables.no_gaps(frame[name], path)

@@ -2,7 +2,7 @@
 
 Nguyen et al., "VinDr-Mammo: A large-scale benchmark dataset for computer-aided diagnosis in full-field digital
 mammography", Scientific Data 2023, https://physionet.org/content/vindr-mammo. ``breast-level_annotations.csv`` has a
-row an image, ``finding_annotations.csv`` a row a finding, and images lie at ``images/<study_id>/<image_id>.dicom``.
+row per image, ``finding_annotations.csv`` a row per finding, and images lie at ``images/<study_id>/<image_id>.dicom``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet, 
         target: "density" or "birads".
 
     Returns:
-        One item an image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where there are several,
+        One item per image: ``image``, ``name`` (path within the set), ``caption``, ``captions`` where several are,
         ``findings`` (the classes, and with 1.0 the findings that boxes mark, in lower case), ``label`` (one-hot, in the
         order of ``prompts.classes``), ``patient_id`` and ``study_id`` (the study's), ``split`` ("train", "test"),
         ``laterality``, ``view`` ("CC", "MLO"), ``density`` (1-4) and ``birads`` (1-5) where known, and where there are

@@ -1,4 +1,4 @@
-"""What is checked of a DICOM file before memory is taken: the size that the header claims against what is there."""
+"""Checks of a DICOM file before memory is taken: the size that the header claims against what is there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the header of a compressed image says, before it is decoded.
+"""The header of a compressed image, read before it is decoded.
 
 A DICOM header may promise a small image around a compressed stream that unfolds to gigabytes. The stream's own header
 tells its true size, so the two are compared before a decoder takes any memory.

@@ -1,4 +1,4 @@
-"""Where in a pixel cell the value lies, and what its sign is: as the header says, or as the compressed image does.
+"""The place and the sign of the value in a pixel cell: as the header says, or as the compressed image does.
 
 The header and the compressed image each say it, and real files contradict themselves. A value is never wrapped: where
 the two cannot both be true, the compressed image decides, as its numbers are what was encoded; where it leaves two

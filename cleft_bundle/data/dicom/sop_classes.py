@@ -1,4 +1,4 @@
-"""What an object is by its SOP Class (PS3.4 B.5), wherever an element that should say so is missing."""
+"""The kind of an object by its SOP Class (PS3.4 B.5), wherever an element that should say so is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a picture file of `RadiographWriter` says of itself: PNG, TIFF and NIfTI have no place for it of their own.
+"""Notes that `RadiographWriter` leaves in a picture file: PNG, TIFF and NIfTI have no place for it of their own.
 
 A note is a line of JSON, in a text chunk of a PNG, in the ImageDescription of a TIFF, in a comment of a NIfTI. With it
 the reader gives the values that were written; it would stretch them over their own range otherwise. It holds nothing

@@ -1,4 +1,4 @@
-"""How a radiograph must be turned to be upright, by the orientation that its header names: a rule, not a look."""
+"""The turn that brings a radiograph upright, by the orientation that its header names: a rule, not a look."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the findings of phantoms were drawn."""
+"""Boxes around the findings that phantoms were drawn with."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Breast phantoms: MG files below EMBED's tables (Jeong et al., Radiology: Artificial Intelligence 2023).
 
-The metadata table has one row an image, the clinical table one row a finding, and both meet on `acc_anon`. What is
+The metadata table has one row per image, the clinical table one row per finding, and both meet on `acc_anon`. What is
 drawn decides the assessment letter: see ASSESSED.
 """
 

@@ -1,0 +1,3 @@
+from tests.data.conftest import dicom
+
+__all__ = ["dicom"]
