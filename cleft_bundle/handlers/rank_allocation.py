@@ -7,7 +7,6 @@ from typing import Any
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
-from torch import nn
 
 from cleft_bundle.handlers.updates import count_updates, has_updated, updates_done
 from cleft_bundle.networks import CLEFT, AdaLora
@@ -19,23 +18,23 @@ class RankAllocation:
     """Let AdaLoRA prune the ranks that matter least after every update; with any other method, do nothing.
 
     Args:
-        network: the dual encoder, or a classifier of images, which has no such ranks.
+        network: the dual encoder.
 
     Source: Zhang et al., "AdaLoRA", ICLR 2023, algorithm 1.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.text_encoder: Any = network.text_encoder if isinstance(network, CLEFT) else None
+    def __init__(self, network: CLEFT) -> None:
+        self.text_encoder = network.text_encoder
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        if self._allocates:
+        if isinstance(self.text_encoder.peft, AdaLora):
             engine.add_event_handler(Events.STARTED, self._start)
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._allocate)
 
     def state_dict(self) -> dict[str, Any]:
         """The running importances of all ranks, for a run that is resumed."""
-        if not self._allocates:
+        if not isinstance(self.text_encoder.peft, AdaLora):
             return {}
         allocator = self.text_encoder.backbone.base_model.rankallocator
         return {name: dict(getattr(allocator, name)) for name in STATE}
@@ -44,10 +43,6 @@ class RankAllocation:
         """Go on with the importances of an interrupted run."""
         for name, values in state.items():
             setattr(self.text_encoder.backbone.base_model.rankallocator, name, dict(values))
-
-    @property
-    def _allocates(self) -> bool:
-        return self.text_encoder is not None and isinstance(self.text_encoder.peft, AdaLora)
 
     def _start(self, engine: SupervisedTrainer) -> None:
         updates = engine.state.max_epochs * count_updates(engine.state.epoch_length, engine.accumulation_steps)
