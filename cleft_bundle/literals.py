@@ -26,7 +26,7 @@ from cleft_bundle.errors import BundleError
 #: Ids whose values are names, never numbers, lists or expressions that Fire may read in them.
 _NAMES = re.compile(r"(?:.*[_#])?(?:dir|path|file|name|source|uri|checkpoint)")
 _REFERENCE = re.compile(r"@\w[\w:#]*")
-_LANGUAGE = ("$", "@", "%")  # what expressions, references and macros begin with
+LANGUAGE = ("$", "@", "%")  # what expressions, references and macros begin with
 
 
 def literal(content: Any) -> str:
@@ -51,7 +51,7 @@ def read_override(key: str, text: str) -> Any:
     Returns:
         the value for MONAI.
     """
-    if text.startswith(_LANGUAGE):
+    if text.startswith(LANGUAGE):
         return text
     if _NAMES.fullmatch(key) or "#" in text:
         return literal(text)
@@ -156,7 +156,7 @@ def _has_strange_keys(value: Any) -> bool:
     """Whether a mapping without anything of the config language in it has keys that MONAI takes for paths."""
     if not isinstance(value, dict) or not any("#" in str(key) or "::" in str(key) for key in value):
         return False
-    return not any(text.startswith(_LANGUAGE) or text == "_target_" for text in _texts(value))
+    return not any(text.startswith(LANGUAGE) or text == "_target_" for text in _texts(value))
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -21,7 +21,6 @@ SAME = {
 
 #: Ids of before 0.9.0, and where what they were for is found now.
 FORMER = {
-    "optimizer#params": "optimizer#lr, #backbone_lr, #weight_decay and #layer_decay",
     "train#checkpoint": "train#record",
     "train#dataloader#collate_fn": "train#dataloader#tokenize and #captioned",
     "train#dataloader#sampler": "train#dataloader#seed",

@@ -31,6 +31,7 @@ def test_bundle_root_is_where_the_config_lies(root, tmp_path, monkeypatch):
         ({"epoches": 3}, "unknown config id 'epoches' (did you mean 'epochs'?)"),
         ({"train#trainers": 3}, "unknown config id 'train#trainers' (did you mean 'trainer'?)"),
         ({"train#trainer#max_epoch": 3}, "unknown config id 'train#trainer#max_epoch' (did you mean 'max_epochs'?)"),
+        ({"train#sampler": None}, "unknown config id 'train#sampler': since 0.9.0 it is train#dataloader#seed"),
         ({"loss#_target_": "cleft_bundle.losses.Contrastive"}, "loss: there is no class or function"),
         ({"task": ["multiclass", "multilabel"]}, "task: expected a text"),
     ],

@@ -57,6 +57,22 @@ def test_a_name_that_is_read_as_an_expression_is_one_line(values, value):
     assert bundle_error(caught).endswith(f" is given as ./{value}")
 
 
+@pytest.mark.parametrize("key", ["output_dir", "dataset_name"])
+def test_a_name_that_is_read_as_a_macro_is_one_line(values, key):
+    with pytest.raises(RuntimeError) as caught:
+        values(**{key: "%joined"})
+    assert bundle_error(caught).startswith(f"{key}: '%joined' is read as a macro")
+    assert bundle_error(caught).endswith(" is given as ./%joined")
+    with pytest.raises(KeyError, match="50 set"):  # of MONAI, before any config of ours runs
+        values(**{key: "%50 set"})
+
+
+def test_a_name_with_a_per_cent_sign_behind_a_dot_passes(values):
+    (output_dir, joined, _, dataset_name, _), stored = values(output_dir="./%joined", dataset_name="50 %")
+    assert (output_dir, joined, dataset_name) == ("./%joined", "./%joined/x", "50 %")
+    assert stored["output_dir"] == "./%joined"
+
+
 def test_expressions_and_references_stay_what_they_are(values):
     (output_dir, _, nested, *_), _ = values(output_dir="$'/a' + '/b'", dataset_name="@nested#list#0")
     assert output_dir == "/a/b"

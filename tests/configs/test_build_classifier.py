@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from monai.bundle import ConfigParser
 
 from cleft_bundle.checkpoints import load_classifier
 from tests import processes
@@ -40,3 +41,17 @@ def test_it_is_calibrated_on_validation_images_and_never_on_those_of_the_trainin
     assert "trained on" in bundle_error(caught)
     assert "patient" in bundle_error(caught)
     assert not (tmp_path / "new.pt").exists()
+
+
+def test_a_set_of_ones_own_has_the_classes_of_its_table_or_of_a_prompt_file(tmp_path):
+    (tmp_path / "labels.csv").write_text("image,finding,patient_id\na.png,edema,1\nb.png,no finding,2\n")
+    files = [str(ROOT / "configs" / name) for name in ("train.json", "data_folder.json", "build_classifier.json")]
+
+    def classes(**values):
+        parser = ConfigParser()
+        parser.read_config(files)
+        parser.update({"bundle_root": str(ROOT), "dataset_dir": str(tmp_path), **values})
+        return parser.get_parsed_content("class_names")
+
+    assert classes() == ["edema", "no finding"]
+    assert "pneumonia" in classes(prompt_file=str(ROOT / "configs" / "prompts" / "rsna.json"))

@@ -19,6 +19,7 @@ from cleft_bundle.data import write_datalist
 from cleft_bundle.data.item import Item
 from cleft_bundle.errors import BundleError, cause_of, require_one_of
 from cleft_bundle.files import save_text
+from cleft_bundle.literals import LANGUAGE, literal
 
 from ..model import ServedModel
 from ..trainers.labelled import Labelled, divide, labelled_items, read_sides, write_sides
@@ -203,6 +204,9 @@ class CleftTrainTask(BundleTrainTask):
         # the datalist is a file, so that no log and no record of the run quotes a path of an image
         for key in _NOT_OURS:
             overrides.pop(key, None)
+        for key, value in overrides.items():  # what a client has named is no expression
+            if isinstance(value, str) and value.startswith(LANGUAGE):
+                overrides[key] = literal(value)
         overrides |= {
             **self.values,
             "served_model": str(self.model.path),
