@@ -282,7 +282,7 @@ def _truth_and_calls(predictions: Predictions, thresholds: float | Sequence[floa
         return np.where(known, labels == 1, np.nan), np.eye(labels.shape[1], dtype=bool)[scores.argmax(axis=1)]
     limits = np.asarray(thresholds, dtype=float)
     if limits.ndim and limits.shape != (labels.shape[1],):
-        raise BundleError(f"thresholds: expected one number or {labels.shape[1]}, one a class, got {thresholds}")
+        raise BundleError(f"thresholds: expected one number or {labels.shape[1]}, one per class, got {thresholds}")
     return labels, scores >= limits
 
 

@@ -22,7 +22,7 @@ class Predictions:
         labels: [N, K] of 1, 0 and NaN (unknown, which does not count for that class). For ``multiclass`` they are kept
             as :func:`cleft_bundle.data.usable_labels.exclusive` reads them: an image of several classes is unknown.
         class_names: the K names.
-        task: ``multiclass`` (at most one class an image, the predicted one has the highest score) or ``multilabel``.
+        task: ``multiclass`` (at most one class per image, the predicted one has the highest score) or ``multilabel``.
         names: [N], what each image is called; no two alike.
         patients: [N], the pseudonym of each image's patient.
         groups: name of a group, such as ``sex``, to the [N] values of the images, None where unknown.

@@ -84,7 +84,7 @@ def bootstrap(
         f"| {name} | {wall:.1f} | {cpu:.1f} | {100 * wall / whole:.0f} | {more} |" for name, wall, cpu, more in measured
     ]
     name, wall, cpu, more = page
-    lines += [f"| {name} | {wall:.1f} | {cpu:.1f} | | {more} |"]
+    lines += [f"| {name} | {wall:.1f} | {cpu:.1f} | {100 * wall / whole:.0f} | {more} |"]
     lines += ["", f"The whole process held {megabytes('VmHWM')} MB at most in the last section."]
     table = "\n".join(lines)
     print(table)

@@ -163,7 +163,7 @@ def test_unknown_metric_and_wrong_number_of_thresholds():
         BundleError, match=f"metrics: expected one of {', '.join(METRICS)}, observed_expected, got 'auc'"
     ):
         classification_metrics(make(), metrics=["auc"])
-    with pytest.raises(BundleError, match="thresholds: expected one number or 3, one a class, got"):
+    with pytest.raises(BundleError, match="thresholds: expected one number or 3, one per class, got"):
         classification_metrics(make(), [0.5, 0.5])
 
 

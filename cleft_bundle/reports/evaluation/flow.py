@@ -89,7 +89,7 @@ def table_one(cohorts: Mapping[str, Sequence[Item]], class_names: Sequence[str])
         class_names: names of the classes.
 
     Returns:
-        ``columns``: names of the splits that hold images; ``rows``: a list of ``name``, ``cells`` (one text a split)
+        ``columns``: names of the splits that hold images; ``rows``: a list of ``name``, ``cells`` (one text per split)
         and ``heading`` (whether it begins a block).
     """
     shown = {name: list(items) for name, items in cohorts.items() if items}

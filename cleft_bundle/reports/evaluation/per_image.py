@@ -25,7 +25,7 @@ _WORDS = {
 
 
 def write_per_image(scored: ScoredImages, path: Path) -> None:
-    """Write a row an image: pseudonyms, what is known of it, and for each class score, label, call and outcome.
+    """Write one row per image: pseudonyms, what is known of it, and for each class score, label, call and outcome.
 
     The columns are ``image``, ``patient``, ``study`` (pseudonyms), ``split``, the groups that are known, ``error``
     (why there is no score), and for each class ``score: <class>``, ``label: <class>`` (1, 0 or nothing where it is

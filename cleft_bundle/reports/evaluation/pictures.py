@@ -17,7 +17,7 @@ BLUE, ORANGE = "#3b6ea5", "#e08a2e"
 
 
 def roc_curves(figure: Figure, predictions: Predictions, limits: Mapping[str, float]) -> None:
-    """ROC curves, one a class, with a dot at its threshold.
+    """ROC curves, one per class, with a dot at its threshold.
 
     Of more than 25 classes those with the lowest and the highest AUROCs are in colour and named, the others in grey.
 

@@ -32,7 +32,7 @@ class ScoredImages:
         class_names: names of the K classes.
         task: ``multiclass`` (the class with the highest score is called) or ``multilabel`` (each class from its
             threshold on).
-        scores: float [N, K], what the classifier answers, calibrated where it is; a row of NaN where it has no answer.
+        scores: float [N, K], as the classifier gives them, after its own calibration; a row of NaN where it has none.
         labels: float [N, K] of 1, 0 and NaN (unknown).
         items: the N images: ``name`` (no two alike), ``patient_id``, and where they are known ``image`` (path),
             ``study_id``, ``split`` and any of :data:`GROUPS`.

@@ -44,7 +44,7 @@ class Sample:
     """What is known of some images.
 
     Args:
-        values: some of :data:`VARIABLES` to a value an image, None where it is unknown; ages are years, or texts of
+        values: some of :data:`VARIABLES` to one value per image, None where it is unknown; ages are years, or texts of
             bands of ten where only these are known.
         embeddings: float [M, D] of some of them; None: not known.
         owners: [M], the patients of these.

@@ -55,7 +55,7 @@ class ScoreTable:
 
 
 def read_score_table(path: str | Path, classes: Sequence[str] | None = None) -> ScoreTable:
-    """Read the scores of any tool: a row an image, a column a class.
+    """Read the scores of any tool: one row per image, one column per class.
 
     The image is named by the first column of :data:`NAMES` that is there. Every other column that holds numbers only
     is a class, but for those of ``predictions.csv`` that are none, and what people are known by (sex, age and the
@@ -138,7 +138,7 @@ class LabelTable:
     """A table of labels.
 
     Args:
-        items: an item an image with a finding, as :func:`cleft_bundle.data.datasets.folder.datalist` makes them;
+        items: one per image with a known label, as :func:`cleft_bundle.data.datasets.folder.datalist` makes them;
             ``label`` is in the order of the classes.
         left_out: reasons why other rows are not among them, to ``images`` and ``patients``.
     """

@@ -101,7 +101,7 @@ def _table(content: Mapping[str, Any]) -> dict[str, Any]:
 def diagrams(
     reliability: Mapping[str, Any], metrics: Mapping[str, Any], lines: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """A small reliability diagram a class; of more than 25 classes those with the largest ECE."""
+    """A small reliability diagram per class; of more than 25 classes those with the largest ECE."""
 
     def ece(name: str) -> float:
         found = metrics.get("ece" if name == HIGHEST else f"ece/{name}") or {}

@@ -80,7 +80,7 @@ def prompts(content: Mapping[str, Any]) -> list[dict[str, Any]]:
         if (spread := found["metrics"].get(name)) and name in content["metrics"]
     ]
     text = (
-        f"All prompts of a class together, against {len(found['prompts'])} variants of one prompt a class: the first "
+        f"All prompts of a class together, against {len(found['prompts'])} variants of one prompt per class: the first "
         "of each, the second, and so on, without calibration."
     )
     columns = ["all prompts", "mean of the variants", "standard deviation", "lowest", "highest"]

@@ -66,7 +66,7 @@ def _called(content: Mapping[str, Any]) -> str:
         return "No threshold is known, so that no class is called: figures that need one are left out."
     lacking = [name for name in content["classes"] if name not in content["operating_points"]["classes"]]
     without = f" No threshold is known for {', '.join(lacking)}." if lacking else ""
-    return f"A class is called from its threshold on, on the calibrated score.{without}"
+    return f"A class is called at or above its threshold, on the calibrated score.{without}"
 
 
 def class_table(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _histogram_text(content: Mapping[str, Any]) -> str:
 
 
 def histograms(content: Mapping[str, Any], scored: ScoredImages) -> list[dict[str, Any]]:
-    """A small picture a class; of more than 25 classes those with the lowest AUROCs."""
+    """A small picture per class; of more than 25 classes those with the lowest AUROCs."""
     predictions, metrics = scored.predictions, content["metrics"]
     names = [name for name in predictions.class_names if f"auroc/{name}" in metrics]
     worst = sorted(names, key=lambda name: metrics[f"auroc/{name}"]["value"])[:MANY]
