@@ -244,33 +244,36 @@ class TextEncoder(nn.Module):
         if device.type == "meta":  # without values there is nothing to compare
             return
         self._window = min(_window(config), self.max_positions)
-        self.row_tokens = min(row_tokens, self._window)
+        self.row_tokens = rows = min(row_tokens, self._window)
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
-            self._form = self._exact_form(_probe(config.vocab_size, self._window).to(device))
+            probe, length = _probe(config.vocab_size, self._window)
+            self._form = self._exact_form(probe.to(device), length.to(device), rows)
         finally:
             for module, training in modes:
                 module.training = training
 
-    def _exact_form(self, probe: torch.Tensor) -> Form:
-        """The form of mask that gives captions of growing length the features that they have in rows of their own."""
-        length = torch.arange(len(probe), device=probe.device) % (probe.shape[1] - 1) + 1
+    def _exact_form(self, probe: torch.Tensor, length: torch.Tensor, row_tokens: int) -> Form:
+        """The form of mask that gives captions of :func:`_probe` the features that they have in rows of their own."""
         mask = (torch.arange(probe.shape[1], device=probe.device) < length[:, None]).long()
         expected = self._padded(probe, mask, length, None).double()
-        limit = max(1e-4, 12 * torch.finfo(self.dtype).eps) * expected.norm(dim=1)
+        # what the words of a caption change in the feature of the same EOS is what attention brings there
+        words = (expected[::2] - expected[1::2]).norm(dim=1).mean()
+        limit = torch.maximum(2e-3 * words, 8 * torch.finfo(self.dtype).eps * expected.norm(dim=1))
         reason = "it takes no positions"
         for form in FORMS.values() if self._takes_positions else ():
             self._form = form
             try:
-                found = self._packed(probe, length, None, int(length.sum()) + len(length)).double()
+                found = self._packed(probe, length, None, row_tokens).double()
             except Exception as error:  # whatever a model raises that takes no such mask
                 reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
                 continue
-            if bool(((found - expected).norm(dim=1) <= limit).all()):
+            difference = (found - expected).norm(dim=1)
+            if bool((difference <= limit).all()):
                 return form
-            reason = f"they differ by {float(((found - expected).norm(dim=1) / expected.norm(dim=1)).max()):.2g}"
-        logger.warning("captions are not packed: %s gives them other features in shared rows (%s)", self.source, reason)
+            reason = f"others in shared rows change its features by {float((difference / words).max()):.1%}"
+        logger.warning("captions are not packed for %s: %s", self.source, reason)
         self.row_tokens = None
         return FORMS["bool"]
 
@@ -286,10 +289,23 @@ def _window(config: Any) -> int:
     return min((b for b in bounds if type(b) is int and b > 0), default=sys.maxsize)
 
 
-def _probe(vocabulary: int, window: int) -> torch.Tensor:
-    """Captions of up to 7 tokens [6, 8], of which some begin alike."""
-    columns = torch.arange(min(8, window))
-    return torch.stack([(columns + 1 + (columns > 2) * row + 8 * (row % 2)) % vocabulary for row in range(6)])
+def _probe(vocabulary: int, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Captions [8, T], closed by token 0, and their lengths [8]: pairs of one length, of which many begin alike."""
+    most = min(7, window - 1)
+    one, other, end = ([1 + n % (vocabulary - 1) for n in range(start, start + 7)] for start in (0, 7, 14))
+    rows = [
+        [*one[:3]],
+        [*other[:3]],
+        [*one[:5]],
+        [*other[:5]],
+        one,
+        other,
+        [*one[:4], *end[:3]],
+        [*other[:4], *end[:3]],
+    ]
+    rows = [row[:most] for row in rows]
+    ids = torch.tensor([row + [0] * (most + 1 - len(row)) for row in rows])
+    return ids, torch.tensor([len(row) for row in rows])
 
 
 def _unfreeze(model: Any, parts: Sequence[str]) -> None:
