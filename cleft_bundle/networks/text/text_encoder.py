@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, Literal, get_args
 
@@ -20,7 +22,15 @@ from cleft_bundle.networks.projection import Projection, build_projection
 from cleft_bundle.networks.text.frozen_products import speed_up_frozen_products
 from cleft_bundle.networks.text.packing import pack
 
+logger = logging.getLogger(__name__)
+
 Part = Literal["embeddings", "layer_norms"]
+Form = Callable[[torch.Tensor, torch.dtype], torch.Tensor]
+#: Forms of a mask of what each token sees: SDPA takes it as it is; eager attention adds what it is given to its scores.
+FORMS: dict[str, Form] = {
+    "bool": lambda seen, _: seen,
+    "added": lambda seen, dtype: torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min),
+}
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 
@@ -40,8 +50,9 @@ class TextEncoder(nn.Module):
             :func:`cleft_bundle.networks.projection.build_projection`.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
         row_tokens: pack captions into rows of up to this many tokens, where what several begin with runs once, see
-            :mod:`cleft_bundle.networks.text.packing`. It changes the cost and nothing else. None gives each caption a
-            padded row of its own, as do models that take no ``position_ids``.
+            :mod:`cleft_bundle.networks.text.packing`. It changes the cost and nothing else, which is tried with a few
+            captions when the tower is built: a model in which packed captions come out otherwise than padded ones gets
+            padded rows, and the log says so. None gives each caption a padded row of its own.
         seed: seed of random weights: those of the adapters, of the projection and of a backbone from a config.
         dtype: precision of the frozen weights: ``"float32"``, ``"bfloat16"`` or ``"float16"``; what is trained is kept
             in float32.
@@ -84,8 +95,7 @@ class TextEncoder(nn.Module):
                 )
             # non-reentrant: the reentrant form gives no gradient to adapters whose inputs are frozen
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        packs = "position_ids" in inspect.signature(model.forward).parameters
-        self.row_tokens = row_tokens if packs else None
+        self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         self.hidden_size = int(model.config.hidden_size)
         self.embedding_dim = embedding_dim
         with torch.random.fork_rng(devices=[]):
@@ -95,6 +105,9 @@ class TextEncoder(nn.Module):
         _unfreeze(model, unfreeze)
         speed_up_frozen_products(model)
         train_in_float32(model)
+        self.row_tokens, self._form, self._window = row_tokens, FORMS["bool"], sys.maxsize
+        if row_tokens is not None:
+            self._try_packing(row_tokens)
 
     @property
     def language_model(self) -> Any:
@@ -103,8 +116,13 @@ class TextEncoder(nn.Module):
 
     @property
     def max_positions(self) -> int:
-        """Number of tokens, EOS included, that the language model can take besides a prefix."""
-        return int(self.language_model.config.max_position_embeddings) - self.peft.virtual_tokens
+        """Number of tokens, EOS included, that the language model can take besides a prefix.
+
+        Models that know no absolute positions (Bloom, Mamba) can take any number.
+        """
+        config = self.language_model.config
+        limits = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+        return next((int(limit) for limit in limits if limit), sys.maxsize) - self.peft.virtual_tokens
 
     def embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Input embeddings [..., H] of tokens [...]."""
@@ -156,7 +174,7 @@ class TextEncoder(nn.Module):
         # float16 is mixed with float32 where something is trained, and does not mix with autocast's bfloat16 as well
         alone = torch.autocast(input_ids.device.type, enabled=False) if self.dtype == torch.float16 else nullcontext()
         with alone:
-            if self.row_tokens is None:
+            if self.row_tokens is None or before + input_ids.shape[1] > self._window:
                 return self._padded(input_ids, attention_mask, length, context)
             return self._packed(input_ids, length, context, self.row_tokens)
 
@@ -169,11 +187,12 @@ class TextEncoder(nn.Module):
     ) -> torch.Tensor:
         """Features [N, H] with a row of its own for each caption."""
         rows = torch.arange(len(input_ids), device=input_ids.device)
-        if context is None:
-            return self._run(attention_mask, input_ids=input_ids)[rows, length]
-        before = context.shape[-2]
+        before = 0 if context is None else context.shape[-2]
         mask = torch.cat([attention_mask.new_ones(len(input_ids), before), attention_mask], dim=1)
-        return self._run(mask, inputs_embeds=self._behind(context, input_ids))[rows, length + before]
+        inputs = {"input_ids": input_ids} if context is None else {"inputs_embeds": self._behind(context, input_ids)}
+        # some models count only what the mask shows, and would put EOS where the caption begins
+        position = torch.arange(mask.shape[1], device=mask.device).expand_as(mask) if self._takes_positions else None
+        return self._run(mask, position, **inputs)[rows, length + before]
 
     def _behind(self, context: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
         """Input embeddings [N, P + T, H] of a context and the tokens behind it."""
@@ -210,15 +229,83 @@ class TextEncoder(nn.Module):
         if position is not None:
             inputs["position_ids"] = position + virtual
         if not virtual:
-            return self.backbone(attention_mask=visible, **inputs).last_hidden_state
+            seen = self._form(visible, self.dtype) if visible.ndim == 4 else visible
+            return self.backbone(attention_mask=seen, **inputs).last_hidden_state
         prefix = self.peft.prefix(self.backbone, len(visible), self.dtype)
         seen = torch.cat([visible.new_ones(*visible.shape[:-1], virtual), visible], dim=-1)
+        if seen.ndim == 4:
+            seen = self._form(seen, self.dtype)
         return self.language_model(attention_mask=seen, past_key_values=prefix, **inputs).last_hidden_state
+
+    @torch.no_grad()
+    def _try_packing(self, row_tokens: int) -> None:
+        """Find the form of mask with which packed captions come out as padded ones do, or stop packing."""
+        config, device = self.language_model.config, self.language_model.device
+        if device.type == "meta":  # without values there is nothing to compare
+            return
+        self._window = min(_window(config), self.max_positions)
+        self.row_tokens = rows = min(row_tokens, self._window)
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            probe, length = _probe(config.vocab_size, self._window)
+            self._form = self._exact_form(probe.to(device), length.to(device), rows)
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _exact_form(self, probe: torch.Tensor, length: torch.Tensor, row_tokens: int) -> Form:
+        """The form of mask that gives captions of :func:`_probe` the features that they have in rows of their own."""
+        mask = (torch.arange(probe.shape[1], device=probe.device) < length[:, None]).long()
+        expected = self._padded(probe, mask, length, None).double()
+        # what the words of a caption change in the feature of the same EOS is what attention brings there
+        words = (expected[::2] - expected[1::2]).norm(dim=1).mean()
+        limit = torch.maximum(2e-3 * words, 8 * torch.finfo(self.dtype).eps * expected.norm(dim=1))
+        reason = "it takes no positions"
+        for form in FORMS.values() if self._takes_positions else ():
+            self._form = form
+            try:
+                found = self._packed(probe, length, None, row_tokens).double()
+            except Exception as error:  # whatever a model raises that takes no such mask
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+                continue
+            difference = (found - expected).norm(dim=1)
+            if bool((difference <= limit).all()):
+                return form
+            reason = f"others in shared rows change its features by {float((difference / words).max()):.1%}"
+        logger.warning("captions are not packed for %s: %s", self.source, reason)
+        self.row_tokens = None
+        return FORMS["bool"]
 
     @property
     def dtype(self) -> torch.dtype:
         """Precision in which the language model computes: that of its frozen weights."""
         return lowest_precision(self.language_model)
+
+
+def _window(config: Any) -> int:
+    """How far tokens of a model see at most, if its config knows a bound: models count columns of a row for it."""
+    bounds = [v for key, v in config.to_dict().items() if key.endswith(("window", "window_size", "chunk_size"))]
+    return min((b for b in bounds if type(b) is int and b > 0), default=sys.maxsize)
+
+
+def _probe(vocabulary: int, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Captions [8, T], closed by token 0, and their lengths [8]: pairs of one length, of which many begin alike."""
+    most = min(7, window - 1)
+    one, other, end = ([1 + n % (vocabulary - 1) for n in range(start, start + 7)] for start in (0, 7, 14))
+    rows = [
+        [*one[:3]],
+        [*other[:3]],
+        [*one[:5]],
+        [*other[:5]],
+        one,
+        other,
+        [*one[:4], *end[:3]],
+        [*other[:4], *end[:3]],
+    ]
+    rows = [row[:most] for row in rows]
+    ids = torch.tensor([row + [0] * (most + 1 - len(row)) for row in rows])
+    return ids, torch.tensor([len(row) for row in rows])
 
 
 def _unfreeze(model: Any, parts: Sequence[str]) -> None:
