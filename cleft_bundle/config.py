@@ -208,21 +208,19 @@ def _root_of(workflow: ConfigWorkflow) -> Path:
 
 
 def _settle_root(workflow: ConfigWorkflow) -> None:
-    if workflow.parser.get("bundle_root") == ".":
-        _replace(workflow.parser, "bundle_root", literal(str(_root_of(workflow))))
-
-
-def _replace(parser: ConfigParser, key: str, value: Any) -> None:
-    """Change a value at the top of a config that has been parsed."""
-    parser.get()[key] = value
-    parser.ref_resolver.items[key].update_config(value)
+    config = workflow.parser.get()
+    if config.get("bundle_root") == ".":
+        config["bundle_root"] = literal(str(_root_of(workflow)))
+        workflow.parser.parse(reset=True)
 
 
 def _read_switches(parser: ConfigParser) -> None:
     """Fire reads ``--resume False`` as a boolean, and ``--resume false`` as a text, which is true."""
-    for key, value in list(parser.get().items()):
+    config = parser.get()
+    for key, value in config.items():
         if value in ("true", "false"):
-            _replace(parser, key, value == "true")
+            config[key] = value == "true"
+            parser.ref_resolver.items[key].update_config(config[key])
 
 
 def _literals(parser: ConfigParser) -> dict[str, Any]:

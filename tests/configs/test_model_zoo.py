@@ -40,7 +40,7 @@ SCHEMA = Path(__file__).with_name("meta_schema.json")
 
 @pytest.fixture(scope="module")
 def default_model(tmp_path_factory):
-    """The classifier of train.json, untrained, built as scripts/build_classifier.py builds it."""
+    """The classifier of train.json, untrained, built as `cleft build` builds it."""
     folder = tmp_path_factory.mktemp("models")
     config = ConfigParser()
     config.read_config(str(ROOT / "configs" / "train.json"))
