@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from cleft_bundle.config import bundle_root, command, command_line, top_level_scalars
 from cleft_bundle.errors import BundleError
@@ -13,16 +13,33 @@ def workflow(root, **override):
     return ConfigWorkflow(str(root / "configs" / "train.json"), logging_file=False, workflow_type="train", **override)
 
 
-def test_bundle_root_is_where_the_config_lies(root, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert bundle_root() == str(root)
-    (tmp_path / "copy" / "configs").mkdir(parents=True)
-    (tmp_path / "copy" / "configs" / "metadata.json").write_text("{}")
-    content = {"where": "$cleft_bundle.config.bundle_root()", "imports": ["$import cleft_bundle"]}
-    (tmp_path / "copy" / "configs" / "train.json").write_text(json.dumps(content))
-    copied = workflow(tmp_path / "copy", run_id="where")
+@pytest.mark.parametrize("name", ["copy", "set#1 @home"])
+@pytest.mark.parametrize("written", [".", "$cleft_bundle.config.bundle_root()"])
+def test_bundle_root_is_where_the_config_of_a_run_lies(written, name, tmp_path, monkeypatch):
+    """The second is what configs before 0.9.0 say."""
+    bundle = tmp_path / name
+    (bundle / "configs").mkdir(parents=True)
+    (bundle / "configs" / "metadata.json").write_text("{}")
+    content = {"bundle_root": written, "where": "$@bundle_root", "imports": ["$import cleft_bundle"]}
+    content["initialize"] = ["$cleft_bundle.config.begin()"]
+    (bundle / "configs" / "train.json").write_text(json.dumps(content))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    copied = workflow(bundle, run_id="where")
     copied.initialize()
-    assert copied.run() == [str(tmp_path / "copy")]
+    assert copied.run() == [str(bundle)]
+    given = workflow(bundle, run_id="where", bundle_root="/given")
+    given.initialize()
+    assert given.run() == ["/given"]
+
+
+def test_without_a_run_bundle_root_is_the_current_folder(root, tmp_path, monkeypatch):
+    """As in the bundles of MONAI's model zoo: a checkout on the path is none."""
+    monkeypatch.chdir(tmp_path)
+    assert bundle_root() == "."
+    parser = ConfigParser()
+    parser.read_config(str(root / "configs" / "inference.json"))
+    assert parser.get_parsed_content("model_path") == "./models/model.pt"
 
 
 @pytest.mark.parametrize(

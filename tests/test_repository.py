@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -131,3 +132,23 @@ def test_one_version_stands_everywhere(root):
     metadata = json.loads((root / "metadata.json").read_text())["version"]
     assert citation
     assert {citation[1], project, metadata} == {__version__}
+
+
+def test_the_metadata_name_what_the_bundle_really_needs(root, pins):
+    """Whoever runs the model zoo's checks installs these, and no name that merely sounds like one (itk for itk-io)."""
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    names = {canonicalize_name(Requirement(text).name) for text in needed}
+    metadata = json.loads((root / "configs" / "metadata.json").read_text())
+    named = {canonicalize_name(name): version for name, version in metadata["required_packages_version"].items()}
+    assert named.pop(OWN) == __version__
+    named |= {"monai": metadata["monai_version"], "torch": metadata["pytorch_version"]}
+    assert named | {"numpy": metadata["numpy_version"]} == {name: pins[name] for name in names}
+
+
+def test_the_model_card_has_the_header_that_hubs_index(root):
+    _, header, card = (root / "docs" / "README.md").read_text().split("---\n", 2)
+    values = yaml.safe_load(header)
+    assert (values["license"], values["library_name"]) == ("apache-2.0", "monai")
+    assert {"monai", "medical", "radiology"} <= set(values["tags"])
+    assert card.lstrip().startswith("# Model card")

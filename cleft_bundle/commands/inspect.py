@@ -1,4 +1,4 @@
-"""``cleft_bundle inspect PATH...``: what files and folders are, before anybody trains or predicts with them."""
+"""``cleft inspect PATH...``: what files and folders are, before anybody trains or predicts with them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ CONTENTS = (
     *("LICENSE", "README.md", "CHANGELOG.md", "docs/*.md", "docs/*.txt", "docs/images/*.jpg", "docs/images/*.png"),
     *("configs/*.json", "configs/logging.conf", "configs/prompts/*.json", "configs/tokenizer_tiny/*.json"),
 )
-LARGEST = 25 * 10**6  # bytes of a file that the repository of MONAI's model zoo takes
+LARGEST = 25 * 10**6  # bytes of a file of weights that the repository of MONAI's model zoo takes
 _METADATA = ("configs/metadata.json", "metadata.json")
 _CARD = "docs/README.md"
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
@@ -98,7 +98,8 @@ def _written(
 ) -> dict[str, Path]:
     """The files that say what the others are, written into a folder."""
     digests = {name: sha256(path) for name, path in files.items()}
-    large = {name: digests[name] for name, path in files.items() if path.stat().st_size > LARGEST}
+    models = {name: digest for name, digest in digests.items() if name.startswith("models/")}
+    large = {name: digest for name, digest in models.items() if files[name].stat().st_size > LARGEST}
     metadata = ConfigParser.load_config_file(root / _METADATA[0])
     metadata["network_data_format"] = network_data_format(classifier)
     texts = {"metadata.json": json.dumps(metadata, indent=4) + "\n", README: _readme(root)}
@@ -108,7 +109,6 @@ def _written(
     for name, text in texts.items():
         made[name].write_text(text, encoding="utf-8")
     made[_METADATA[0]] = made["metadata.json"]
-    models = {name: digest for name, digest in digests.items() if name.startswith("models/")}
     made[SBOM] = write_sbom(folder / SBOM, models)
     digests |= {name: sha256(path) for name, path in made.items()}
     made[MANIFEST] = folder / MANIFEST

@@ -73,8 +73,8 @@ def _built(checkout: Path, out_dir: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         for name in SOURCES:
             if (checkout / name).is_dir():
-                left_out = shutil.ignore_patterns("__pycache__", "images")
-                shutil.copytree(checkout / name, Path(folder, name), ignore=left_out)
+                left_out = ("__pycache__", "images") if name == "docs" else ("__pycache__",)
+                shutil.copytree(checkout / name, Path(folder, name), ignore=shutil.ignore_patterns(*left_out))
             else:
                 shutil.copy(checkout / name, folder)
         done = subprocess.run(  # noqa: S603 - this Python's own setuptools

@@ -12,6 +12,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from benchmarks.memory import megabytes
+from cleft_bundle.commands.configs import read_config
 from cleft_bundle.data import CaptionCollate
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT
@@ -46,9 +47,7 @@ def full_size(
     Raises:
         BundleError: where a gradient is zero or not finite, or a frozen weight has changed.
     """
-    config = ConfigParser()
-    config.read_config([config_file] if isinstance(config_file, str) else list(config_file))
-    config.update({"learning_rate": learning_rate, "backbone_learning_rate": learning_rate})
+    config = read_config(config_file, {"learning_rate": learning_rate, "backbone_learning_rate": learning_rate})
     network: CLEFT = config.get_parsed_content("network")
     counts = count_parameters(network)
     print(f"{counts['total_parameters']:,} parameters, {counts['trainable_parameters']:,} trained; {_peak()}")

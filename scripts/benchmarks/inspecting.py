@@ -1,4 +1,4 @@
-"""What a look at a folder costs: images a second of ``cleft_bundle inspect``, by the number of processes."""
+"""What a look at a folder costs: images per second of ``cleft inspect``, by the number of processes."""
 
 from __future__ import annotations
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from monai.bundle import ConfigParser
 from torch import nn
 from transformers import AutoConfig, BertConfig, BertModel, CLIPConfig, CLIPModel
 
+from cleft_bundle.commands.configs import read_config
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks.cleft import CLEFT
 
@@ -104,13 +104,9 @@ def build_on_meta(config_file: str | Sequence[str]) -> CLEFT:
     Raises:
         BundleError: where a file does not exist, there is no ``network_def``, or a backbone is not known.
     """
-    files = [config_file] if isinstance(config_file, str) else list(config_file)
-    for file in files:
-        if not os.path.isfile(file):
-            raise BundleError(f"config_file: there is no file {file!r}")
-    parser = ConfigParser()
-    parser.read_config(files)
+    parser = read_config(config_file)
     if "network_def" not in parser:
+        files = [config_file] if isinstance(config_file, str) else config_file
         raise BundleError(f"config_file: {', '.join(files)} define no 'network_def'")
     for place in _BACKBONES:
         source = parser.get_parsed_content(place)

@@ -6,7 +6,6 @@ import peft
 import pytest
 import torch
 import torch.nn.functional as F
-from monai.bundle import ConfigParser
 from transformers import AutoConfig, AutoModel, GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaModel
 
 from cleft_bundle.checkpoints import load_trained
@@ -18,6 +17,7 @@ from cleft_bundle.checkpoints.official import (
     is_biomedlm,
     save_language_model,
 )
+from cleft_bundle.commands.configs import read_config
 from cleft_bundle.data import phantoms
 from cleft_bundle.errors import BundleError
 from cleft_bundle.losses import ContrastiveLoss
@@ -407,8 +407,8 @@ def chests(tmp_path_factory):
     return phantoms.chest(str(tmp_path_factory.mktemp("chests")), patients=20, seed=0)
 
 
-def run_script(root, *arguments):
-    return processes.run([str(root / "scripts" / "import_official.py"), *map(str, arguments)], timeout=300)
+def run_command(*arguments):
+    return processes.run(["-m", "cleft_bundle", "import", *map(str, arguments)], timeout=300)
 
 
 def from_overlay(values):
@@ -428,10 +428,10 @@ def from_overlay(values):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tuned", [False, True])
-def test_the_script_writes_what_builds_the_network_again(tuned, root, state, write, tmp_path, tokenize):
+def test_the_command_writes_what_builds_the_network_again(tuned, state, write, tmp_path, tokenize):
     path = write(prompt_tuned(state, torch.randn(4, LLM_WIDTH)) if tuned else state)
     out = tmp_path / "models" / "cleft.pt"
-    result = run_script(root, path, "--out", out)
+    result = run_command(path, "--out", out)
     assert result.returncode == 0, result.stderr
     assert f"{len(state)} keys mapped" in result.stdout or tuned
     assert "img_encoder_q.model.blocks.N.attn.qkv.weight ->" in result.stdout
@@ -451,11 +451,10 @@ def test_the_script_writes_what_builds_the_network_again(tuned, root, state, wri
 def test_the_overlay_goes_onto_the_training_config(root, state, write, tmp_path):
     folder = tmp_path / "language_model"
     arguments = [write(state), "--out", tmp_path / "a.pt", "--text_backbone", folder, "--verbose"]
-    result = run_script(root, *arguments)
+    result = run_command(*arguments)
     assert result.returncode == 0, result.stderr
     assert "img_encoder_q.model.blocks.1.attn.qkv.weight ->" in result.stdout
-    parser = ConfigParser()
-    parser.read_config([str(root / "configs" / "train.json"), str(tmp_path / "a_net.json")])
+    parser = read_config([str(root / "configs" / "train.json"), str(tmp_path / "a_net.json")])
     network = load_trained(parser.get_parsed_content("network_def"), tmp_path / "a.pt").eval()
     image = torch.randn(2, 3, 42, 42)
     for a, b in zip(embed(network, image), embed(import_official(arguments[0]).network, image), strict=True):
@@ -464,11 +463,11 @@ def test_the_overlay_goes_onto_the_training_config(root, state, write, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tuned", [False, True])
-def test_the_command_that_the_script_prints_evaluates_the_checkpoint(tuned, root, state, write, chests, tmp_path):
+def test_the_command_that_is_printed_evaluates_the_checkpoint(tuned, root, state, write, chests, tmp_path):
     """With the tokenizer of the embedded default and a language model of its vocabulary."""
     state |= prefixed("text_encoder_q.model.", make_gpt2(vocab_size=768, n_positions=64))
     out = tmp_path / "models" / "cleft.pt"
-    done = run_script(root, write(prompt_tuned(state, torch.randn(30, LLM_WIDTH)) if tuned else state), "--out", out)
+    done = run_command(write(prompt_tuned(state, torch.randn(30, LLM_WIDTH)) if tuned else state), "--out", out)
     line = done.stdout.splitlines()[-1].removeprefix("evaluate it: ")
     values = {"dataset_dir": chests, "tracking_uri": "", "output_dir": tmp_path / "eval", "models_dir": tmp_path}
     values |= {"tokenizer_source": root / "configs" / "tokenizer_tiny", "image_size": 56, "num_workers": 0}
@@ -479,8 +478,8 @@ def test_the_command_that_the_script_prints_evaluates_the_checkpoint(tuned, root
 
 
 @pytest.mark.slow
-def test_the_script_ends_with_one_line_and_a_status(root, tmp_path):
-    result = run_script(root, tmp_path / "absent.ckpt")
+def test_the_command_ends_with_one_line_and_a_status(tmp_path):
+    result = run_command(tmp_path / "absent.ckpt")
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/absent.ckpt: this file does not exist")
     assert "Traceback" not in result.stderr

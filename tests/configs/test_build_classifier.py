@@ -25,9 +25,9 @@ def test_it_is_calibrated_on_validation_images_and_never_on_those_of_the_trainin
         "model_path": str(tmp_path / "new.pt"),
     }
 
-    script = [str(ROOT / "scripts" / "build_classifier.py"), str(tmp_path / "prompts.json"), "--calibrate"]
+    build = ["-m", "cleft_bundle", "build", str(tmp_path / "prompts.json"), "--calibrate"]
     flags = [f"--{name}={value}" for name, value in options.items()]
-    command = [*script, f"--config_file={ROOT / 'configs' / 'train.json'}", *flags]
+    command = [*build, f"--config_file={ROOT / 'configs' / 'train.json'}", *flags]
     done = processes.run(command, tmp_path)
     assert done.returncode == 0, done.stderr
     classifier = load_classifier(tmp_path / "new.pt")

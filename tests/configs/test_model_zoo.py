@@ -40,7 +40,7 @@ SCHEMA = Path(__file__).with_name("meta_schema.json")
 
 @pytest.fixture(scope="module")
 def default_model(tmp_path_factory):
-    """The classifier of train.json, untrained, built as scripts/build_classifier.py builds it."""
+    """The classifier of train.json, untrained, built as `cleft build` builds it."""
     folder = tmp_path_factory.mktemp("models")
     config = ConfigParser()
     config.read_config(str(ROOT / "configs" / "train.json"))
@@ -58,11 +58,11 @@ def default_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bundle(default_model, tmp_path_factory):
+def bundle(default_model, tmp_path_factory, wheel):
     """The bundle as whoever downloads it has it."""
     pytest.importorskip("cyclonedx", reason="needs the extra package")
     folder = tmp_path_factory.mktemp("zoo")
-    with zipfile.ZipFile(package_bundle(ROOT, default_model, folder / "dist")) as archive:
+    with zipfile.ZipFile(package_bundle(ROOT, default_model, folder / "dist", wheel=wheel)) as archive:
         archive.extractall(folder)
     return folder / "cleft_bundle"
 
@@ -180,15 +180,8 @@ def test_onnx_export_takes_any_batch(bundle, tmp_path):
     check_scores(lambda images: torch.from_numpy(session.run(None, {"image": images.numpy()})[0]), bundle)
 
 
-def test_monai_loads_the_bundle_by_its_name(bundle, tmp_path):
-    (tmp_path / "arguments.json").write_text(json.dumps({"dataset_dir": str(tmp_path)}))  # a config has to have one
-    network = load(
-        "cleft_bundle",
-        workflow_type="inference",
-        bundle_dir=str(bundle.parent),
-        source="github",
-        args_file=str(tmp_path / "arguments.json"),
-    )
+def test_monai_loads_the_bundle_by_its_name(bundle):
+    network = load("cleft_bundle", workflow_type="inference", bundle_dir=str(bundle.parent), source="github")
     assert isinstance(network, ZeroShotClassifier)
     check_scores(network, bundle)
 

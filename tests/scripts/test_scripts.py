@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cleft_bundle.data import phantoms
 from tests import processes
 
 
@@ -78,16 +77,12 @@ def test_damaged_files_become_an_image_or_a_radiograph_error(root, tmp_path):
 
 
 @pytest.mark.slow
-def test_data_are_described_from_any_working_directory(root, tmp_path):
-    phantoms.chest(str(tmp_path), patients=20)
-    (data,) = tmp_path.iterdir()
-    options = ["--dataset_dir", str(data), "--report_path", "page.html", "--tracking_uri", ""]
-    done = run(root, tmp_path, "describe_data.py", "--config_file", str(root / "configs" / "train.json"), *options)
+def test_the_full_size_benchmark_runs_on_a_small_config(root, tmp_path):
+    """From any folder; at its defaults it takes 2.7 billion weights, so the config is that of the default training."""
+    done = run(root, tmp_path, "benchmark.py", "full_size", "--config_file", str(root / "configs" / "train.json"))
     assert done.returncode == 0, done.stderr
-    assert "<h1>chest phantoms</h1>" in (tmp_path / "page.html").read_text()
-    done = run(root, tmp_path, "describe_data.py", "--dataset_dir", str(data), "--batch_sise", "3", cwd=root)
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: unknown config id 'batch_sise'")
+    assert re.search(r"^step 2: loss \d", done.stdout, re.MULTILINE)
+    assert done.stdout.endswith("the frozen weights are unchanged\n")
 
 
 @pytest.mark.slow

@@ -7,12 +7,11 @@ from PIL import Image
 
 from tests.conftest import ROOT
 
-SCRIPT = ROOT / "scripts" / "make_gallery.py"
 PRESET = ROOT / "configs" / "transforms_mammography.json"
 
 
 def gallery(*arguments, cwd):
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    command = [sys.executable, "-m", "cleft_bundle", "gallery", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from cleft_bundle.data.captions.preview import items_of, preview
+from cleft_bundle.commands.preview import items_of
+from cleft_bundle.data.captions.preview import preview
 from cleft_bundle.errors import BundleError
 from tests import processes
 from tests.conftest import ROOT
@@ -69,7 +70,7 @@ def test_what_is_wrong_is_named(files, override, words):
 
 @pytest.mark.slow
 def test_the_command_prints_twenty_captions(folder, tmp_path):
-    command = [str(ROOT / "scripts" / "preview_captions.py"), "--config_file", str(CONFIGS)]
+    command = ["-m", "cleft_bundle", "preview", "--config_file", str(CONFIGS)]
     done = processes.run([*command, "--dataset_dir", str(folder)], tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("20 of 50 items\n")
