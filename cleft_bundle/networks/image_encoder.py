@@ -71,7 +71,7 @@ class ImageEncoder(nn.Module):
         self.projection_kind = projection
         self.embedding_dim = embedding_dim
         config = self.backbone.config
-        self._prefix_tokens = 1 + getattr(config, "num_register_tokens", 0)
+        self.prefix_tokens = 1 + getattr(config, "num_register_tokens", 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.projection = build_projection(projection, self.width, embedding_dim)
@@ -136,7 +136,7 @@ class ImageEncoder(nn.Module):
             tokens = self.backbone.encoder(embed(image, **_interpolation(embed.forward))).last_hidden_state
             return tokens.mean(dim=1)
         tokens = self.backbone(pixel_values=image, **_interpolation(self.backbone.forward)).last_hidden_state
-        return tokens[:, 0] if self.pooling == "cls" else tokens[:, self._prefix_tokens :].mean(dim=1)
+        return tokens[:, 0] if self.pooling == "cls" else tokens[:, self.prefix_tokens :].mean(dim=1)
 
     def depths(self) -> dict[str, int]:
         """Depth of every parameter of the backbone by its name: 0 before the blocks, 1 to L in them, L + 1 after."""
@@ -157,7 +157,10 @@ class ImageEncoder(nn.Module):
                 parameter.requires_grad_(False)
 
 
+def takes_interpolation(forward: Any) -> bool:
+    """Whether a model interpolates its position embeddings only when it is asked to, as all but DINOv2 do."""
+    return "interpolate_pos_encoding" in inspect.signature(forward).parameters
+
+
 def _interpolation(forward: Any) -> dict[str, bool]:
-    """Models other than DINOv2 interpolate their position embeddings only when they are asked to."""
-    asked = "interpolate_pos_encoding" in inspect.signature(forward).parameters
-    return {"interpolate_pos_encoding": True} if asked else {}
+    return {"interpolate_pos_encoding": True} if takes_interpolation(forward) else {}
