@@ -49,7 +49,7 @@ def list_images(source: str, exclude: Sequence[str] = ("DICOMDIR",)) -> list[dic
     Raises:
         BundleError: where there is no such source, it is none of the above, or it names no image.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> _ = Path("list.txt").write_text("first.dcm\nsecond.dcm\n")
         >>> _ = [Path(name).touch() for name in ("first.dcm", "second.dcm")]

@@ -26,7 +26,7 @@ def is_multi_label(items: Iterable[Item]) -> bool:
     Returns:
         True if a label holds more than one 1.0.
 
-    Example:
+    Examples:
         >>> is_multi_label([{"label": [1.0, 0.0]}, {"label": [0.0, 1.0]}])
         False
         >>> is_multi_label([{"label": [1.0, 1.0]}])

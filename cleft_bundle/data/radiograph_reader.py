@@ -113,7 +113,7 @@ class RadiographReader(ImageReader):
     Raises:
         RadiographError: if a parameter is not one of the above.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from PIL import Image
         >>> Image.fromarray(np.arange(0, 256, 17, dtype=np.uint8).reshape(4, 4)).save("image.png")

@@ -62,7 +62,7 @@ class RadiographWriter(ImageWriter):
         BundleError: if `identity` is none of these, or a DICOM file is to be written without highdicom (extra `sr`);
             on writing, RadiographError naming the file if its suffix is not known, or the image is not such as above.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from PIL import Image
         >>> writer = RadiographWriter()

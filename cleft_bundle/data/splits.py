@@ -73,7 +73,7 @@ def make_splits(
             without; a patient on two sides; too few patients for training and validation; a class that is short of
             cases for the balanced test set; a test fraction where there is a test split, or no validation split.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> items = [
         ...     {"name": str(n), "image": f"{n}.png", "patient_id": str(n // 2), "caption": "normal", "label": []}
@@ -131,7 +131,7 @@ def select_split(splits: Mapping[str, list[Item]], name: str) -> list[Item]:
     Raises:
         BundleError: where there is no such split or it holds no image; names those that do.
 
-    Example:
+    Examples:
         >>> [item["image"] for item in select_split({"train": [{"image": "a.png"}], "validation": []}, "train")]
         ['a.png']
     """

@@ -92,7 +92,7 @@ def patient_fraction(items: Sequence[Item], fraction: float, seed: int = 0) -> l
     Raises:
         BundleError: where the fraction is no such number.
 
-    Example:
+    Examples:
         >>> items = [{"image": f"{n}.png", "patient_id": str(n), "label": [n % 2, 1 - n % 2]} for n in range(20)]
         >>> len(patient_fraction(items, 0.5))
         10

@@ -47,7 +47,7 @@ def warmup_cosine(optimizer: Optimizer, warmup_steps: int, updates: int, end_lr:
     Raises:
         BundleError: where a number is out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
         >>> schedule = warmup_cosine(optimizer, warmup_steps=2, updates=10)

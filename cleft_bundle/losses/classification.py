@@ -29,7 +29,7 @@ class ClassificationLoss(nn.Module):
 
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024, section on prompt fine-tuning.
 
-    Example:
+    Examples:
         >>> import torch
         >>> logits = torch.tensor([[2.0, -2.0], [0.0, 0.0]])
         >>> label = torch.tensor([[1.0, 0.0], [1.0, float("nan")]])  # one label is unknown

@@ -39,7 +39,7 @@ class ContrastiveLoss(nn.Module):
     Image-Text-Label Space", CVPR 2022, equation 1 (``caption``); Wang et al., "MedCLIP", EMNLP 2022 (the idea of
     ``labels``, there with cosine similarity, here with the Jaccard index).
 
-    Example:
+    Examples:
         >>> import torch
         >>> vectors = torch.eye(3)  # three images, each right upon its caption
         >>> far = ContrastiveLoss("index")((vectors, vectors.flip(0), torch.tensor(10.0)), torch.arange(3))

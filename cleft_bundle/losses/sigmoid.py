@@ -24,7 +24,7 @@ class SigmoidLoss(nn.Module):
 
     Source: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023, algorithm 1.
 
-    Example:
+    Examples:
         >>> import torch
         >>> vectors, scale, bias = torch.eye(3), torch.tensor(10.0), torch.tensor(-5.0)
         >>> round(float(SigmoidLoss("index")((vectors, vectors, scale, bias), torch.arange(3))), 4)

@@ -77,7 +77,7 @@ def delong_interval(
     Raises:
         BundleError: as :func:`delong` does.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> scores, labels = np.array([0.1, 0.4, 0.35, 0.8] * 10), np.array([0, 0, 1, 1] * 10)
         >>> found = delong_interval(scores, labels)

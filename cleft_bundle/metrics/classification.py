@@ -238,7 +238,7 @@ def classification_metrics(
     Raises:
         BundleError: as :class:`ClassificationMetrics` does.
 
-    Example:
+    Examples:
         >>> from cleft_bundle.metrics import Predictions
         >>> predictions = Predictions(
         ...     scores=[[0.9, 0.2], [0.8, 0.4], [0.3, 0.7], [0.1, 0.6]],
@@ -267,7 +267,7 @@ def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Returns:
         int array [K, K].
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> confusion_matrix(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([[1, 0], [0, 1], [0, 1]]))
         array([[1, 0],

@@ -146,7 +146,7 @@ def p_text(value: float, is_bound: bool = False) -> str:
         value: the p-value; NaN gives a dash.
         is_bound: whether it is only known to lie below that; the bound is rounded up.
 
-    Example:
+    Examples:
         >>> p_text(0.0342), p_text(0.00001), p_text(float("nan"))
         ('0.034', '< 0.001', '-')
     """
@@ -170,7 +170,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
 
-    Example:
+    Examples:
         >>> holm({"auroc": 0.01, "sensitivity": 0.04, "specificity": 0.03})
         {'auroc': 0.03, 'sensitivity': 0.06, 'specificity': 0.06}
     """

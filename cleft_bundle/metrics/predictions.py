@@ -30,7 +30,7 @@ class Predictions:
     Raises:
         BundleError: names what does not fit, and the image where it is one.
 
-    Example:
+    Examples:
         >>> predictions = Predictions(
         ...     scores=[[0.9, 0.2], [0.8, 0.4], [0.3, 0.7], [0.1, 0.6]],
         ...     labels=[[1, 0], [1, 0], [0, 1], [0, 1]],

@@ -124,7 +124,7 @@ def bootstrap(
     Raises:
         BundleError: as :class:`cleft_bundle.metrics.ClassificationMetrics` does.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from cleft_bundle.metrics import Predictions
         >>> draw = np.random.default_rng(0)

@@ -83,7 +83,7 @@ def fit_temperature(
     vector machines", 1999, for smoothed targets; Pace, Salvan and Sartori, "Adjusting composite likelihood ratio
     statistics", 2011, for the interval.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> logits = np.random.default_rng(0).normal(size=(200, 2))
         >>> labels = (np.random.default_rng(1).random((200, 2)) < 1 / (1 + np.exp(-logits / 3))).astype(float)

@@ -80,7 +80,7 @@ def choose_thresholds(validation: Predictions, rule: Rule, target: float | None 
     Raises:
         BundleError: as :func:`choose_threshold` does.
 
-    Example:
+    Examples:
         >>> from cleft_bundle.metrics import Predictions
         >>> predictions = Predictions(
         ...     scores=[[0.9, 0.2], [0.8, 0.4], [0.3, 0.7], [0.1, 0.6]],

@@ -31,7 +31,7 @@ class CLEFT(nn.Module):
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024; Radford et al., "CLIP", ICML 2021; Zhai et al., "Sigmoid Loss
     for Language Image Pre-Training", ICCV 2023 (``logit_bias``).
 
-    Example:
+    Examples:
         >>> vision = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
         ...           "image_size": 28, "patch_size": 14}
         >>> language = {"model_type": "gpt2", "vocab_size": 32, "n_embd": 16, "n_layer": 1, "n_head": 2}

@@ -44,7 +44,7 @@ class ImageEncoder(nn.Module):
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024, https://doi.org/10.1007/978-3-031-72390-2_44; Darcet et al.,
     "Vision Transformers Need Registers", ICLR 2024.
 
-    Example:
+    Examples:
         >>> config = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
         ...           "image_size": 28, "patch_size": 14}
         >>> encoder = ImageEncoder(config, embedding_dim=8)

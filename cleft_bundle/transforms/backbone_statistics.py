@@ -45,7 +45,7 @@ def backbone_statistics(backbone: str | Mapping[str, Any]) -> tuple[Triple, Trip
     Raises:
         BundleError: names the backbone if nothing can be found out, or its file does not hold the six numbers.
 
-    Example:
+    Examples:
         >>> backbone_statistics({"model_type": "dinov2"})
         ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     """

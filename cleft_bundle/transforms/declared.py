@@ -34,7 +34,7 @@ def build_transforms(declared: Sequence[Mapping[str, Any]]) -> Compose:
     Raises:
         BundleError: where a component is no transform of MONAI or of this bundle, or holds an expression.
 
-    Example:
+    Examples:
         >>> import torch
         >>> declared = [{"_target_": "RepeatChanneld", "keys": "image", "repeats": 3}]
         >>> build_transforms(declared)({"image": torch.ones(1, 4, 4)})["image"].shape

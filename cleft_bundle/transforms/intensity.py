@@ -63,7 +63,7 @@ class WindowPercentile(Transform):
         BundleError: if the two are not rising numbers of 0..100; on a call, RadiographError naming the file if it
             holds values that are not finite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> shown = WindowPercentile()(torch.linspace(0.2, 0.6, 100).reshape(1, 10, 10))
         >>> float(shown.min()), float(shown.max())
@@ -111,7 +111,7 @@ class RandWindow(RandomizableTransform):
 
     Source: DICOM PS3.3 C.11.2.1.3, VOI LUT functions LINEAR_EXACT and SIGMOID.
 
-    Example:
+    Examples:
         >>> import torch
         >>> shown = RandWindow(prob=1.0).set_random_state(0)(torch.rand(1, 4, 4))
         >>> bool(shown.min() >= 0 and shown.max() <= 1)
@@ -161,7 +161,7 @@ class GreyToRGB(RepeatChannel):
         RadiographError: on a call, naming the file if the image has not one channel; MONAI's RepeatChannel would make
             nine of three.
 
-    Example:
+    Examples:
         >>> import torch
         >>> GreyToRGB()(torch.ones(1, 4, 4)).shape
         torch.Size([3, 4, 4])
@@ -185,7 +185,7 @@ class NormalizeForBackbone(NormalizeIntensity):
         BundleError: if the statistics of the backbone are not known; on a call, RadiographError naming the file if
             the image has not three channels.
 
-    Example:
+    Examples:
         >>> import torch
         >>> NormalizeForBackbone({"model_type": "vit"})(torch.ones(3, 4, 4)).unique()
         metatensor([1.])

@@ -61,7 +61,7 @@ class CropBreast(ContentCrop):
     Raises:
         BundleError: if `margin` is not in 0..1; on a call, RadiographError naming the file if it holds no tissue.
 
-    Example:
+    Examples:
         >>> import torch
         >>> mammogram = torch.zeros(1, 100, 80)
         >>> mammogram[:, 20:70, :30] = 0.5 + 0.1 * torch.rand(50, 30, generator=torch.Generator().manual_seed(0))
@@ -131,7 +131,7 @@ class PadToSquare(SpatialPad):
         lazy: as in MONAI.
         kwargs: further arguments of SpatialPad.
 
-    Example:
+    Examples:
         >>> import torch
         >>> PadToSquare()(torch.ones(1, 4, 6)).shape
         torch.Size([1, 6, 6])

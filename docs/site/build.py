@@ -53,7 +53,7 @@ def execute(page: Path) -> None:
     work = page.with_suffix(".work")
     work.mkdir()
     notebook = jupytext.read(page)
-    runner = ExecutePreprocessor(timeout=SECONDS, kernel_name="python3")
+    runner = ExecutePreprocessor(timeout=SECONDS, kernel_name="python3", coalesce_streams=True)
     runner.preprocess(notebook, {"metadata": {"path": str(work)}})
     text, resources = MarkdownExporter().from_notebook_node(
         notebook, {"output_files_dir": f"{page.stem}_files", "unique_key": page.stem}

@@ -183,7 +183,7 @@ def describe_findings(names: Iterable[str]) -> str:
 def names_as_prompts(names: Iterable[str]) -> dict[str, list[str]]:
     """Let each class be prompted by its bare name, which a learnt context stands before.
 
-    Example:
+    Examples:
         >>> names_as_prompts(["edema", "no finding"])
         {'edema': ['edema'], 'no finding': ['no finding']}
     """
@@ -203,7 +203,7 @@ def load_prompts(path: str | Path) -> PromptSet:
         BundleError: the file is missing or no JSON object, or a key is missing, unknown, repeated or of another kind
             than expected; names the file and the key.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> _ = Path("prompts.json").write_text(
         ...     '{"caption": ["a chest x ray of a patient with {findings}"],'

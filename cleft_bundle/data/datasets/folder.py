@@ -83,7 +83,7 @@ def datalist(root: str | Path, table: str = "labels.csv", *, prompts: PromptSet 
     Raises:
         BundleError: the table, a column or a value is not as described, or an image has two rows; names it.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> Path("set").mkdir()
         >>> _ = Path("set/labels.csv").write_text("image,finding,patient_id\na.png,edema|mass,1\nb.png,mass,2\n")

@@ -136,7 +136,7 @@ class ZeroShotClassifier(DeployedClassifier):
         image_encoder: the image tower.
         class_names: this and what follows, see :class:`cleft_bundle.networks.DeployedClassifier`.
 
-    Example:
+    Examples:
         >>> config = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
         ...           "image_size": 28, "patch_size": 14}
         >>> encoder = ImageEncoder(config, embedding_dim=8)

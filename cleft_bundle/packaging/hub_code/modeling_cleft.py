@@ -45,7 +45,7 @@ class CleftModel(PreTrainedModel):
             ValueError: where the embedding of a known caption is another one: it is not the model of the training.
         """
         model = AutoModel.from_pretrained(source or self.config.text_source, dtype=torch.float32)
-        folder = Path(adapter or Path(self.config.name_or_path, "adapter"))
+        folder = Path(adapter or Path(str(self.config.name_or_path), "adapter"))
         if folder.is_dir():
             from peft import PeftModel  # noqa: PLC0415
 
