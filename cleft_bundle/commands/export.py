@@ -6,26 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cleft_bundle.checkpoints import load_deployed
-from cleft_bundle.packaging import FORMS, export_classifier
+from cleft_bundle.packaging import FILES, export_classifier
 
 
-def export(
-    model_path: str = "models/model.pt", out: str | None = None, forms: Sequence[str] = tuple(FORMS)
-) -> list[str]:
-    """Write a classifier as TorchScript, torch.export, ONNX and ONNX int8, each with its description inside.
+def export(model_path: str = "models/model.pt", out: str | None = None, forms: Sequence[str] = FILES) -> list[str]:
+    """Write a classifier as files for other runtimes, or as a folder for transformers or timm.
 
     cleft export --model_path models/model.pt --forms torchscript,onnx
 
     Args:
         model_path: the classifier, a model.pt or a finetuned.pt.
         out: path of the files without their suffix; that of the classifier by default.
-        forms: one or several of torchscript, torch_export, onnx, onnx_int8; by default all.
+        forms: one or several of torchscript, torch_export, onnx, onnx_int8, transformers, timm; by default the four
+            files.
 
     Returns:
-        a line for each file.
+        a line for each file or folder.
 
     Raises:
         BundleError: the file is no classifier, a form is unknown, or its packages are missing.
     """
     written = export_classifier(load_deployed(model_path), out or Path(model_path).with_suffix(""), forms)
-    return [f"{path}: {path.stat().st_size / 1e6:.1f} MB" for path in written]
+    return [f"{path}: {sum(file.stat().st_size for file in (path, *path.rglob('*'))) / 1e6:.1f} MB" for path in written]

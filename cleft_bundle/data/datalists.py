@@ -36,6 +36,13 @@ def fingerprint(splits: Mapping[str, Sequence[Item]], labels: bool = False) -> s
     Returns:
         SHA-256 (64 hexadecimal digits) over the sorted names, splits and captions. Names are relative to the set's
         root, so it is the same on every machine and in every order of the rows.
+
+    Examples:
+        >>> splits = {"train": [{"name": "a", "caption": "normal"}], "validation": [{"name": "b", "caption": "edema"}]}
+        >>> fingerprint(splits) == fingerprint({name: splits[name] for name in reversed(splits)})
+        True
+        >>> len(fingerprint(splits))
+        64
     """
     lines = sorted(
         json.dumps([item["name"], split, item["caption"], *(item["label"] if labels else ())])

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def list_images(source: str | None, exclude: Sequence[str] = ("DICOMDIR",)) -> list[dict[str, str]]:
-    """List the images that a folder or a file names.
+    r"""List the images that a folder or a file names.
 
     ``source`` is one of
 
@@ -48,6 +48,13 @@ def list_images(source: str | None, exclude: Sequence[str] = ("DICOMDIR",)) -> l
 
     Raises:
         BundleError: where there is no such source, it is none of the above, or it names no image.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("list.txt").write_text("first.dcm\nsecond.dcm\n")
+        >>> _ = [Path(name).touch() for name in ("first.dcm", "second.dcm")]
+        >>> [Path(item["image"]).name for item in list_images("list.txt")]
+        ['first.dcm', 'second.dcm']
     """
     if source is None:
         raise BundleError("dataset_dir is not set: pass the folder of the images with --dataset_dir")

@@ -23,6 +23,12 @@ def is_multi_label(items: Iterable[Item]) -> bool:
 
     Returns:
         True if a label holds more than one 1.0.
+
+    Examples:
+        >>> is_multi_label([{"label": [1.0, 0.0]}, {"label": [0.0, 1.0]}])
+        False
+        >>> is_multi_label([{"label": [1.0, 1.0]}])
+        True
     """
     return any(item["label"].count(1.0) > 1 for item in items)
 

@@ -29,6 +29,12 @@ def pseudonym(value: str) -> str:
 
     Raises:
         BundleError: if the identifier is empty: all unnamed patients would become one.
+
+    Examples:
+        >>> pseudonym("MRN 4711")
+        '54dd8f811d8d0226'
+        >>> pseudonym("MRN 4711") == pseudonym("MRN 4712")
+        False
     """
     text = value.strip()
     if not text:

@@ -112,6 +112,17 @@ class RadiographReader(ImageReader):
 
     Raises:
         RadiographError: if a parameter is not one of the above.
+
+    Examples:
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> Image.fromarray(np.arange(0, 256, 17, dtype=np.uint8).reshape(4, 4)).save("image.png")
+        >>> reader = RadiographReader()
+        >>> image, meta = reader.get_data(reader.read("image.png"))
+        >>> image.shape, image.dtype, float(image.max())
+        ((4, 4), dtype('float32'), 1.0)
+        >>> image[0].round(2)
+        array([0.  , 0.07, 0.13, 0.2 ], dtype=float32)
     """
 
     def __init__(

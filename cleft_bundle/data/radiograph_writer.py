@@ -61,6 +61,15 @@ class RadiographWriter(ImageWriter):
     Raises:
         BundleError: if `identity` is none of these, or a DICOM file is to be written without highdicom (extra `sr`);
             on writing, RadiographError naming the file if its suffix is not known, or the image is not such as above.
+
+    Examples:
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> writer = RadiographWriter()
+        >>> writer.set_data_array(np.linspace(0, 1, 16).reshape(1, 4, 4))
+        >>> writer.write("written.png")
+        >>> Image.open("written.png").size
+        (4, 4)
     """
 
     def __init__(self, output_dtype: Any = None, scale: int | None = None, identity: str = "none", **kwargs: Any):

@@ -71,6 +71,18 @@ def make_splits(
         BundleError: what :func:`check_items` raises; fractions that are none; some items with a split and some
             without; a patient on two sides; too few patients for training and validation; a class that is short of
             cases for the balanced test set; a test fraction where there is a test split, or no validation split.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> items = [
+        ...     {"name": str(n), "image": f"{n}.png", "patient_id": str(n // 2), "caption": "normal", "label": []}
+        ...     | {"split": ""}  # or the one that a table gives it
+        ...     for n in range(20)
+        ... ]
+        >>> _ = [Path(item["image"]).write_text(item["name"]) for item in items]
+        >>> splits = make_splits(items, fractions=(0.6, 0.2, 0.2))
+        >>> {name: len({item["patient_id"] for item in part}) for name, part in splits.items()}
+        {'train': 6, 'validation': 2, 'test': 2}
     """
     check_items(items, classes)
     seed, subset_seed = seed if isinstance(seed, tuple) else (seed, seed)
@@ -117,6 +129,10 @@ def select_split(splits: Mapping[str, list[Item]], name: str) -> list[Item]:
 
     Raises:
         BundleError: where there is no such split or it holds no image; names those that do.
+
+    Examples:
+        >>> [item["image"] for item in select_split({"train": [{"image": "a.png"}], "validation": []}, "train")]
+        ['a.png']
     """
     if not splits.get(name):
         filled = ", ".join(key for key, items in splits.items() if items)

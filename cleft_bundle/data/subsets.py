@@ -89,6 +89,11 @@ def patient_fraction(items: Sequence[Item], fraction: float, seed: int = 0) -> l
 
     Raises:
         BundleError: where the fraction is no such number.
+
+    Examples:
+        >>> items = [{"image": f"{n}.png", "patient_id": str(n), "label": [n % 2, 1 - n % 2]} for n in range(20)]
+        >>> len(patient_fraction(items, 0.5))
+        10
     """
     if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         raise BundleError(f"train_fraction={fraction}: expected a number above 0 and up to 1")

@@ -67,6 +67,19 @@ def warmup_cosine(optimizer: Optimizer, warmup_steps: int, updates: int, end_lr:
 
     Raises:
         BundleError: where a number is out of range.
+
+    Examples:
+        >>> import torch
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        >>> schedule = warmup_cosine(optimizer, warmup_steps=2, updates=10)
+        >>> rates = []
+        >>> for _ in range(4):
+        ...     rates.append(round(schedule.get_last_lr()[0], 3))
+        ...     optimizer.step()
+        ...     schedule.step()
+        ...
+        >>> rates
+        [0.0, 0.5, 1.0, 0.962]
     """
     if updates < 1:
         raise BundleError(f"updates: expected 1 or more, got {updates}")

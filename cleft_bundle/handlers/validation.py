@@ -9,9 +9,7 @@ from monai.handlers import ValidationHandler
 class PeriodicValidation(ValidationHandler):
     """MONAI's handler, which validates every so many epochs, and the last epoch always, however many there are.
 
-    Args:
-        interval: epochs between two validations.
-        validator: the validation engine.
+    It takes MONAI's arguments: ``interval``, epochs between two validations, and ``validator``, the validation engine.
     """
 
     def attach(self, engine: Engine) -> None:

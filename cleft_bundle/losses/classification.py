@@ -29,6 +29,13 @@ class ClassificationLoss(nn.Module):
         BundleError: where ``task`` is neither.
 
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024, section on prompt fine-tuning.
+
+    Examples:
+        >>> import torch
+        >>> logits = torch.tensor([[2.0, -2.0], [0.0, 0.0]])
+        >>> label = torch.tensor([[1.0, 0.0], [1.0, float("nan")]])  # one label is unknown
+        >>> round(float(ClassificationLoss("multilabel")(logits, label)), 4)
+        0.3157
     """
 
     target = "label"  # key of the batch that it compares with

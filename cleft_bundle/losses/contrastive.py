@@ -38,6 +38,14 @@ class ContrastiveLoss(nn.Module):
     Source: Radford et al., "CLIP", ICML 2021 (``index``); Yang et al., "Unified Contrastive Learning in
     Image-Text-Label Space", CVPR 2022, equation 1 (``caption``); Wang et al., "MedCLIP", EMNLP 2022 (the idea of
     ``labels``, there with cosine similarity, here with the Jaccard index).
+
+    Examples:
+        >>> import torch
+        >>> vectors = torch.eye(3)  # three images, each right upon its caption
+        >>> far = ContrastiveLoss("index")((vectors, vectors.flip(0), torch.tensor(10.0)), torch.arange(3))
+        >>> near = ContrastiveLoss("index")((vectors, vectors, torch.tensor(10.0)), torch.arange(3))
+        >>> round(float(near), 4), round(float(far), 2)
+        (0.0002, 13.33)
     """
 
     least_images = 2  # of a batch: one alone has no negatives

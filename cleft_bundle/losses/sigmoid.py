@@ -24,6 +24,12 @@ class SigmoidLoss(nn.Module):
         gather: pair with the images and captions of all processes.
 
     Source: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023, algorithm 1.
+
+    Examples:
+        >>> import torch
+        >>> vectors, scale, bias = torch.eye(3), torch.tensor(10.0), torch.tensor(-5.0)
+        >>> round(float(SigmoidLoss("index")((vectors, vectors, scale, bias), torch.arange(3))), 4)
+        0.0201
     """
 
     least_images = 2  # of a batch: one alone has no negatives

@@ -76,6 +76,13 @@ def delong_interval(
 
     Raises:
         BundleError: as :func:`delong` does.
+
+    Examples:
+        >>> import numpy as np
+        >>> scores, labels = np.array([0.1, 0.4, 0.35, 0.8] * 10), np.array([0, 0, 1, 1] * 10)
+        >>> found = delong_interval(scores, labels)
+        >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
+        (0.75, 0.555, 0.878)
     """
     auroc, variance = delong(scores, labels, patients)
     return from_variance(auroc, variance, _basis(labels, patients), confidence)

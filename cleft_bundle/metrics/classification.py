@@ -237,6 +237,19 @@ def classification_metrics(
 
     Raises:
         BundleError: as :class:`ClassificationMetrics` does.
+
+    Examples:
+        >>> from cleft_bundle.metrics import Predictions
+        >>> predictions = Predictions(
+        ...     scores=[[0.9, 0.2], [0.8, 0.4], [0.3, 0.7], [0.1, 0.6]],
+        ...     labels=[[1, 0], [1, 0], [0, 1], [0, 1]],
+        ...     class_names=["edema", "mass"],
+        ...     task="multilabel",
+        ...     names=["a.dcm", "b.dcm", "c.dcm", "d.dcm"],
+        ...     patients=["1", "2", "3", "4"],
+        ... )
+        >>> classification_metrics(predictions, metrics=["auroc"])
+        {'auroc/edema': 1.0, 'auroc/mass': 1.0, 'auroc_macro': 1.0}
     """
     values = ClassificationMetrics(predictions, metrics, thresholds)(np.ones((1, len(predictions)), dtype=np.uint8))
     return {name: float(value[0]) for name, value in values.items() if not np.isnan(value[0])}
@@ -253,6 +266,12 @@ def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     Returns:
         int array [K, K].
+
+    Examples:
+        >>> import numpy as np
+        >>> confusion_matrix(np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]), np.array([[1, 0], [0, 1], [0, 1]]))
+        array([[1, 0],
+               [1, 1]])
     """
     present = (np.nan_to_num(labels) > 0.5).astype(int)
     return present.T @ np.eye(scores.shape[1], dtype=int)[scores.argmax(axis=1)]

@@ -145,6 +145,10 @@ def p_text(value: float, is_bound: bool = False) -> str:
     Args:
         value: the p-value; NaN gives a dash.
         is_bound: whether it is only known to lie below that; the bound is rounded up.
+
+    Examples:
+        >>> p_text(0.0342), p_text(0.00001), p_text(float("nan"))
+        ('0.034', '< 0.001', '-')
     """
     if np.isnan(value):
         return "-"
@@ -165,6 +169,10 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         the same names to corrected p-values, at most 1.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
+
+    Examples:
+        >>> holm({"auroc": 0.01, "sensitivity": 0.04, "specificity": 0.03})
+        {'auroc': 0.03, 'sensitivity': 0.06, 'specificity': 0.06}
     """
     tested = sorted((name for name, value in p_values.items() if not np.isnan(value)), key=lambda name: p_values[name])
     raised = np.array([(len(tested) - number) * p_values[name] for number, name in enumerate(tested)], dtype=float)

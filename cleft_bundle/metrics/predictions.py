@@ -29,6 +29,18 @@ class Predictions:
 
     Raises:
         BundleError: names what does not fit, and the image where it is one.
+
+    Examples:
+        >>> predictions = Predictions(
+        ...     scores=[[0.9, 0.2], [0.8, 0.4], [0.3, 0.7], [0.1, 0.6]],
+        ...     labels=[[1, 0], [1, 0], [0, 1], [0, 1]],
+        ...     class_names=["edema", "mass"],
+        ...     task="multilabel",
+        ...     names=["a.dcm", "b.dcm", "c.dcm", "d.dcm"],
+        ...     patients=["1", "2", "3", "4"],
+        ... )
+        >>> len(predictions.names)
+        4
     """
 
     scores: np.ndarray

@@ -123,6 +123,18 @@ def bootstrap(
 
     Raises:
         BundleError: as :class:`cleft_bundle.metrics.ClassificationMetrics` does.
+
+    Examples:
+        >>> import numpy as np
+        >>> from cleft_bundle.metrics import Predictions
+        >>> draw = np.random.default_rng(0)
+        >>> labels = np.repeat([[1, 0], [0, 1]], 30, axis=0)
+        >>> names = [str(number) for number in range(60)]
+        >>> scores = labels + draw.normal(size=(60, 2))
+        >>> predictions = Predictions(scores, labels, ["edema", "mass"], "multilabel", names, names)
+        >>> found = bootstrap(predictions, ["auroc"], resamples=200)["auroc/edema"]
+        >>> found.low < found.value < found.high
+        True
     """
     statistic = ClassificationMetrics(predictions, metrics, thresholds)
     resampled = resample(statistic, predictions.patient_numbers(), resamples, seed)

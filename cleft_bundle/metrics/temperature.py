@@ -82,6 +82,13 @@ def fit_temperature(
     Source: Guo et al., "On calibration of modern neural networks", ICML 2017; Platt, "Probabilistic outputs for support
     vector machines", 1999, for smoothed targets; Pace, Salvan and Sartori, "Adjusting composite likelihood ratio
     statistics", 2011, for the interval.
+
+    Examples:
+        >>> import numpy as np
+        >>> logits = np.random.default_rng(0).normal(size=(200, 2))
+        >>> labels = (np.random.default_rng(1).random((200, 2)) < 1 / (1 + np.exp(-logits / 3))).astype(float)
+        >>> 2 < fit_temperature(logits, labels, "multilabel").temperature < 5  # the logits are three times too large
+        True
     """
     return _fit(_Likelihood(logits, labels, task, patients, biased=False, penalised=penalised))
 

@@ -79,6 +79,19 @@ def choose_thresholds(validation: Predictions, rule: Rule, target: float | None 
 
     Raises:
         BundleError: as :func:`choose_threshold` does.
+
+    Examples:
+        >>> from cleft_bundle.metrics import Predictions
+        >>> predictions = Predictions(
+        ...     scores=[[0.9, 0.2], [0.8, 0.4], [0.3, 0.7], [0.1, 0.6]],
+        ...     labels=[[1, 0], [1, 0], [0, 1], [0, 1]],
+        ...     class_names=["edema", "mass"],
+        ...     task="multilabel",
+        ...     names=["a.dcm", "b.dcm", "c.dcm", "d.dcm"],
+        ...     patients=["1", "2", "3", "4"],
+        ... )
+        >>> choose_thresholds(predictions, "youden")
+        {'edema': 0.55, 'mass': 0.5}
     """
     columns = zip(validation.class_names, validation.scores.T, validation.labels.T, strict=True)
     return {

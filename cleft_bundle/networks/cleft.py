@@ -31,6 +31,15 @@ class CLEFT(DualNetwork):
 
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024; Radford et al., "CLIP", ICML 2021; Zhai et al., "Sigmoid Loss
     for Language Image Pre-Training", ICCV 2023 (``logit_bias``).
+
+    Examples:
+        >>> vision = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        ...           "image_size": 28, "patch_size": 14}
+        >>> language = {"model_type": "gpt2", "vocab_size": 32, "n_embd": 16, "n_layer": 1, "n_head": 2}
+        >>> text_encoder = TextEncoder(language, embedding_dim=8, peft="none")
+        >>> network = CLEFT(ImageEncoder(vision, embedding_dim=8), text_encoder, temperature=0.07)
+        >>> network.encode_image(torch.zeros(2, 3, 28, 28)).shape, round(float(network.scale.detach()), 2)
+        (torch.Size([2, 8]), 14.29)
     """
 
     checkpoint = "trained"

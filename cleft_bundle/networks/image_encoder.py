@@ -44,6 +44,14 @@ class ImageEncoder(Network):
 
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024, https://doi.org/10.1007/978-3-031-72390-2_44; Darcet et al.,
     "Vision Transformers Need Registers", ICLR 2024.
+
+    Examples:
+        >>> config = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        ...           "image_size": 28, "patch_size": 14}
+        >>> encoder = ImageEncoder(config, embedding_dim=8)
+        >>> embedding = encoder(torch.zeros(2, 3, 28, 28))
+        >>> embedding.shape, round(float(embedding[0].norm()), 4)
+        (torch.Size([2, 8]), 1.0)
     """
 
     def __init__(
@@ -72,7 +80,7 @@ class ImageEncoder(Network):
         self.projection_kind = projection
         self.embedding_dim = embedding_dim
         config = self.backbone.config
-        self._prefix_tokens = 1 + getattr(config, "num_register_tokens", 0)
+        self.prefix_tokens = 1 + getattr(config, "num_register_tokens", 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.projection = build_projection(projection, self.width, embedding_dim)
@@ -146,7 +154,7 @@ class ImageEncoder(Network):
             tokens = self.backbone.encoder(embed(image, **_interpolation(embed.forward))).last_hidden_state
             return tokens.mean(dim=1)
         tokens = self.backbone(pixel_values=image, **_interpolation(self.backbone.forward)).last_hidden_state
-        return tokens[:, 0] if self.pooling == "cls" else tokens[:, self._prefix_tokens :].mean(dim=1)
+        return tokens[:, 0] if self.pooling == "cls" else tokens[:, self.prefix_tokens :].mean(dim=1)
 
     def depths(self) -> dict[str, int]:
         """Depth of every parameter of the backbone by its name: 0 before the blocks, 1 to L in them, L + 1 after."""
@@ -167,7 +175,10 @@ class ImageEncoder(Network):
                 parameter.requires_grad_(False)
 
 
+def takes_interpolation(forward: Any) -> bool:
+    """Whether a model interpolates its position embeddings only when it is asked to, as all but DINOv2 do."""
+    return "interpolate_pos_encoding" in inspect.signature(forward).parameters
+
+
 def _interpolation(forward: Any) -> dict[str, bool]:
-    """Models other than DINOv2 interpolate their position embeddings only when they are asked to."""
-    asked = "interpolate_pos_encoding" in inspect.signature(forward).parameters
-    return {"interpolate_pos_encoding": True} if asked else {}
+    return {"interpolate_pos_encoding": True} if takes_interpolation(forward) else {}

@@ -30,7 +30,7 @@ SPELLINGS = (
 def own_name(name: str) -> str:
     """The name under which a weight stands in files; one that no spelling matches stays as it is.
 
-    Example:
+    Examples:
         >>> own_name("encoder.layer.0.attention.attention.query.weight")
         'encoder.layer.0.attention.q_proj.weight'
     """

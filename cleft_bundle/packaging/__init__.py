@@ -1,6 +1,6 @@
 """What leaves the machine: exported classifiers, the bundle's zip, MLflow models."""
 
-from cleft_bundle.packaging.export import FORMS, describe, export_classifier
+from cleft_bundle.packaging.export import FILES, FORMS, describe, export_classifier
 from cleft_bundle.packaging.package import package_bundle
 
-__all__ = ["FORMS", "describe", "export_classifier", "package_bundle"]
+__all__ = ["FILES", "FORMS", "describe", "export_classifier", "package_bundle"]

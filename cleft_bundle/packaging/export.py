@@ -1,8 +1,9 @@
 """The deployable classifier in forms that run without this package: TorchScript, torch.export, ONNX and ONNX int8.
 
-Every form takes ``image`` [B, 3, H, W] with any B and gives ``pred`` [B, K]; ONNX has the output ``logits`` beside it,
+Every file takes ``image`` [B, 3, H, W] with any B and gives ``pred`` [B, K]; ONNX has the output ``logits`` beside it,
 TorchScript a method of this name. An image's scores do not depend on the others of its batch. A file carries as JSON
-what :func:`describe` says, so that whoever has the file alone can prepare images for it and name its scores.
+what :func:`describe` says, so that whoever has the file alone can prepare images for it and name its scores. Two more
+forms, folders for transformers and timm, hold the image tower and the same JSON.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from monai.networks.utils import convert_to_onnx
 from torch import nn
 
 from cleft_bundle.checkpoints.int8 import quantize_rows
-from cleft_bundle.errors import require_one_of
+from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.extras import require
 from cleft_bundle.networks import DeployedClassifier
 from cleft_bundle.networks.backbones import value_fingerprint
 from cleft_bundle.networks.classifiers.exported_classifier import METADATA
 from cleft_bundle.networks.classifiers.tracing import example_images, trace
+from cleft_bundle.packaging import hub, timm_folder
 
 _BATCH = "batch"
 
@@ -133,18 +135,30 @@ def export_onnx_int8(classifier: DeployedClassifier, path: Path) -> None:
     onnx.save(quantize_rows(model), path)
 
 
-#: Form to the end of its file's name and the function that writes it.
+def export_transformers(classifier: DeployedClassifier, path: Path) -> None:
+    """Write a folder for Hugging Face's transformers, see :mod:`cleft_bundle.packaging.hub`."""
+    hub.export_transformers(classifier, path, describe(classifier))
+
+
+def export_timm(classifier: DeployedClassifier, path: Path) -> None:
+    """Write a folder for timm, see :mod:`cleft_bundle.packaging.timm_folder`."""
+    timm_folder.export_timm(classifier, path, describe(classifier))
+
+
+#: Form to the end of the name of its file or folder, and the function that writes it.
 FORMS: dict[str, tuple[str, Callable[[DeployedClassifier, Path], None]]] = {
     "torchscript": (".ts", export_torchscript),
     "torch_export": (".pt2", export_program),
     "onnx": (".onnx", export_onnx),
     "onnx_int8": ("_int8.onnx", export_onnx_int8),
+    "transformers": ("_transformers", export_transformers),
+    "timm": ("_timm", export_timm),
 }
+#: What is written where nobody names a form: a file of the whole classifier each.
+FILES = ("torchscript", "torch_export", "onnx", "onnx_int8")
 
 
-def export_classifier(
-    classifier: DeployedClassifier, stem: str | Path, forms: Sequence[str] = tuple(FORMS)
-) -> list[Path]:
+def export_classifier(classifier: DeployedClassifier, stem: str | Path, forms: Sequence[str] = FILES) -> list[Path]:
     """Write a classifier in some forms.
 
     Args:
@@ -153,13 +167,15 @@ def export_classifier(
         forms: of :data:`FORMS`.
 
     Returns:
-        the files, in the order of ``forms``.
+        the files and folders, in the order of ``forms``. An earlier export of the same name is replaced.
 
     Raises:
-        BundleError: where a form is unknown, or its packages are missing.
+        BundleError: where a form is unknown, its packages are missing or it cannot hold the classifier, and where a
+            folder of the same name is no export.
     """
     for form in forms:
         require_one_of("forms", form, FORMS)
+        _check_place(Path(f"{stem}{FORMS[form][0]}"))
     written = []
     for form in forms:
         suffix, write = FORMS[form]
@@ -168,9 +184,17 @@ def export_classifier(
         # a folder, not another name: archives keep the name that they were written under
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing.") as folder:
             write(classifier, Path(folder, path.name))
+            if path.is_dir():
+                path.rename(Path(folder, "former"))
             Path(folder, path.name).replace(path)  # complete, or not there
         written.append(path)
     return written
+
+
+def _check_place(path: Path) -> None:
+    """Refuse to replace a folder that is not an export."""
+    if path.is_dir() and not (path / hub.DESCRIPTION).is_file():
+        raise BundleError(f"{path} is a folder without {hub.DESCRIPTION}, so no export: name another place")
 
 
 class _WithLogits(nn.Module):

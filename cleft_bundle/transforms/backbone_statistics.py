@@ -44,6 +44,10 @@ def backbone_statistics(backbone: str | Mapping[str, Any]) -> tuple[Triple, Trip
 
     Raises:
         BundleError: names the backbone if nothing can be found out, or its file does not hold the six numbers.
+
+    Examples:
+        >>> backbone_statistics({"model_type": "dinov2"})
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     """
     if isinstance(backbone, Mapping):
         return _of_family(backbone.get("model_type"), "the config")

@@ -33,6 +33,12 @@ def build_transforms(declared: Sequence[Mapping[str, Any]]) -> Compose:
 
     Raises:
         BundleError: where a component is no transform of MONAI or of this bundle, or holds an expression.
+
+    Examples:
+        >>> import torch
+        >>> declared = [{"_target_": "RepeatChanneld", "keys": "image", "repeats": 3}]
+        >>> build_transforms(declared)({"image": torch.ones(1, 4, 4)})["image"].shape
+        torch.Size([3, 4, 4])
     """
     for component in declared:
         _check(component)

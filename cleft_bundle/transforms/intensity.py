@@ -62,6 +62,12 @@ class WindowPercentile(Transform):
     Raises:
         BundleError: if the two are not rising numbers of 0..100; on a call, RadiographError naming the file if it
             holds values that are not finite.
+
+    Examples:
+        >>> import torch
+        >>> shown = WindowPercentile()(torch.linspace(0.2, 0.6, 100).reshape(1, 10, 10))
+        >>> float(shown.min()), float(shown.max())
+        (0.0, 1.0)
     """
 
     def __init__(self, lower: float = 0.5, upper: float = 99.5) -> None:
@@ -104,6 +110,12 @@ class RandWindow(RandomizableTransform):
         BundleError: naming the argument that is out of its range.
 
     Source: DICOM PS3.3 C.11.2.1.3, VOI LUT functions LINEAR_EXACT and SIGMOID.
+
+    Examples:
+        >>> import torch
+        >>> shown = RandWindow(prob=1.0).set_random_state(0)(torch.rand(1, 4, 4))
+        >>> bool(shown.min() >= 0 and shown.max() <= 1)
+        True
     """
 
     def __init__(
@@ -148,6 +160,11 @@ class GreyToRGB(RepeatChannel):
     Raises:
         RadiographError: on a call, naming the file if the image has not one channel; MONAI's RepeatChannel would make
             nine of three.
+
+    Examples:
+        >>> import torch
+        >>> GreyToRGB()(torch.ones(1, 4, 4)).shape
+        torch.Size([3, 4, 4])
     """
 
     def __init__(self) -> None:
@@ -167,6 +184,11 @@ class NormalizeForBackbone(NormalizeIntensity):
     Raises:
         BundleError: if the statistics of the backbone are not known; on a call, RadiographError naming the file if
             the image has not three channels.
+
+    Examples:
+        >>> import torch
+        >>> NormalizeForBackbone({"model_type": "vit"})(torch.ones(3, 4, 4)).unique()
+        metatensor([1.])
     """
 
     def __init__(self, backbone: str | Mapping[str, Any]) -> None:

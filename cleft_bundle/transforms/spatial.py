@@ -60,6 +60,13 @@ class CropBreast(ContentCrop):
 
     Raises:
         BundleError: if `margin` is not in 0..1; on a call, RadiographError naming the file if it holds no tissue.
+
+    Examples:
+        >>> import torch
+        >>> mammogram = torch.zeros(1, 100, 80)
+        >>> mammogram[:, 20:70, :30] = 0.5 + 0.1 * torch.rand(50, 30, generator=torch.Generator().manual_seed(0))
+        >>> CropBreast()(mammogram).shape
+        torch.Size([1, 56, 33])
     """
 
     def __init__(self, margin: float = 0.03, lazy: bool = False) -> None:
@@ -123,6 +130,11 @@ class PadToSquare(SpatialPad):
         mode: as in MONAI's SpatialPad.
         lazy: as in MONAI.
         kwargs: further arguments of SpatialPad.
+
+    Examples:
+        >>> import torch
+        >>> PadToSquare()(torch.ones(1, 4, 6)).shape
+        torch.Size([1, 6, 6])
     """
 
     def __init__(self, method: str = "symmetric", mode: str = "constant", lazy: bool = False, **kwargs: Any) -> None:

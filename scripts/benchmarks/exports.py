@@ -19,7 +19,7 @@ from cleft_bundle.data.datasets import folder
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics import Predictions, bootstrap, paired_bootstrap
 from cleft_bundle.networks import OnnxClassifier, ZeroShotClassifier
-from cleft_bundle.packaging import FORMS, export_classifier
+from cleft_bundle.packaging import FILES, export_classifier
 from cleft_bundle.transforms import build_transforms
 
 Scorer = Callable[[torch.Tensor], torch.Tensor]
@@ -78,7 +78,7 @@ def exports(
         _row("eager", Path(model_path), eager, [eager], truth, resamples),
     ]
     with tempfile.TemporaryDirectory() as temporary:
-        for form, path in zip(FORMS, export_classifier(classifier, Path(temporary, "model")), strict=True):
+        for form, path in zip(FILES, export_classifier(classifier, Path(temporary, "model")), strict=True):
             score = load_form(form, path)
             found = [_score(score, images, size) for size in (1, batch_size)]
             lines.append(_row(form, path, eager, found, truth, resamples))

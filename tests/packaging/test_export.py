@@ -15,7 +15,7 @@ from cleft_bundle.checkpoints import open_classifier
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import OnnxClassifier
 from cleft_bundle.networks.classifiers.image_classifier import FinetunedClassifier, ImageClassifier
-from cleft_bundle.packaging import FORMS, describe, export_classifier
+from cleft_bundle.packaging import FILES, FORMS, describe, export_classifier
 from cleft_bundle.transforms import build_transforms
 
 onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
@@ -26,7 +26,7 @@ pytest.importorskip("onnxruntime", reason="needs the extra onnx")
 @pytest.fixture(scope="module")
 def exported(classifier, tmp_path_factory):
     paths = export_classifier(classifier, tmp_path_factory.mktemp("exported") / "model")
-    return dict(zip(FORMS, paths, strict=True))
+    return dict(zip(FILES, paths, strict=True))
 
 
 def run(form, path):
@@ -118,7 +118,7 @@ def test_logits_tell_apart_what_probabilities_do_not(form, exported, classifier)
         torch.testing.assert_close(network.calibrated(network.logits(images)), network(images), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FILES)
 def test_every_file_describes_itself(form, exported, classifier):
     stored = read_description(form, exported[form])
     expected = json.loads(json.dumps(describe(classifier)))

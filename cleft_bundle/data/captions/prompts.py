@@ -180,7 +180,12 @@ def describe_findings(names: Iterable[str]) -> str:
 
 
 def names_as_prompts(names: Iterable[str]) -> dict[str, list[str]]:
-    """Let each class be prompted by its bare name, which a learnt context stands before."""
+    """Let each class be prompted by its bare name, which a learnt context stands before.
+
+    Examples:
+        >>> names_as_prompts(["edema", "no finding"])
+        {'edema': ['edema'], 'no finding': ['no finding']}
+    """
     return {name: [name] for name in names}
 
 
@@ -196,6 +201,15 @@ def load_prompts(path: str | Path) -> PromptSet:
     Raises:
         BundleError: the file is missing or no JSON object, or a key is missing, unknown, repeated or of another kind
             than expected; names the file and the key.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("prompts.json").write_text(
+        ...     '{"caption": ["a chest x ray of a patient with {findings}"],'
+        ...     ' "classes": {"edema": ["a chest x ray with edema"], "no finding": ["a normal chest x ray"]}}'
+        ... )
+        >>> load_prompts("prompts.json").classes["edema"]
+        ['a chest x ray with edema']
     """
     path = Path(path)
     content = _read_object(path)

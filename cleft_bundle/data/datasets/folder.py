@@ -75,7 +75,7 @@ def load_prompts(
 
 
 def datalist(root: str | Path, table: str = "labels.csv", *, prompts: PromptSet | None = None) -> list[Item]:
-    """List a hospital's images with captions and labels.
+    r"""List a hospital's images with captions and labels.
 
     A row's own caption wins over the templates. A row with neither caption nor finding is left out, and counted in the
     log. Findings of a row that has any are complete: a class that it does not name is absent; a row without findings
@@ -95,6 +95,14 @@ def datalist(root: str | Path, table: str = "labels.csv", *, prompts: PromptSet 
 
     Raises:
         BundleError: the table, a column or a value is not as described, or an image has two rows; names it.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> Path("set").mkdir()
+        >>> _ = Path("set/labels.csv").write_text("image,finding,patient_id\na.png,edema|mass,1\nb.png,mass,2\n")
+        >>> _ = [Path("set", name).touch() for name in ("a.png", "b.png")]
+        >>> [(item["caption"][40:], item["label"]) for item in datalist("set", prompts=load_prompts("set"))]
+        [('edema, mass', [1.0, 1.0]), ('mass', [0.0, 1.0])]
     """
     path = _table_path(root, table)
     frame = _read(path)

@@ -135,6 +135,16 @@ class ZeroShotClassifier(DeployedClassifier):
     Args:
         image_encoder: the image tower.
         class_names: this and what follows, see :class:`cleft_bundle.networks.DeployedClassifier`.
+
+    Examples:
+        >>> config = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        ...           "image_size": 28, "patch_size": 14}
+        >>> encoder = ImageEncoder(config, embedding_dim=8)
+        >>> classifier = ZeroShotClassifier(encoder, ["edema", "mass", "no finding"], "multiclass")
+        >>> classifier.class_weights = torch.eye(3, 8)  # training takes these from the prompts, see from_cleft
+        >>> scores = classifier.eval()(torch.zeros(2, 3, 28, 28))
+        >>> scores.shape, [round(float(total), 4) for total in scores.sum(dim=1)]
+        (torch.Size([2, 3]), [1.0, 1.0])
     """
 
     def __init__(

@@ -63,6 +63,13 @@ class TextEncoder(nn.Module):
             matches no layer.
 
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024; Dettmers et al., "QLoRA", NeurIPS 2023.
+
+    Examples:
+        >>> config = {"model_type": "gpt2", "vocab_size": 32, "n_embd": 16, "n_layer": 1, "n_head": 2}
+        >>> encoder = TextEncoder(config, embedding_dim=8, peft="none")
+        >>> tokens = torch.tensor([[5, 6, 0], [7, 0, 0]])  # a caption of two tokens and one of one, EOS behind them
+        >>> encoder(tokens, torch.tensor([[1, 1, 0], [1, 0, 0]])).shape
+        torch.Size([2, 8])
     """
 
     def __init__(
