@@ -6,12 +6,13 @@ import sys
 
 import fire
 
+from cleft_bundle.commands.experiment import experiment
 from cleft_bundle.commands.init import init
 from cleft_bundle.commands.inspect import inspect
 from cleft_bundle.commands.report import report
 from cleft_bundle.errors import BundleError
 
-COMMANDS = {"init": init, "inspect": inspect, "report": report}
+COMMANDS = {"experiment": experiment, "init": init, "inspect": inspect, "report": report}
 
 
 def main() -> None:
