@@ -20,6 +20,7 @@ COMMANDS = {
     "build": "build",
     "import": "import_",
     "report": "report",
+    "experiment": "experiment",
     "export": "export",
     "register": "register",
     "package": "package",

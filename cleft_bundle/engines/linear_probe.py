@@ -262,6 +262,7 @@ class Probing:
         evaluated = self.splits[self.evaluate_split]
         predictions = as_predictions(best.scores(of(evaluated)), evaluated, self.class_names, self.task)
         settings: dict[str, Any] = {"C": best.strength, "validation_auroc_macro": best_auroc}
+        settings["parameters"] = sum(model[-1].coef_.size + model[-1].intercept_.size for model in best.models)
         settings |= {"checkpoint": self._checkpoint_sha256} if source == "cleft" else {}
         return comparison.measure(METHOD, source, fraction, items, predictions, settings)
 

@@ -22,6 +22,7 @@ from cleft_bundle.handlers.mlflow_handler import GuardedMLFlowHandler
 from cleft_bundle.handlers.plots import save_figure
 from cleft_bundle.handlers.tracking import RunTracker, unique_run_name
 from cleft_bundle.metrics import Interval, Predictions, bootstrap
+from cleft_bundle.metrics.score_files import keep_scores
 from cleft_bundle.secrets import masked, masked_values
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ METRICS = ("auroc", "average_precision", "accuracy", "balanced_accuracy")
 
 class LabelEfficiency:
     """The points of a comparison, as ``label_efficiency.json`` and ``.png`` and as runs of one MLflow experiment.
+
+    The scores of every point are kept under ``scores/``, see :mod:`cleft_bundle.metrics.score_files`.
 
     In MLflow every point is a child of one parent run, which keeps the table and the picture. Where ``output_dir``
     holds a comparison of the same images by the same backbone, points are added to it and to its parent run, so that
@@ -101,11 +104,19 @@ class LabelEfficiency:
         predictions: Predictions,
         settings: Mapping[str, Any],
     ) -> Point:
-        """Compute the figures of some predictions, with intervals by resampling patients."""
+        """Compute the figures of some predictions, with intervals by resampling patients, and keep their scores."""
         resamples, seed, confidence = (self.setting[name] for name in ("resamples", "seed", "confidence"))
         estimates = bootstrap(predictions, METRICS, resamples, seed, confidence)
         patients = {item["patient_id"] for item in train_items}
-        return Point(method, source, fraction, len(train_items), len(patients), estimates, settings, self.seeds)
+        point = Point(method, source, fraction, len(train_items), len(patients), estimates, settings, self.seeds)
+        keep_scores(self._scores_of(point), f"{method}, {source}", predictions, about=_described(point))
+        return point
+
+    def _scores_of(self, point: Point) -> Path:
+        """The file of a point's scores, which no other point of this folder has."""
+        digits = hashlib.sha256(repr(point.key).encode()).hexdigest()[:8]
+        name = f"{point.method}_{point.source}_{point.fraction:g}_{digits}".replace(" ", "_")
+        return self.output_dir / "scores" / f"{name}.npz"
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -218,6 +229,11 @@ class LabelEfficiency:
             self.points.values(),
             key=lambda p: (p.method, order.index(p.source), p.line[2], p.fraction, sorted(p.seeds.items())),
         )
+
+
+def _described(point: Point) -> dict[str, Any]:
+    """What a point is, without its figures."""
+    return {key: value for key, value in asdict(point).items() if key != "figures"}
 
 
 def _interval(stored: Mapping[str, Any]) -> Interval:

@@ -26,6 +26,8 @@ from cleft_bundle.stores import sqlite_file
 NAMES = "names.json"
 #: MLflow's tag of the run's identity.
 IDENTITY = "cleft_run"
+#: Environment variable: the id of MLflow's run that the runs of this process are children of.
+PARENT = "CLEFT_BUNDLE_PARENT_RUN"
 #: How long MLflow may wait for a server that does not answer, unless the environment says so: its own 120 s and 7 tries
 #: would stop a training for a quarter of an hour at every step.
 PATIENCE = {
@@ -161,6 +163,8 @@ class GuardedMLFlowHandler(MLFlowHandler):
             place = self.experiment.experiment_id
             found = self.client.search_runs([place], f"tags.{IDENTITY} = '{self.identity.id}'")
             tags = {IDENTITY: self.identity.id}
+            if parent := os.environ.get(PARENT):
+                tags["mlflow.parentRunId"] = parent
             self.cur_run = found[0] if found else self.client.create_run(place, tags=tags, run_name=self.run_name)
         super().start(engine)
 

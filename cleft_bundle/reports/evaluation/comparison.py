@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,13 +12,11 @@ import numpy as np
 from cleft_bundle.data.item import Item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
-from cleft_bundle.files import save_arrays
 from cleft_bundle.metrics import Predictions, delong_test, holm, paired_bootstrap
 from cleft_bundle.metrics.classification import CALIBRATION, RANKED, THRESHOLDED
+from cleft_bundle.metrics.score_files import SCORES, keep_scores, read_kept_scores
 from cleft_bundle.reports.evaluation.estimates import Resampling, as_json
 from cleft_bundle.reports.evaluation.scored import ScoredImages
-
-SCORES = "scores.npz"
 
 Limits = Mapping[str, float]
 
@@ -70,14 +67,8 @@ class Comparison:
         Raises:
             BundleError: where labels, patients or the task differ.
         """
-        predictions = scored.predictions
-        own = replace(predictions, names=[pseudonym(name) for name in predictions.names], groups={})
         limits = scored.limits
-        texts = {"name": self.name, "task": own.task, "class_names": own.class_names}
-        texts |= {"images": list(own.names), "patients": list(own.patients)}
-        arrays = {key: np.array(value, dtype=str) for key, value in texts.items()}
-        kept = np.array([limits.get(name, math.nan) for name in own.class_names])
-        save_arrays(arrays | {"scores": own.scores, "labels": own.labels, "thresholds": kept}, output_dir / SCORES)
+        own = keep_scores(output_dir / SCORES, self.name, scored.predictions, limits)
         return [
             {
                 "name": name,
@@ -145,16 +136,5 @@ def read_scores(path: Path) -> tuple[str, Predictions, dict[str, float]]:
     Raises:
         BundleError: where there is no such file, or it is none of these.
     """
-    if not path.is_file():
-        raise BundleError(f"{path} does not exist: an evaluation (configs/evaluate.json, or cleft report) writes it")
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-        task: Any = str(arrays["task"])
-        names, images, patients = (arrays[key].tolist() for key in ("class_names", "images", "patients"))
-        predictions = Predictions(arrays["scores"], arrays["labels"], names, task, images, patients)
-        limits = arrays.get("thresholds", np.full(len(names), np.nan))
-        kept = {name: float(limit) for name, limit in zip(names, limits, strict=True) if not math.isnan(limit)}
-    except (KeyError, ValueError, OSError) as error:
-        raise BundleError(f"{path} does not hold the scores of an evaluation: {error}") from error
-    return str(arrays["name"]), predictions, kept
+    kept = read_kept_scores(path)
+    return kept.name, kept.predictions, dict(kept.thresholds)

@@ -1,0 +1,159 @@
+"""The table of an experiment: for people as Markdown, LaTeX and HTML, for programs as CSV."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cleft_bundle.experiments.experiment_file import Experiment
+from cleft_bundle.experiments.figures import Figure, Outcome
+from cleft_bundle.files import replacing, save_text
+from cleft_bundle.metrics.intervals import p_text
+from cleft_bundle.reports.pages.page import write_page
+
+NONE = "-"
+
+
+def write_tables(experiment: Experiment, found: Sequence[Outcome], folder: str | Path) -> list[Path]:
+    """Write ``table.md``, ``table.tex``, ``table.html`` and ``table.csv``.
+
+    Args:
+        experiment: what it is called and how it was measured.
+        found: the lines, see :func:`cleft_bundle.experiments.figures.outcomes`.
+        folder: receives the files.
+
+    Returns:
+        the files.
+    """
+    folder = Path(folder)
+    table = readable(experiment, found)
+    notes = notes_of(experiment, found)
+    places = {kind: folder / f"table.{kind}" for kind in ("md", "tex", "html", "csv")}
+    heading = f"# {_markdown(experiment.name)}\n\n" + (
+        f"{experiment.description}\n\n" if experiment.description else ""
+    )
+    save_text(heading + _markdown_table(table) + "\n\n" + "\n".join(map(_markdown, notes)) + "\n", places["md"])
+    caption = "".join(f"% {note}\n" for note in notes)
+    save_text(caption + table.to_latex(index=False, escape=True), places["tex"])
+    write_page(
+        places["html"],
+        "cleft_bundle.experiments",
+        name=experiment.name,
+        description=experiment.description,
+        columns=list(table.columns),
+        rows=table.to_numpy().tolist(),
+        notes=notes,
+        phantom=False,
+    )
+    with replacing(places["csv"]) as temporary:
+        exact(found).to_csv(temporary, index=False)
+    return list(places.values())
+
+
+def readable(experiment: Experiment, found: Sequence[Outcome]) -> pd.DataFrame:
+    """The table as texts: a row a line, for each metric its mean and SD, interval, difference and p-value."""
+    rows = []
+    for outcome in found:
+        row = {"": outcome.line.label, "seeds": str(len(outcome.seeds))}
+        for metric in experiment.metrics:
+            row |= _cells(metric, outcome.figures.get(metric), f"{100 * experiment.confidence:g} %")
+        counts = outcome.parameters
+        row |= {
+            "trained: image": f"{counts.image:,}",
+            "text": f"{counts.text:,}",
+            "heads": f"{counts.heads:,}",
+            "min": f"{outcome.seconds / 60:.1f}",
+            "GB": f"{outcome.peak_memory / 2**30:.1f}",
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def exact(found: Sequence[Outcome]) -> pd.DataFrame:
+    """The table as numbers: a row for each line and metric."""
+    rows = []
+    for outcome in found:
+        for metric, figure in outcome.figures.items():
+            apart = figure.difference
+            rows.append(
+                {
+                    "label": outcome.line.label,
+                    "row": outcome.line.row,
+                    "step": outcome.line.step,
+                    "metric": metric,
+                    "seeds": " ".join(map(str, outcome.seeds)),
+                    "images": outcome.images,
+                    "patients": outcome.patients,
+                    "mean": figure.mean,
+                    "sd": figure.sd,
+                    "low": figure.interval.low,
+                    "high": figure.interval.high,
+                    "reference": outcome.line.reference if apart else "",
+                    "difference": apart.value if apart else math.nan,
+                    "difference_low": apart.low if apart else math.nan,
+                    "difference_high": apart.high if apart else math.nan,
+                    "p_value": apart.p_value if apart else math.nan,
+                    "p_is_bound": apart.p_is_bound if apart else "",
+                    "p_holm": figure.holm,
+                    "trained_image": outcome.parameters.image,
+                    "trained_text": outcome.parameters.text,
+                    "trained_heads": outcome.parameters.heads,
+                    "seconds": outcome.seconds,
+                    "peak_memory_bytes": outcome.peak_memory,
+                    "values": " ".join(f"{value:.6f}" for value in figure.seeds.values()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def notes_of(experiment: Experiment, found: Sequence[Outcome]) -> list[str]:
+    """What stands under the table."""
+    images, patients = max(one.images for one in found), max(one.patients for one in found)
+    share = f"{100 * experiment.confidence:g} %"
+    notes = [
+        f"Measured on {images} images of the split '{experiment.split}', {patients} patients in all, the same for "
+        "every row of a seed. Mean and SD over seeds.",
+        f"{share} intervals are of that mean, by resampling patients {experiment.resamples} times.",
+        f"Differences are to '{experiment.reference}' unless a row has a reference of its own, on the same images and "
+        "the same resamples. p is two-sided, by Holm's correction for all differences of this table.",
+        "Trained parameters: image tower, text tower, and projections, temperature, learnt prompts and classification "
+        "heads. min: minutes of all runs that a row takes, mean over seeds; runs that rows share count in each. GB: "
+        "resident memory of the largest process.",
+    ]
+    short = [one.line.label for one in found if len(one.seeds) < len(experiment.seeds)]
+    return [*notes, f"Not all seeds have ended: {', '.join(short)}."] if short else notes
+
+
+def _cells(metric: str, figure: Figure | None, share: str) -> dict[str, str]:
+    name = metric.replace("auroc", "AUROC").replace("_macro", ", macro").replace("/", ", ").replace("_", " ")
+    columns = [name, f"{name}: {share}", f"{name}: difference", f"{name}: p"]
+    if figure is None:
+        return dict.fromkeys(columns, NONE)
+    spread = NONE if math.isnan(figure.sd) else f"{figure.sd:.3f}"
+    known = figure.interval.is_known
+    cells = [
+        f"{figure.mean:.3f} ± {spread}",
+        f"{figure.interval.low:.3f} to {figure.interval.high:.3f}" if known else NONE,
+    ]
+    apart = figure.difference
+    if apart is None:
+        return dict(zip(columns, [*cells, "reference", NONE], strict=True))
+    bounds = f" ({apart.low:+.3f} to {apart.high:+.3f})" if apart.is_known else ""
+    p_value = NONE if math.isnan(figure.holm) else p_text(figure.holm, apart.p_is_bound)
+    return dict(zip(columns, [*cells, f"{apart.value:+.3f}{bounds}", p_value], strict=True))
+
+
+def _markdown_table(table: pd.DataFrame) -> str:
+    rows = [list(table.columns), *table.to_numpy().tolist()]
+    lines = ["| " + " | ".join(map(_markdown, row)) + " |" for row in rows]
+    lines.insert(1, "| --- |" + " ---: |" * (len(table.columns) - 1))
+    return "\n".join(lines)
+
+
+def _markdown(text: str) -> str:
+    """A text in which no character means anything to Markdown, or begins a tag."""
+    return re.sub(r"([\\`*_\[\]|#<>])", r"\\\1", " ".join(text.split()))
