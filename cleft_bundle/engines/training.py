@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from monai.engines import SupervisedEvaluator, Trainer
@@ -15,7 +16,6 @@ from cleft_bundle.distributed import rank, wait_for_all, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers import RunRecord, RunTracker
 from cleft_bundle.handlers.checkpoints import NEEDED
-from cleft_bundle.reports.evaluation import Operating
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,14 @@ def run_training(
             )
 
 
-def run_evaluation(evaluator: SupervisedEvaluator, operating: Operating, tracker: RunTracker) -> None:
+class Gathering(Protocol):
+    """What lets an engine score further images first: :class:`cleft_bundle.reports.evaluation.Operating`."""
+
+    def gather(self, evaluator: SupervisedEvaluator) -> None:
+        """Run the engine on them, and keep what it found."""
+
+
+def run_evaluation(evaluator: SupervisedEvaluator, operating: Gathering, tracker: RunTracker) -> None:
     """Evaluate, once the images on which calibration and thresholds are chosen have been scored.
 
     Args:

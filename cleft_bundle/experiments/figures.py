@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cleft_bundle.data.tables import nearest
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, nearest
 from cleft_bundle.experiments.parameters import Parameters, count_trained
 from cleft_bundle.experiments.plan import Line, Plan
 from cleft_bundle.metrics.classification import ClassificationMetrics, average_over_common

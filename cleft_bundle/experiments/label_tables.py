@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cleft_bundle.data import tables
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, nearest
 from cleft_bundle.experiments.experiment_file import LabelTable
 from cleft_bundle.files import replacing
 from cleft_bundle.names import joined
@@ -38,7 +37,7 @@ def write_label_table(table: LabelTable, source: str, folder: str | Path) -> Pat
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     for column in ("image", table.finding, table.caption or "image"):
         if column not in frame:
-            raise BundleError(f"{path}: there is no column {column!r}{tables.nearest(column, map(str, frame.columns))}")
+            raise BundleError(f"{path}: there is no column {column!r}{nearest(column, map(str, frame.columns))}")
     found = pd.DataFrame({"image": [os.path.abspath(path.parent / name) for name in frame["image"]]})
     found["finding"] = [joined(_named(value, table.values)) for value in frame[table.finding]]
     if table.caption is not None:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cleft_bundle
-from cleft_bundle.data.tables import nearest
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, nearest
 from cleft_bundle.experiments.experiment_file import PLACES, Experiment, Point, Row, placed, places_in
 from cleft_bundle.experiments.label_tables import write_label_table
 from cleft_bundle.files import save_text, sha256

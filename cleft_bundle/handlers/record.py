@@ -14,7 +14,6 @@ from cleft_bundle.handlers.plots import LossCurve
 from cleft_bundle.handlers.rank_allocation import RankAllocation
 from cleft_bundle.handlers.shared_pictures import SharedPictures
 from cleft_bundle.handlers.tracking import RunTracker
-from cleft_bundle.networks import CLEFT
 
 
 class RunRecord:
@@ -60,10 +59,9 @@ class RunRecord:
         self.output_dir = output_dir
         self.loss_curve = LossCurve(output_dir, evaluator, title)
         self._best = BestCheckpoint(network, best_checkpoint, trained_on, self.identity)
-        parts: dict[str, Any] = {"network": network, "lr_scheduler": lr_scheduler, "loss_curve": self.loss_curve}
-        self._ranks = [RankAllocation(network)] if isinstance(network, CLEFT) else []
-        if self._ranks:
-            parts["rank_allocation"] = self._ranks[0]
+        self._ranks = RankAllocation(network)
+        parts = {"network": network, "lr_scheduler": lr_scheduler, "loss_curve": self.loss_curve}
+        parts["rank_allocation"] = self._ranks
         self.checkpoint = TrainingCheckpoint(checkpoint_interval, self.identity, splits, evaluator, parts)
 
     def attach(self, engine: Trainer) -> None:
@@ -71,8 +69,7 @@ class RunRecord:
         self._best.attach(self.evaluator)
         self.tracker.of_validation().attach(self.evaluator)
         pictures = SharedPictures(self.evaluator, self.trained_on)
-        self.tracker.attach(engine)
-        for part in (*self._ranks, self.loss_curve, pictures, self.checkpoint):  # the last keeps their states
+        for part in (self.tracker, self._ranks, self.loss_curve, pictures, self.checkpoint):  # the last keeps states
             part.attach(engine)
 
 
