@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from dataclasses import fields
 
@@ -124,12 +125,13 @@ def test_calls_of_a_classifier_file_get_heat_maps(hospital, run, model_pt, tmp_p
     assert page.count("data:image/png;base64,") == 4  # one found, one false alarm, each with its map
 
 
-def test_the_folder_of_the_images_may_be_another(hospital, run, model_pt, tmp_path):
+def test_the_folder_of_the_images_may_be_another(hospital, run, model_pt, tmp_path, capsys):
     moved = tmp_path / "elsewhere"
     (hospital / "images").rename(moved)
     labels = hospital / "labels.csv"
-    with pytest.raises(SystemExit, match=r"none of the 24 images exists.*pass --images FOLDER"):
+    with pytest.raises(SystemExit):
         run("--model", model_pt, "--labels", labels, "--output_dir", tmp_path / "out")
+    assert re.search(r"none of the 24 images exists.*pass --images FOLDER", capsys.readouterr().err)
     run("--model", model_pt, "--labels", labels, "--images", moved, "--output_dir", tmp_path / "out", "--resamples", 5)
     assert content(tmp_path / "out")["dataset"]["images"] == 24
 
@@ -191,11 +193,12 @@ def test_classes_are_added_up_to_those_that_the_labels_know(hospital, run, tmp_p
         (["--labels", "l.csv", "--scores", "s.csv", "--unit_score", "sum"], "unit_score: expected one of max, mean"),
     ],
 )
-def test_what_is_wrong_is_one_line(run, words, message):
-    with pytest.raises(SystemExit, match=message) as caught:
+def test_what_is_wrong_is_one_line(run, words, message, capsys):
+    with pytest.raises(SystemExit) as ended:
         run(*words)
-    assert str(caught.value).startswith("error: ")
-    assert "\n" not in str(caught.value)
+    assert ended.value.code in (1, 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(f"error: .*{message}", line)
 
 
 def test_help_names_every_option(run):
