@@ -6,9 +6,10 @@ from monai.engines.utils import IterationEvents
 from cleft_bundle.engines import TrainingStep, warmup_cosine
 from cleft_bundle.handlers import UpdateLrSchedule, count_updates, ends_group
 from cleft_bundle.handlers.updates import has_updated, updates_done
+from cleft_bundle.networks.protocol import Network
 
 
-class Slope(torch.nn.Module):
+class Slope(Network):
     """One weight, whose gradient is the batch."""
 
     def __init__(self):
