@@ -100,9 +100,10 @@ class CLEFT(DualNetwork):
         """The image tower."""
         return self.image_encoder
 
+    @property
     def patch_size(self) -> int:
         """That of the image tower."""
-        return self.image_encoder.patch_size()
+        return self.image_encoder.patch_size
 
     @property
     def backbones(self) -> dict[str, dict[str, str | None]]:

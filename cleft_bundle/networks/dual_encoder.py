@@ -50,10 +50,11 @@ class DualEncoder(DualNetwork):
     def _takes_patches(self) -> bool:
         return self.model.config.model_type == "siglip2"  # SigLIP 2 of flexible resolution; the others are "siglip"
 
+    @property
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
         size = getattr(self.model.config.vision_config, "patch_size", None)
-        return size if isinstance(size, int) else super().patch_size()
+        return size if isinstance(size, int) else super().patch_size
 
     @property
     def backbones(self) -> dict[str, dict[str, str | None]]:

@@ -65,7 +65,7 @@ def heat_map(
         BundleError: where the tower is no vision transformer with one token a patch, or the method does not fit it.
     """
     require_one_of("method", method, get_args(Method))
-    size = network.patch_size()
+    size = network.patch_size
     grid = image.shape[2] // size, image.shape[3] // size
     if direction.ndim == 2:
         direction = direction[None]
@@ -95,7 +95,7 @@ def pixel_map(
     Returns:
         maps [B, K, H, W], without gradient.
     """
-    step = max(1, network.patch_size() // 3)
+    step = max(1, network.patch_size // 3)
     moves = [(0, 0), *([(-step, 0), (step, 0), (0, -step), (0, step)] if steady else [])]
     size = image.shape[2], image.shape[3]
     total = torch.zeros(())
@@ -156,7 +156,7 @@ class Head:
         Raises:
             BundleError: where it is in a form that cannot be looked into.
         """
-        weights, bias = network.calibrated_head()
+        weights, bias = network.calibrated_head
         return cls(weights, bias, network.task)
 
     def directions(self, embedding: torch.Tensor) -> torch.Tensor:
@@ -204,7 +204,7 @@ def class_maps(
         maps [B, K', H, W], without gradient, in :data:`UNIT`: what the log-odds of the calibrated score lose in the way
         of the method for each hundredth of the picture, whatever the size of picture and patches.
     """
-    size = network.patch_size()
+    size = network.patch_size
     image = image.to(head.weights.device)
     with _evaluating(network), torch.no_grad():
         directions = head.directions(network.embed(image))[:, list(classes)]
@@ -249,7 +249,7 @@ def removal(attention: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _occlusion(network: Network, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    size = network.patch_size()
+    size = network.patch_size
     whole = network.embed(image)
     losses = []
     for row in range(grid[0]):

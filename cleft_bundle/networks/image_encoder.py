@@ -91,6 +91,7 @@ class ImageEncoder(Network):
         if gradient_checkpointing:
             self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
 
+    @property
     def patch_size(self) -> int:
         """Side of a patch in pixels; image sides are multiples of it."""
         return int(self.backbone.config.patch_size)

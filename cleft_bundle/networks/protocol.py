@@ -63,6 +63,7 @@ class Network(nn.Module):
         """The image tower whose projected tokens :meth:`embed` is the mean of, if there is one."""
         return None
 
+    @property
     def patch_size(self) -> int:
         """Side of a patch in pixels.
 
@@ -71,6 +72,7 @@ class Network(nn.Module):
         """
         raise BundleError(f"heat map: {type(self).__name__} holds no vision transformer with square patches")
 
+    @property
     def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [K, D] and biases [K] that make calibrated logits of what :meth:`embed` gives.
 

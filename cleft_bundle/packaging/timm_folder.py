@@ -104,7 +104,7 @@ def _converted(tower: ImageEncoder, side: int) -> dict[str, torch.Tensor]:
     """
     embeddings: nn.Module = tower.backbone.embeddings
     state = {own_name(name): value for name, value in tower.backbone.state_dict().items()}
-    patches = (side // tower.patch_size()) ** 2
+    patches = (side // tower.patch_size) ** 2
     width = tower.width
     positions = embeddings.interpolate_pos_encoding(
         state["embeddings.cls_token"].new_zeros(1, 1 + patches, width), side, side

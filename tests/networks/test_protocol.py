@@ -34,7 +34,7 @@ def test_all_embed_and_have_patches(networks, images):
         assert isinstance(network, Network)
         assert network.embed(images).shape[0] == len(images)
         assert network.embeds
-        assert network.patch_size() == 14
+        assert network.patch_size == 14
         assert float(network.penalty()) == 0
         network.after_update()
 
@@ -76,7 +76,7 @@ def test_a_calibrated_head_gives_the_scores_from_embeddings(name, networks, imag
     network = networks[name]
     if name == "FinetunedClassifier":
         network.calibrate(2.0, [0.5, -1.0], {})
-    weights, bias = network.calibrated_head()
+    weights, bias = network.calibrated_head
     logits = network.embed(images) @ weights.T + bias
     scores = network(images) if name == "TrainableClassifier" else torch.logit(network(images))
     torch.testing.assert_close(logits, scores, atol=1e-4, rtol=1e-4)
@@ -84,9 +84,9 @@ def test_a_calibrated_head_gives_the_scores_from_embeddings(name, networks, imag
 
 def test_what_a_network_does_not_have_it_refuses_in_one_line(images):
     with pytest.raises(BundleError, match="Network holds no vision transformer with square patches"):
-        Network().patch_size()
+        _ = Network().patch_size
     with pytest.raises(BundleError, match="Network shows no maps"):
-        Network().calibrated_head()
+        _ = Network().calibrated_head
     settings = {"class_names": ["a"], "task": "multilabel", "preprocessing": {}, "operating_point": {}}
     exported = ExportedClassifier("model.onnx", settings)
     assert not exported.embeds

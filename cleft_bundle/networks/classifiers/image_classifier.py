@@ -64,9 +64,10 @@ class ImageClassifier(Network):
         """Pooled features [B, width of the tower] of images [B, 3, H, W], before the head."""
         return self.image_encoder.features(image)
 
+    @property
     def patch_size(self) -> int:
         """That of the tower."""
-        return self.image_encoder.patch_size()
+        return self.image_encoder.patch_size
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -106,10 +107,12 @@ class FinetunedClassifier(DeployedClassifier):
         """Embed images [B, 3, H, W]: pooled features [B, width of the tower], of no fixed length."""
         return self.network.embed(image)
 
+    @property
     def patch_size(self) -> int:
         """That of the tower."""
-        return self.network.patch_size()
+        return self.network.patch_size
 
+    @property
     def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [K, width of the tower] and biases [K] that give the calibrated logits of features."""
         linear, temperature = self.network.head, self.temperature
