@@ -121,20 +121,6 @@ def _move(image: torch.Tensor, down: int, right: int) -> torch.Tensor:
     return padded[:, :, room - down : room - down + rows, room - right : room - right + columns]
 
 
-def contrast(direction: torch.Tensor) -> torch.Tensor:
-    """Turn K directions into what tells each from their mean, [K, D].
-
-    The embeddings of prompts share much: abnormality, for findings. A map of one of them shows every finding that there
-    is; a map of its contrast shows what is its own.
-
-    Raises:
-        BundleError: where there is nothing to tell one from.
-    """
-    if len(direction) < 2:
-        raise BundleError("contrast: expected two or more directions, got one")
-    return direction - direction.mean(dim=0)
-
-
 @dataclass(frozen=True)
 class Head:
     """What turns the embeddings that a network gives of images into its calibrated logits.
