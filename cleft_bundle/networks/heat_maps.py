@@ -1,4 +1,4 @@
-"""Where an image tower looks: heat maps over its patches for any direction of the shared space.
+"""Heat maps of where an image tower looks, over its patches for any direction of the shared space.
 
 A direction is the embedding of a prompt, or any other vector; what a map explains is the product of the image's
 embedding with it. Class and register tokens take part in the computation and are left out of the maps. Of a classifier,

@@ -1,4 +1,4 @@
-"""What training, checkpoints, zero-shot scores, heat maps and reports ask of a network.
+"""The protocol of networks: what training, checkpoints, zero-shot scores, heat maps and reports ask of one.
 
 They ask by these names and never by a network's class, so that a network of a new kind takes part by answering.
 """

@@ -1,4 +1,4 @@
-"""What leaves the machine: exported classifiers, the bundle's zip, MLflow models."""
+"""Packages that leave the machine: exported classifiers, the bundle's zip, MLflow models."""
 
 from cleft_bundle.packaging.export import FILES, FORMS, describe, export_classifier
 from cleft_bundle.packaging.hub_dual_encoder import export_dual_encoder

@@ -1,4 +1,4 @@
-"""Which projection a radiograph is, of which side, and what sets it apart: by tags and codes, else by a marked guess.
+"""Projection, side and traits of a radiograph: by tags and codes, else by a marked guess.
 
 A free text often serves every image of a study ("CHEST PA & LAT"), so what is taken from one is never certain. Every
 value therefore comes with its source, and a guess gives way to whatever a tag says, even where that is not understood:

@@ -1,4 +1,4 @@
-"""What only people can say of an evaluation: a JSON file that they fill in, for the head of the page."""
+"""The part of an evaluation that only people know: a JSON file that they fill in, for the head of the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``monailabel start_server --conf`` may say to this application."""
+"""Settings of this application, as ``monailabel start_server --conf`` gives them."""
 
 from __future__ import annotations
 
