@@ -57,7 +57,7 @@ def write_datalist(
 ) -> None:
     """Write a divided datalist as JSON, for :func:`read_datalist` and ``monai.data.load_decathlon_datalist``.
 
-    The keys are "training", "validation" and "test", each with one item a line, besides "classes" and "fingerprint".
+    The keys are "training", "validation" and "test", each with one item per line, besides "classes" and "fingerprint".
     Images below ``root`` are relative to it: that is the loader's ``base_dir``. An unknown label is null. As the items
     themselves, the file holds pseudonyms and no patient's identifier.
 

@@ -55,7 +55,7 @@ def write_tables(experiment: Experiment, found: Sequence[Outcome], folder: str |
 
 
 def readable(experiment: Experiment, found: Sequence[Outcome]) -> pd.DataFrame:
-    """The table as texts: a row a line, for each metric its mean and SD, interval, difference and p-value."""
+    """The table as texts: a row per line, for each metric its mean and SD, interval, difference and p-value."""
     rows = []
     for outcome in found:
         row = {"": outcome.line.label, "seeds": str(len(outcome.seeds))}

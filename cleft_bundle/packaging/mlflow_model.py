@@ -52,7 +52,7 @@ class ServedClassifier:
             params: not used.
 
         Returns:
-            the rows in their order: a column a class with its probability or None, and ``error``, the reason why an
+            the rows in their order: a column per class with its probability or None, and ``error``, the reason why an
             image has none, else empty.
         """
         names = _columns(self.scorer.class_names)

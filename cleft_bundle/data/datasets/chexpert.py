@@ -2,7 +2,7 @@
 
 Irvin et al., "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison", AAAI 2019,
 https://stanfordmlgroup.github.io/competitions/chexpert. The tables hold ``Path``, ``Sex``, ``Age``,
-``Frontal/Lateral``, ``AP/PA`` and one column a finding with 1 (present), 0 (absent), -1 (uncertain) or nothing (not
+``Frontal/Lateral``, ``AP/PA`` and one column per finding with 1 (present), 0 (absent), -1 (uncertain) or nothing (not
 mentioned). Releases differ in the order of the columns, so they are read by name.
 """
 

@@ -154,7 +154,7 @@ def _table(root: Path, pattern: str) -> Path:
 
 
 def _read_images(path: Path, image_types: Sequence[str], *, spot_views: bool) -> pd.DataFrame:
-    """One row an image: path, empi_anon, acc_anon, laterality, view, reason, manufacturer, kept."""
+    """One row per image: path, empi_anon, acc_anon, laterality, view, reason, manufacturer, kept."""
     required = ["anon_dicom_path", "empi_anon", "acc_anon", "FinalImageType", "ImageLateralityFinal", "ViewPosition"]
     frame = tables.read_table(path, required, ["StudyDescription", "Manufacturer", "spot_mag"])
     for name in ("anon_dicom_path", "empi_anon", "acc_anon"):

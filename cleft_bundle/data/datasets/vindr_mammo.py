@@ -96,7 +96,7 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet, 
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """One row an image, checked: study_id, image_id, laterality, view, density, birads, split."""
+    """One row per image, checked: study_id, image_id, laterality, view, density, birads, split."""
     columns = ["study_id", "image_id", "laterality", "view_position", "breast_birads", "breast_density", "split"]
     frame = tables.read_table(path, columns)
     for name in ("study_id", "image_id", "laterality", "split"):
