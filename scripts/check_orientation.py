@@ -30,7 +30,7 @@ SIDE = 256  # the images are shrunk to this before they are turned: the check lo
 
 
 def measure(*folders: str, held_back: bool = False) -> None:
-    """Print a Markdown table: a row a flip or turn of the upright images, and in a column a set how often it is told.
+    """Print a table: a row per flip or turn of the upright images, and in a column per set how often it is told.
 
     Args:
         folders: of the images.

@@ -1,4 +1,4 @@
-"""Kill an inference again and again: does it end with one row a file and the scores of an undisturbed run?
+"""Kill an inference again and again: does it end with one row per file and the scores of an undisturbed run?
 
 python scripts/interrupt_inference.py --files 2000 --damaged 0.05 --kills 3
 """

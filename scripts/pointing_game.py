@@ -40,7 +40,7 @@ def main(
     steady: bool = True,
     pictures: str | None = None,
 ) -> None:
-    """Print the rates as a table in Markdown: a row a finding, a column a method and tolerance, and chance.
+    """Print the rates as a table in Markdown: a row per finding, a column per method and tolerance, and chance.
 
     Args:
         model_path: the classifier that training wrote.

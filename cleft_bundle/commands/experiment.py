@@ -8,7 +8,7 @@ from pathlib import Path
 from cleft_bundle.checkpoints import RunIdentity
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.experiments import Experiment, Places, Plan, Runner, read_experiment, write_tables
-from cleft_bundle.experiments.figures import Outcome, outcomes
+from cleft_bundle.experiments.estimates import Outcome, outcomes
 from cleft_bundle.files import save_text
 from cleft_bundle.handlers import RunTracker
 from cleft_bundle.locks import FolderLock
@@ -132,8 +132,8 @@ def _run(plan: Plan, at_once: int) -> list[str]:
 def _means(described: Experiment, found: list[Outcome]) -> dict[str, float]:
     """Labels and metrics to means over seeds."""
     return {
-        f"{outcome.line.label}/{metric}": outcome.figures[metric].mean
+        f"{outcome.line.label}/{metric}": outcome.estimates[metric].mean
         for outcome in found
         for metric in described.metrics
-        if metric in outcome.figures
+        if metric in outcome.estimates
     }

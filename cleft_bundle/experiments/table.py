@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from cleft_bundle.experiments.estimates import Estimate, Outcome
 from cleft_bundle.experiments.experiment_file import Experiment
-from cleft_bundle.experiments.figures import Figure, Outcome
 from cleft_bundle.files import replacing, save_text
 from cleft_bundle.metrics.intervals import p_text
 from cleft_bundle.reports.pages.page import write_page
@@ -23,7 +23,7 @@ def write_tables(experiment: Experiment, found: Sequence[Outcome], folder: str |
 
     Args:
         experiment: what it is called and how it was measured.
-        found: the lines, see :func:`cleft_bundle.experiments.figures.outcomes`.
+        found: the lines, see :func:`cleft_bundle.experiments.estimates.outcomes`.
         folder: receives the files.
 
     Returns:
@@ -55,12 +55,12 @@ def write_tables(experiment: Experiment, found: Sequence[Outcome], folder: str |
 
 
 def readable(experiment: Experiment, found: Sequence[Outcome]) -> pd.DataFrame:
-    """The table as texts: a row a line, for each metric its mean and SD, interval, difference and p-value."""
+    """The table as texts: a row per line, for each metric its mean and SD, interval, difference and p-value."""
     rows = []
     for outcome in found:
         row = {"": outcome.line.label, "seeds": str(len(outcome.seeds))}
         for metric in experiment.metrics:
-            row |= _cells(metric, outcome.figures.get(metric), f"{100 * experiment.confidence:g} %")
+            row |= _cells(metric, outcome.estimates.get(metric), f"{100 * experiment.confidence:g} %")
         counts = outcome.parameters
         row |= {
             "trained: image": f"{counts.image:,}",
@@ -77,8 +77,8 @@ def exact(found: Sequence[Outcome]) -> pd.DataFrame:
     """The table as numbers: a row for each line and metric."""
     rows = []
     for outcome in found:
-        for metric, figure in outcome.figures.items():
-            apart = figure.difference
+        for metric, estimate in outcome.estimates.items():
+            apart = estimate.difference
             rows.append(
                 {
                     "label": outcome.line.label,
@@ -88,23 +88,23 @@ def exact(found: Sequence[Outcome]) -> pd.DataFrame:
                     "seeds": " ".join(map(str, outcome.seeds)),
                     "images": outcome.images,
                     "patients": outcome.patients,
-                    "mean": figure.mean,
-                    "sd": figure.sd,
-                    "low": figure.interval.low,
-                    "high": figure.interval.high,
+                    "mean": estimate.mean,
+                    "sd": estimate.sd,
+                    "low": estimate.interval.low,
+                    "high": estimate.interval.high,
                     "reference": outcome.line.reference if apart else "",
                     "difference": apart.value if apart else math.nan,
                     "difference_low": apart.low if apart else math.nan,
                     "difference_high": apart.high if apart else math.nan,
                     "p_value": apart.p_value if apart else math.nan,
                     "p_is_bound": apart.p_is_bound if apart else "",
-                    "p_holm": figure.holm,
+                    "p_holm": estimate.holm,
                     "trained_image": outcome.parameters.image,
                     "trained_text": outcome.parameters.text,
                     "trained_heads": outcome.parameters.heads,
                     "seconds": outcome.seconds,
                     "peak_memory_bytes": outcome.peak_memory,
-                    "values": " ".join(f"{value:.6f}" for value in figure.seeds.values()),
+                    "values": " ".join(f"{value:.6f}" for value in estimate.seeds.values()),
                 }
             )
     return pd.DataFrame(rows)
@@ -128,22 +128,22 @@ def notes_of(experiment: Experiment, found: Sequence[Outcome]) -> list[str]:
     return [*notes, f"Not all seeds have ended: {', '.join(short)}."] if short else notes
 
 
-def _cells(metric: str, figure: Figure | None, share: str) -> dict[str, str]:
+def _cells(metric: str, estimate: Estimate | None, share: str) -> dict[str, str]:
     name = metric.replace("auroc", "AUROC").replace("_macro", ", macro").replace("/", ", ").replace("_", " ")
     columns = [name, f"{name}: {share}", f"{name}: difference", f"{name}: p"]
-    if figure is None:
+    if estimate is None:
         return dict.fromkeys(columns, NONE)
-    spread = NONE if math.isnan(figure.sd) else f"{figure.sd:.3f}"
-    known = figure.interval.is_known
+    spread = NONE if math.isnan(estimate.sd) else f"{estimate.sd:.3f}"
+    known = estimate.interval.is_known
     cells = [
-        f"{figure.mean:.3f} ± {spread}",
-        f"{figure.interval.low:.3f} to {figure.interval.high:.3f}" if known else NONE,
+        f"{estimate.mean:.3f} ± {spread}",
+        f"{estimate.interval.low:.3f} to {estimate.interval.high:.3f}" if known else NONE,
     ]
-    apart = figure.difference
+    apart = estimate.difference
     if apart is None:
         return dict(zip(columns, [*cells, "reference", NONE], strict=True))
     bounds = f" ({apart.low:+.3f} to {apart.high:+.3f})" if apart.is_known else ""
-    p_value = NONE if math.isnan(figure.holm) else p_text(figure.holm, apart.p_is_bound)
+    p_value = NONE if math.isnan(estimate.holm) else p_text(estimate.holm, apart.p_is_bound)
     return dict(zip(columns, [*cells, f"{apart.value:+.3f}{bounds}", p_value], strict=True))
 
 

@@ -1,4 +1,4 @@
-"""What has been scored so far, on disk: an inference that was stopped goes on where it stood."""
+"""A journal of what has been scored, on disk: an inference that was stopped goes on where it stood."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PredictionJournal:
     A row counts for an image as long as the file has the size and the time of modification that it had when it was
     scored. Of several rows of one image the last counts. A last line that a crash has torn is cut off.
 
-    Memory holds the listing and one row an image.
+    Memory holds the listing and one row per image.
 
     Args:
         path: the file, such as ``predictions.jsonl``.

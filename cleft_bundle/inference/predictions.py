@@ -1,4 +1,4 @@
-"""Predictions on disk: one row an image, the unreadable ones with their reason."""
+"""Predictions on disk: one row per image, the unreadable ones with their reason."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class ZeroShotInferer(Inferer):
 
     @property
     def variant_prompts(self) -> list[dict[str, str]]:
-        """Sets of one prompt a class: the first of each, the second, and so on; short lists begin again.
+        """Sets of one prompt per class: the first of each, the second, and so on; short lists begin again.
 
         Empty where no class has several, or where they are not asked for.
         """

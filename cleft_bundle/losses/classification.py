@@ -23,7 +23,7 @@ class ClassificationLoss(nn.Module):
     usable label has the loss 0 and gradients of 0.
 
     Args:
-        task: ``multiclass`` (one class an image) or ``multilabel`` (any number).
+        task: ``multiclass`` (one class per image) or ``multilabel`` (any number).
 
     Raises:
         BundleError: where ``task`` is neither.

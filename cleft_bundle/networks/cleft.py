@@ -151,7 +151,7 @@ class CLEFT(DualNetwork):
         if context is not None and context.ndim == 3 and len(context) != len(input_ids):
             raise BundleError(
                 f"the learnt prompt has a context for each of {len(context)} classes, but {len(input_ids)} captions "
-                "came: a context a class goes with one caption a class"
+                "came: a context per class goes with one caption per class"
             )
         return context
 

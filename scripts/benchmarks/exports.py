@@ -45,7 +45,7 @@ def exports(
     """Export a classifier in all forms, score the images of a folder in each, and print a table.
 
     The largest difference is that of any score from eager, at batch 1 and at `batch_size`. Pairs are those of two
-    images in one class, whose order by eager's scores the form may turn round. Where the folder has labels, AUROC is
+    images in one class, which the form may put in another order than eager. Where the folder has labels, AUROC is
     the mean over the classes and its loss that of eager minus that of the form, with 95 % intervals by resampling
     patients.
 

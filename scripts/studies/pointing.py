@@ -58,7 +58,7 @@ def play(
         tolerances: one or more, see :func:`studies.pointing_game.pointing_hit`.
 
     Returns:
-        one row an image, finding and tolerance: ``name``, ``patient_id``, ``finding``, ``tolerance``, and ``hit`` and
+        one row per image, finding and tolerance: ``name``, ``patient_id``, ``finding``, ``tolerance``, and ``hit`` and
         ``chance``, both 0..1. Images of a patient are not independent: intervals are for resampling by ``patient_id``.
 
     Raises:

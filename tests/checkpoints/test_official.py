@@ -1,14 +1,11 @@
 import argparse
-import json
-import shlex
 
 import peft
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import AutoConfig, AutoModel, GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaModel
+from transformers import AutoModel, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaModel
 
-from cleft_bundle.checkpoints import load_trained
 from cleft_bundle.checkpoints.official import (
     BIOMEDLM,
     _gpt2,
@@ -17,80 +14,33 @@ from cleft_bundle.checkpoints.official import (
     is_biomedlm,
     save_language_model,
 )
-from cleft_bundle.commands.configs import read_config
-from cleft_bundle.data import phantoms
 from cleft_bundle.errors import BundleError
 from cleft_bundle.losses import ContrastiveLoss
-from cleft_bundle.networks import CLEFT, ImageEncoder, PromptLearner, TextEncoder
-from tests import processes
-
-WIDTH, HEADS, DIM, LLM_WIDTH, RANK = 64, 2, 8, 24, 3
-VIT = {"hidden_size": WIDTH, "num_attention_heads": HEADS, "patch_size": 14, "image_size": 42, "num_hidden_layers": 2}
-HYPER = {
-    "pool_feat": False,
-    "tiny_vit": {"num_heads": HEADS},
-    "tiny_gpt2": {"n_head": 3},
-    "lora": {"alpha": 12, "dropout": 0.05},
-}
-LEVELS = "text_encoder_q.model.base_model.model."
-IDS = torch.tensor([[5, 6, 7, 0, 0], [8, 9, 0, 0, 0]])
-MASK = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]])
+from tests.checkpoints.released import (
+    DIM,
+    HEADS,
+    HYPER,
+    IDS,
+    LEVELS,
+    LLM_WIDTH,
+    MASK,
+    WIDTH,
+    dino_keys,
+    embed,
+    linear_keys,
+    make_gpt2,
+    make_state,
+    make_vit,
+    prefixed,
+    prompt_tuned,
+    randomised,
+    writer,
+)
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
-
-def randomised(module):
-    for tensor in module.state_dict().values():
-        if tensor.dtype.is_floating_point:
-            tensor.copy_(0.2 * torch.randn_like(tensor))
-    return module.eval()
-
-
-def dino_keys(model):
-    """The state of a Hugging Face model under DINOv2's own names, its attention fused."""
-    ours = {
-        **{"embeddings.position_embeddings": "pos_embed", "embeddings.patch_embeddings.projection": "patch_embed.proj"},
-        **{"embeddings.": "", "encoder.layer.": "blocks.", "layernorm.": "norm.", "attention.o_proj": "attn.proj"},
-        **{"layer_scale1.lambda1": "ls1.gamma", "layer_scale2.lambda1": "ls2.gamma", "attention.q_proj": "attn.qkv"},
-        **{"mlp.gate_proj": "mlp.w12", "mlp.down_proj": "mlp.w3"},
-    }
-    state, fused = model.state_dict(), {}
-    for name, tensor in state.items():
-        if any(part in name for part in ("k_proj", "v_proj", "up_proj")):
-            continue
-        key, rows = name, [tensor]
-        if "q_proj" in name:
-            rows += [state[name.replace("q_proj", other)] for other in ("k_proj", "v_proj")]
-        if "gate_proj" in name:
-            rows += [state[name.replace("gate_proj", "up_proj")]]
-        for theirs, own in ours.items():
-            key = key.replace(theirs, own)
-        fused[f"img_encoder_q.model.{key}"] = torch.cat(rows) if len(rows) > 1 else tensor
-    return fused
-
-
-def linear_keys(side, width):
-    prefix = f"{side}_encoder_q.global_embed."
-    return {f"{prefix}weight": torch.randn(DIM, width), f"{prefix}bias": torch.randn(DIM)}
-
-
-def make_vit(kind="dinov2_with_registers", **values):
-    registers = {"num_register_tokens": 3} if kind.endswith("registers") else {}
-    return randomised(AutoModel.from_config(AutoConfig.for_model(kind, **VIT | registers | values)))
-
-
-def make_gpt2(kind=GPT2Model, r=RANK, layers=2, **values):
-    sizes = {"vocab_size": 50, "n_positions": 32, "n_embd": LLM_WIDTH, "n_layer": layers, "n_head": 3}
-    config = GPT2Config(**sizes | values, bos_token_id=None, eos_token_id=None)
-    lora = peft.LoraConfig(r=r, lora_alpha=12, target_modules=["c_attn"], fan_in_fan_out=True)
-    return randomised(peft.get_peft_model(kind(config), lora))
-
-
-def prefixed(prefix, module):
-    return {f"{prefix}{name}": tensor for name, tensor in module.state_dict().items()}
 
 
 @pytest.fixture
@@ -105,24 +55,12 @@ def gpt2():
 
 @pytest.fixture
 def state(vit, gpt2):
-    """A complete state dict in the authors' format."""
-    return {
-        **dino_keys(vit),
-        **linear_keys("img", WIDTH),
-        **prefixed("text_encoder_q.model.", gpt2),
-        **linear_keys("text", LLM_WIDTH),
-        "logit_scale": torch.tensor(2.5),
-    }
+    return make_state(vit, gpt2)
 
 
 @pytest.fixture
 def write(tmp_path):
-    def write(state, hyper=HYPER):
-        path = tmp_path / "official.ckpt"
-        torch.save({"state_dict": state, "hyper_parameters": hyper, "epoch": 3}, path)
-        return path
-
-    return write
+    return writer(tmp_path)
 
 
 @torch.no_grad()
@@ -157,11 +95,6 @@ def image_reference(state, vit, image):
     return F.normalize(vit(image).last_hidden_state[:, 0] @ weight.T + bias, dim=1)
 
 
-@torch.no_grad()
-def embed(network, image):
-    return network.encode_image(image), network.encode_text(IDS, MASK)
-
-
 @pytest.mark.shared_data
 @pytest.mark.parametrize("pooling", ["pool", "cls"])
 def test_the_fixture_gives_the_outputs_of_the_authors_code(shared_data, tmp_path, pooling):
@@ -171,7 +104,7 @@ def test_the_fixture_gives_the_outputs_of_the_authors_code(shared_data, tmp_path
     torch.save(checkpoint, tmp_path / "official.ckpt")
     imported = import_official(tmp_path / "official.ckpt")
     with torch.no_grad():
-        image, text, scale = imported.network(inputs["images"], inputs["input_ids"], inputs["attention_mask"])
+        image, text, scale, _ = imported.network(inputs["images"], inputs["input_ids"], inputs["attention_mask"])
         loss = ContrastiveLoss("index")((image, text, scale), torch.arange(4))
     close = {"rtol": 0, "atol": 1e-5}
     torch.testing.assert_close(image, expected[f"image_embeds_{pooling}"], **close)
@@ -288,13 +221,6 @@ def test_a_text_head_of_two_layers(state, gpt2, write):
     assert imported.settings["embedding_dim"] == DIM
 
 
-def prompt_tuned(state, prompt):
-    deeper = {key.replace(LEVELS, "text_encoder_q.model.base_model.base_model.model."): t for key, t in state.items()}
-    deeper["text_encoder_q.model.prompt_encoder.default.embedding.weight"] = prompt
-    deeper["text_encoder_q.model.word_embeddings.weight"] = state[f"{LEVELS}wte.weight"]
-    return deeper
-
-
 def test_a_learnt_prompt_stands_before_the_caption(state, gpt2, write):
     prompt = torch.randn(4, LLM_WIDTH)
     imported = import_official(write(prompt_tuned(state, prompt)))
@@ -400,89 +326,6 @@ def test_the_language_model_keeps_its_precision(state, write, tmp_path):
     assert imported.network.text_encoder.dtype == torch.bfloat16
     assert AutoModel.from_pretrained(tmp_path / "llm", dtype="auto").dtype == torch.bfloat16
     assert imported.settings["network_def#text_encoder#dtype"] == "bfloat16"
-
-
-@pytest.fixture(scope="module")
-def chests(tmp_path_factory):
-    return phantoms.chest(str(tmp_path_factory.mktemp("chests")), patients=20, seed=0)
-
-
-def run_command(*arguments):
-    return processes.run(["-m", "cleft_bundle", "import", *map(str, arguments)], timeout=300)
-
-
-def from_overlay(values):
-    """The network that configs/train.json builds with the overlay, by the same arguments."""
-    peft_values = {key: value for key, value in values["peft"].items() if key != "_target_"}
-    width = values["embedding_dim"]
-    image = ImageEncoder(values["image_backbone"], width, values["pooling"])
-    text = TextEncoder(
-        values["text_backbone"],
-        width,
-        peft.LoraConfig(**peft_values),
-        values["unfreeze_text"],
-        dtype=values["network_def#text_encoder#dtype"],
-    )
-    return CLEFT(image, text, max_logit_scale=values["network_def#max_logit_scale"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tuned", [False, True])
-def test_the_command_writes_what_builds_the_network_again(tuned, state, write, tmp_path, tokenize):
-    path = write(prompt_tuned(state, torch.randn(4, LLM_WIDTH)) if tuned else state)
-    out = tmp_path / "models" / "cleft.pt"
-    result = run_command(path, "--out", out)
-    assert result.returncode == 0, result.stderr
-    assert f"{len(state)} keys mapped" in result.stdout or tuned
-    assert "img_encoder_q.model.blocks.N.attn.qkv.weight ->" in result.stdout
-    values = json.loads((tmp_path / "models" / "cleft_net.json").read_text())
-    assert values["text_backbone"] == str(tmp_path / "models" / "cleft_text_backbone")
-    network = from_overlay(values)
-    if tuned:
-        words = {"input_ids": torch.tensor([[1]]), "attention_mask": torch.tensor([[1]])}
-        network.learn_prompt(PromptLearner(network.text_encoder, lambda _: words, length=values["context_length"]))
-    loaded = load_trained(network, out).eval()
-    image = torch.randn(2, 3, 42, 42)
-    for a, b in zip(embed(loaded, image), embed(import_official(path).network, image), strict=True):
-        assert torch.equal(a, b)
-
-
-@pytest.mark.slow
-def test_the_overlay_goes_onto_the_training_config(root, state, write, tmp_path):
-    folder = tmp_path / "language_model"
-    arguments = [write(state), "--out", tmp_path / "a.pt", "--text_backbone", folder, "--verbose"]
-    result = run_command(*arguments)
-    assert result.returncode == 0, result.stderr
-    assert "img_encoder_q.model.blocks.1.attn.qkv.weight ->" in result.stdout
-    parser = read_config([str(root / "configs" / "train.json"), str(tmp_path / "a_net.json")])
-    network = load_trained(parser.get_parsed_content("network_def"), tmp_path / "a.pt").eval()
-    image = torch.randn(2, 3, 42, 42)
-    for a, b in zip(embed(network, image), embed(import_official(arguments[0]).network, image), strict=True):
-        assert torch.equal(a, b)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tuned", [False, True])
-def test_the_command_that_is_printed_evaluates_the_checkpoint(tuned, root, state, write, chests, tmp_path):
-    """With the tokenizer of the embedded default and a language model of its vocabulary."""
-    state |= prefixed("text_encoder_q.model.", make_gpt2(vocab_size=768, n_positions=64))
-    out = tmp_path / "models" / "cleft.pt"
-    done = run_command(write(prompt_tuned(state, torch.randn(30, LLM_WIDTH)) if tuned else state), "--out", out)
-    line = done.stdout.splitlines()[-1].removeprefix("evaluate it: ")
-    values = {"dataset_dir": chests, "tracking_uri": "", "output_dir": tmp_path / "eval", "models_dir": tmp_path}
-    values |= {"tokenizer_source": root / "configs" / "tokenizer_tiny", "image_size": 56, "num_workers": 0}
-    options = [part for key, value in values.items() for part in (f"--{key}", str(value))]
-    done = processes.run([*shlex.split(line)[1:], *options], cwd=root, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "zero shot auroc" in done.stdout + done.stderr
-
-
-@pytest.mark.slow
-def test_the_command_ends_with_one_line_and_a_status(tmp_path):
-    result = run_command(tmp_path / "absent.ckpt")
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/absent.ckpt: this file does not exist")
-    assert "Traceback" not in result.stderr
 
 
 def test_a_small_model_is_not_taken_for_biomedlm(state, write):

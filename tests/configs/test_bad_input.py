@@ -48,7 +48,7 @@ CASES = {
     ),
     "unknown split": (HEADER + rows(split="practice"), r"column 'split' holds an unknown value in 12 rows.*'practice'"),
     "some rows without split": (HEADER + rows(6, split="train") + "7.png,edema,p7,\n", r"column 'split' is empty"),
-    "two rows an image": (HEADER + rows() + "0.png,edema,p0,\n", r"repeats an earlier value in 1 row.*0\.png"),
+    "two rows per image": (HEADER + rows() + "0.png,edema,p0,\n", r"repeats an earlier value in 1 row.*0\.png"),
     "fields missing": (HEADER + rows() + "0.png,edema\n", r"row 14: expected 4 fields"),
 }
 

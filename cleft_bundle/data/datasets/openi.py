@@ -127,7 +127,7 @@ def name_findings(headings: Iterable[str]) -> list[str] | None:
     """Name what MeSH headings say of an image.
 
     A heading such as ``Opacity/lung/base/left`` counts by what stands before the first slash, in lower case. Inverted
-    headings are turned round ("Hernia, Hiatal" is "hiatal hernia"), :data:`SYNONYMS` are replaced, and :data:`ANATOMY`
+    headings are reordered ("Hernia, Hiatal" is "hiatal hernia"), :data:`SYNONYMS` are replaced, and :data:`ANATOMY`
     is passed over. "normal" is "no finding", unless it stands beside a finding.
 
     Args:

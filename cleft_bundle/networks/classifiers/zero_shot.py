@@ -70,7 +70,7 @@ def class_weights(
         network: the trained dual encoder.
         prompts: class name to its prompts.
         tokenize: gives ``input_ids`` and ``attention_mask`` [N, T] of N captions.
-        task: ``multiclass`` (one class an image) or ``multilabel`` (any number).
+        task: ``multiclass`` (one class per image) or ``multilabel`` (any number).
         negatives: for ``multilabel``, names of classes to prompts that say that the class is absent.
 
     Returns:

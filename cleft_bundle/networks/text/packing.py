@@ -3,7 +3,7 @@
 In a causal language model the hidden states of a beginning do not depend on what follows. All of CLEFT's captions
 start with "this is a chest x ray of a patient with", and many go on alike: sorted, they are a tree of tokens. A row
 holds such a tree, in which a mask shows each token the path that leads to it and nothing else. Loss and gradients are
-those of one padded row a caption; the cost is that of the tokens that differ.
+those of one padded row per caption; the cost is that of the tokens that differ.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _BATCHES = 300  # batches whose captions are counted
 
 
 def tabulate(splits: Mapping[str, Sequence[Item]]) -> pd.DataFrame:
-    """One row an image: split, patient_id, study_id, and :data:`DETAILS` and :data:`NOTES`, NaN where it has none."""
+    """One row per image: split, patient_id, study_id, and :data:`DETAILS` and :data:`NOTES`, NaN where it has none."""
     rows = [
         {"split": split, **{key: item.get(key) for key in ("patient_id", "study_id", *DETAILS, *NOTES)}}
         for split, items in splits.items()

@@ -33,7 +33,7 @@ def write(path, uid, **elements):
 
 @pytest.fixture
 def root(tmp_path):
-    """An export as it comes: a folder a patient, named after the patient, and files of other kinds among them."""
+    """An export as it comes: a folder per patient, named after the patient, and files of other kinds among them."""
     chest = tmp_path / "CANARY^NAME" / "study1"
     write(chest / "IM000001", "1.2.1", ViewPosition="PA", PatientSex="M", PatientAge="093Y", Manufacturer="Acme")
     write(chest / "IM000002", "1.2.2", ViewPosition="LL", Modality="CR", PatientSex="O")

@@ -7,7 +7,7 @@ import torch
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.experiments import Places, Plan, read_experiment
-from cleft_bundle.experiments.figures import outcomes
+from cleft_bundle.experiments.estimates import outcomes
 from cleft_bundle.experiments.table import exact, write_tables
 from cleft_bundle.files import save
 from cleft_bundle.metrics import Predictions, bootstrap, classification_metrics, holm, paired_bootstrap
@@ -73,12 +73,12 @@ def test_mean_and_sd_are_those_of_the_kept_scores(plan):
     for label in ("LoRA", "frozen"):
         for metric in plan.experiment.metrics:
             values = [classification_metrics(of(plan, label, seed))[metric] for seed in (0, 1)]
-            figure = found[label].figures[metric]
-            assert figure.mean == pytest.approx(sum(values) / 2)
-            assert figure.sd == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
-            assert list(figure.seeds.values()) == pytest.approx(values)
+            estimate = found[label].estimates[metric]
+            assert estimate.mean == pytest.approx(sum(values) / 2)
+            assert estimate.sd == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+            assert list(estimate.seeds.values()) == pytest.approx(values)
     probed = found["LoRA, 10 %"]
-    assert probed.figures["accuracy"].seeds[0] == classification_metrics(scored(0.2, 0))["accuracy"]
+    assert probed.estimates["accuracy"].seeds[0] == classification_metrics(scored(0.2, 0))["accuracy"]
     assert (probed.images, probed.patients) == (IMAGES, PATIENTS)
 
 
@@ -87,7 +87,7 @@ def test_a_single_seed_has_the_interval_and_the_difference_of_the_metrics(conten
     content |= {"seeds": [3], "resamples": 200}
     plan = make_plan(content)
     finish(plan, lambda job: scored(0.5 if "peft" in job.settings else 2.0, len(job.settings)))
-    found = {one.line.label: one.figures["auroc_macro"] for one in outcomes(plan)}
+    found = {one.line.label: one.estimates["auroc_macro"] for one in outcomes(plan)}
     own, other = of(plan, "LoRA", 3), of(plan, "frozen", 3)
     interval = bootstrap(own, ["auroc"], 200)["auroc_macro"]
     assert (found["LoRA"].interval.low, found["LoRA"].interval.high) == pytest.approx((interval.low, interval.high))
@@ -102,7 +102,7 @@ def test_a_single_seed_has_the_interval_and_the_difference_of_the_metrics(conten
 
 
 def test_the_interval_is_of_the_mean_over_seeds(plan):
-    found = next(one for one in outcomes(plan) if one.line.label == "LoRA").figures["accuracy"]
+    found = next(one for one in outcomes(plan) if one.line.label == "LoRA").estimates["accuracy"]
     rng = np.random.default_rng(0)
     parts = [of(plan, "LoRA", seed) for seed in (0, 1)]
     right = np.mean([(part.scores.argmax(axis=1) == part.labels.argmax(axis=1)) for part in parts], axis=0)
@@ -154,7 +154,7 @@ def test_the_table_in_four_forms(plan, tmp_path):
     assert r"AUROC, edema \#1 50 %" in markdown
     assert r"AUROC, edema \#1 50 \%" in latex
     assert "AUROC, edema #1 50 %" in html
-    mean = found[0].figures["accuracy"].mean
+    mean = found[0].estimates["accuracy"].mean
     assert all(f"{mean:.3f} ± " in text for text in (markdown, latex, html))
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + len(found)

@@ -1,4 +1,4 @@
-"""What the kept scores of an experiment say: means over seeds, intervals by patient, differences and what they cost."""
+"""Estimates from the kept scores of an experiment: means over seeds, intervals by patient, differences and costs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cleft_bundle.metrics.score_files import SCORES, KeptScores, read_kept_score
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """A metric of one line.
 
     Args:
@@ -51,7 +51,7 @@ class Outcome:
 
     Args:
         line: which.
-        figures: metrics to figures; those that are not defined are absent.
+        estimates: metrics to estimates; those that are not defined are absent.
         seeds: the seeds that have ended.
         images: number of images of a seed, the most.
         patients: number of patients of all seeds.
@@ -61,7 +61,7 @@ class Outcome:
     """
 
     line: Line
-    figures: Mapping[str, Figure]
+    estimates: Mapping[str, Estimate]
     seeds: Sequence[int]
     images: int
     patients: int
@@ -116,7 +116,7 @@ def _outcome(plan: Plan, line: Line, kept: Mapping[str, dict[int, Predictions]])
     costs = [[job.cost() or {} for job in chain] for chain in chains]
     return Outcome(
         line=line,
-        figures=_figures(plan, parts, None if line.reference == line.label else kept.get(line.reference)),
+        estimates=_estimates(plan, parts, None if line.reference == line.label else kept.get(line.reference)),
         seeds=list(parts),
         images=max(map(len, parts.values())),
         patients=len(_patients(list(parts.values()))),
@@ -172,10 +172,10 @@ def _check_metrics(metrics: Sequence[str], predictions: Predictions) -> None:
             raise BundleError(f"metrics: there is no {metric!r} of these classes{nearest(metric, known)}")
 
 
-def _figures(
+def _estimates(
     plan: Plan, parts: Mapping[int, Predictions], reference: Mapping[int, Predictions] | None
-) -> dict[str, Figure]:
-    """Metrics to figures; those that are not defined are absent."""
+) -> dict[str, Estimate]:
+    """Metrics to estimates; those that are not defined are absent."""
     experiment = plan.experiment
     own = _measured(list(parts.values()), experiment.metrics)
     once = [
@@ -188,7 +188,7 @@ def _figures(
     if reference is not None and shared:
         differences = _differences(plan, [parts[seed] for seed in shared], [reference[seed] for seed in shared])
     return {
-        name: Figure(
+        name: Estimate(
             {seed: float(values[name]) for seed, values in zip(parts, once, strict=True)},
             resampled.interval(name, experiment.confidence),
             differences.get(name),
@@ -227,18 +227,18 @@ def _patients(parts: Sequence[Predictions]) -> np.ndarray:
 def _corrected(found: Sequence[Outcome]) -> list[Outcome]:
     """The outcomes with the p-values of all their differences corrected together."""
     tests = {
-        f"{number}/{name}": figure.difference.p_value
+        f"{number}/{name}": estimate.difference.p_value
         for number, outcome in enumerate(found)
-        for name, figure in outcome.figures.items()
-        if figure.difference is not None
+        for name, estimate in outcome.estimates.items()
+        if estimate.difference is not None
     }
     levels = holm(tests)
     return [
         replace(
             outcome,
-            figures={
-                name: replace(figure, holm=levels.get(f"{number}/{name}", math.nan))
-                for name, figure in outcome.figures.items()
+            estimates={
+                name: replace(estimate, holm=levels.get(f"{number}/{name}", math.nan))
+                for name, estimate in outcome.estimates.items()
             },
         )
         for number, outcome in enumerate(found)
