@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from cleft_bundle.data.dicom import header as dicom_header
-from cleft_bundle.data.images.upright import upright_turn
+from cleft_bundle.data.dicom.upright import upright_turn
 from cleft_bundle.data.quiet import quiet
 from cleft_bundle.data.radiograph_reader import RadiographReader, sniff
 from cleft_bundle.errors import RadiographError, one_line

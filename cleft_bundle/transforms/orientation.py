@@ -13,9 +13,9 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Flip, InvertibleTransform, Rotate90
 from monai.utils import TraceKeys, convert_to_tensor
 
+from cleft_bundle.data.dicom.upright import FROM_THE_SIDE, is_mammogram, upright_turn
 from cleft_bundle.data.images.geometry import patient_orientation
 from cleft_bundle.data.images.turns import NOT_GIVEN, TURNS, UNKNOWN
-from cleft_bundle.data.images.upright import FROM_THE_SIDE, is_mammogram, upright_turn
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.transforms.checks import as_image
 from cleft_bundle.transforms.orientation_check import seen_turn

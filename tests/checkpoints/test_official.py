@@ -104,8 +104,9 @@ def test_the_fixture_gives_the_outputs_of_the_authors_code(shared_data, tmp_path
     torch.save(checkpoint, tmp_path / "official.ckpt")
     imported = import_official(tmp_path / "official.ckpt")
     with torch.no_grad():
-        image, text, scale, _ = imported.network(inputs["images"], inputs["input_ids"], inputs["attention_mask"])
-        loss = ContrastiveLoss("index")((image, text, scale), torch.arange(4))
+        output = imported.network(inputs["images"], inputs["input_ids"], inputs["attention_mask"])
+        loss = ContrastiveLoss("index")(output, torch.arange(4))
+    image, text, scale, _ = output
     close = {"rtol": 0, "atol": 1e-5}
     torch.testing.assert_close(image, expected[f"image_embeds_{pooling}"], **close)
     torch.testing.assert_close(text, expected["text_embeds"], **close)

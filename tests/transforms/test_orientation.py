@@ -11,8 +11,8 @@ from monai.transforms import Compose, EnsureChannelFirst, Flip, LoadImage, Resiz
 from PIL import Image
 
 from cleft_bundle.data import RadiographReader
+from cleft_bundle.data.dicom.upright import upright_turn
 from cleft_bundle.data.images.geometry import patient_orientation, pixel_spacing
-from cleft_bundle.data.images.upright import upright_turn
 from cleft_bundle.transforms import OrientBreast, OrientRadiograph, OrientRadiographd, RandBreastFlip, orientation
 from tests.data.radiographs import make_dicom
 from tests.transforms.test_presets import SIZE, mammograms, parse

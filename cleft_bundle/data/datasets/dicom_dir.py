@@ -19,10 +19,10 @@ from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet, describe_findings
 from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.dicom import header as dicom_header
+from cleft_bundle.data.dicom.upright import upright_turn
 from cleft_bundle.data.dicom.views import DESCRIPTION
 from cleft_bundle.data.image_lists import list_images
 from cleft_bundle.data.images.turns import NOT_GIVEN, UNKNOWN
-from cleft_bundle.data.images.upright import upright_turn
 from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError, require_some_of
@@ -115,7 +115,7 @@ def datalist(
         older) and ``manufacturer`` where known; ``view_source`` and ``laterality_source`` ("tag", "code",
         "orientation", "description") with view and laterality; ``traits``, joined by "|", where there are any;
         ``orientation``, what brings the image upright by its header
-        (:func:`cleft_bundle.data.images.upright.upright_turn`), where that names one. Sorted by name.
+        (:func:`cleft_bundle.data.dicom.upright.upright_turn`), where that names one. Sorted by name.
 
     Raises:
         BundleError: there is no such folder, nothing in it is a radiograph, or an argument or the table is not as
