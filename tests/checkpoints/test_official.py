@@ -171,8 +171,9 @@ def test_the_fixture_gives_the_outputs_of_the_authors_code(shared_data, tmp_path
     torch.save(checkpoint, tmp_path / "official.ckpt")
     imported = import_official(tmp_path / "official.ckpt")
     with torch.no_grad():
-        image, text, scale = imported.network(inputs["images"], inputs["input_ids"], inputs["attention_mask"])
-        loss = ContrastiveLoss("index")((image, text, scale), torch.arange(4))
+        found = imported.network(inputs["images"], inputs["input_ids"], inputs["attention_mask"])
+        loss = ContrastiveLoss("index")(found, torch.arange(4))
+    image, text, scale, _ = found
     close = {"rtol": 0, "atol": 1e-5}
     torch.testing.assert_close(image, expected[f"image_embeds_{pooling}"], **close)
     torch.testing.assert_close(text, expected["text_embeds"], **close)
@@ -439,7 +440,7 @@ def test_the_command_writes_what_builds_the_network_again(tuned, state, write, t
     assert values["text_backbone"] == str(tmp_path / "models" / "cleft_text_backbone")
     network = from_overlay(values)
     if tuned:
-        words = {"input_ids": torch.tensor([[1]]), "attention_mask": torch.tensor([[1]])}
+        words = {"input_ids": torch.tensor([[1], [0]]), "attention_mask": torch.tensor([[1], [0]])}
         network.learn_prompt(PromptLearner(network.text_encoder, lambda _: words, length=values["context_length"]))
     loaded = load_trained(network, out).eval()
     image = torch.randn(2, 3, 42, 42)
