@@ -152,6 +152,8 @@ class Settings(BaseModel):
     gather: Switch = True
     embedding_dim: Count = 1
     pooling: Text = ""
+    text_pooling: Text = ""
+    peft: Text | dict[str, Any] = ""
     objective: Text = ""
     context: Text = ""
     context_words: Text = ""

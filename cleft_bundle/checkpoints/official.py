@@ -358,7 +358,7 @@ def _build(settings: Mapping[str, Any], weights: Mapping[str, torch.Tensor], nam
 
 def _no_words(_: Any) -> dict[str, torch.Tensor]:
     """Stands in for the tokenizer, which the file does not hold, where a context starts that is overwritten anyway."""
-    return {"input_ids": torch.zeros(1, 1, dtype=torch.long), "attention_mask": torch.ones(1, 1, dtype=torch.long)}
+    return {"input_ids": torch.zeros(2, 1, dtype=torch.long), "attention_mask": torch.tensor([[1], [0]])}
 
 
 def _load(network: CLEFT, weights: Mapping[str, torch.Tensor], origin: Mapping[str, str]) -> None:

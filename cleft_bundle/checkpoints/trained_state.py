@@ -43,14 +43,16 @@ class TrainedState:
         Returns:
             ``format``, ``weights`` (name, see :mod:`cleft_bundle.networks.weight_names`, to tensor),
             and ``text_backbone`` and ``image_backbone``: ``source`` and
-            ``fingerprint`` of what is frozen, whose fingerprint is None where nothing is; and ``trained_on``
-            (:meth:`TrainedOn.state_dict`) and ``run`` (:meth:`RunIdentity.state_dict`) where these are known.
+            ``fingerprint`` of what is frozen, whose fingerprint is None where nothing is; ``text_pooling``; and
+            ``trained_on`` (:meth:`TrainedOn.state_dict`) and ``run`` (:meth:`RunIdentity.state_dict`) where these are
+            known.
         """
         return {
             "format": FORMAT,
             "weights": {own_name(name): tensor.detach().clone() for name, tensor in self._tensors().items()},
             "text_backbone": _described(self.network.text_encoder),
             "image_backbone": _described(self.network.image_encoder),
+            "text_pooling": self.network.text_encoder.pooling,
             **({"trained_on": self.trained_on.state_dict()} if self.trained_on else {}),
             **({"run": self.identity.state_dict()} if self.identity else {}),
         }
@@ -60,11 +62,13 @@ class TrainedState:
 
         Raises:
             BundleError: where the state has another format, was trained on another frozen backbone (both fingerprints
-                are named), or does not fit the network (the first parameters that differ are named).
+                are named) or with another text pooling, or does not fit the network (the first parameters that differ
+                are named).
         """
         _check_format(state)
         _check_backbone(state["text_backbone"], self.network.text_encoder, "language model")
         _check_backbone(state["image_backbone"], self.network.image_encoder, "image backbone")
+        _check_text_pooling(state.get("text_pooling", "end"), self.network.text_encoder.pooling)
         tensors = self._tensors()
         _copy(renamed(state["weights"], tensors), tensors)
 
@@ -151,3 +155,9 @@ def _check_backbone(stored: dict[str, str | None], tower: ImageEncoder | TextEnc
             f"(fingerprint {str(stored['fingerprint'])[:16]}), this network has {tower.source} "
             f"({str(tower.fingerprint)[:16]})"
         )
+
+
+def _check_text_pooling(stored: str, own: str) -> None:
+    """Refuse another reading of captions than that of the training; up to 0.9.0 all were read at their end."""
+    if stored != own:
+        raise BundleError(f"the checkpoint was trained with text_pooling {stored}, this network has {own}")

@@ -12,12 +12,14 @@ from monai.data.utils import list_data_collate
 from transformers import PreTrainedTokenizerBase
 
 from cleft_bundle.data.item import Item
-from cleft_bundle.data.token_checks import Tokenize, token_rows, warn_of_cut_captions
+from cleft_bundle.data.token_checks import Tokenize, opening_length, token_rows, warn_of_cut_captions
 from cleft_bundle.errors import BundleError
 
 
 class CaptionTokenizer:
     """Tokenise captions as CLEFT reads them: on the left the words, on the right at least one EOS left out of the mask.
+
+    What the tokenizer itself puts around a text (BERT's CLS and SEP) counts as words.
 
     Args:
         tokenizer: a Hugging Face tokenizer with an EOS token (:func:`cleft_bundle.networks.load_tokenizer`).
@@ -35,7 +37,7 @@ class CaptionTokenizer:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.after = f"{after} " if after else ""
-        self._skipped = len(tokenizer(after)["input_ids"]) if after else 0
+        self._skipped = opening_length(*tokenizer([after, ""])["input_ids"]) if after else 0
 
     def __call__(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
         """Tokenise N captions.

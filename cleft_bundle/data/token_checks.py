@@ -44,6 +44,19 @@ def token_rows(tokens: Mapping[str, torch.Tensor]) -> list[tuple[int, ...]]:
     return [tuple(row[mask].tolist()) for row, mask in pairs]
 
 
+def opening_length(words: Sequence[int], nothing: Sequence[int]) -> int:
+    """How many of the tokens of a text stand before what may follow it: all but those that close every text.
+
+    Args:
+        words: tokens of the text.
+        nothing: tokens of the empty text. BERT's are its CLS and SEP, of which SEP closes.
+    """
+    closing = 0
+    while closing < min(len(words), len(nothing)) and words[-1 - closing] == nothing[-1 - closing]:
+        closing += 1
+    return len(words) - closing
+
+
 def captions_of(item: Item) -> list[str]:
     """All captions that an item may be trained with."""
     return item.get("captions") or [item["caption"]]

@@ -53,15 +53,19 @@ def load_backbone(source: str | Mapping[str, Any], role: str, seed: int = 0, **k
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a hub id or a local folder and make it pad on the right with its EOS token.
 
+    Where there is none, the SEP that BERT's family puts behind a text takes its place.
+
     Raises:
-        BundleError: where the folder does not exist, nothing can be loaded from it, or the tokenizer has no EOS token,
-            whose position carries the text feature of CLEFT.
+        BundleError: where the folder does not exist, nothing can be loaded from it, or the tokenizer has neither EOS
+            nor SEP token, behind a caption the position that carries the text feature of CLEFT.
     """
     _check_folder(source, "tokenizer")
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise BundleError(f"tokenizer: {source!r} cannot be loaded: {one_line(error, 300)}") from error
+    if tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None:
+        tokenizer.eos_token = tokenizer.sep_token
     if tokenizer.eos_token_id is None:
         raise BundleError(f"tokenizer: {source!r} has no EOS token, whose hidden state is the text feature")
     tokenizer.pad_token = tokenizer.eos_token

@@ -121,8 +121,8 @@ class CLEFT(DualNetwork):
 
     @property
     def facts(self) -> dict[str, str]:
-        """``peft``, the name of the method by which the language model is adapted."""
-        return {"peft": self.text_encoder.peft.name}
+        """``peft``, the name of the method by which the language model is adapted, and ``text_pooling``."""
+        return {"peft": self.text_encoder.peft.name, "text_pooling": self.text_encoder.pooling}
 
     def after_update(self) -> None:
         """:meth:`clamp_scale`."""

@@ -24,6 +24,7 @@ ATTENTION = (
     ("query", "value"),
     ("q_lin", "v_lin"),
     ("query_proj", "value_proj"),
+    ("q", "v"),
     ("c_attn",),
     ("qkv_proj",),
     ("query_key_value",),
@@ -57,6 +58,10 @@ class PeftMethod:
                 value of the method is out of range.
         """
         raise NotImplementedError
+
+    def base(self, adapted: Any) -> Any:
+        """The model itself, below whatever :meth:`apply` put around it."""
+        return adapted
 
     def prefix(self, model: Any, rows: int, dtype: torch.dtype) -> Any:
         """Keys and values before each of so many rows, as transformers takes them; None where there are none."""
@@ -126,6 +131,10 @@ class Adapters(PeftMethod):
             return _peft().get_peft_model(model, config)
         except (TypeError, ValueError) as error:
             raise BundleError(f"{self.name}: {' '.join(str(error).split())[:300]}") from error
+
+    def base(self, adapted: Any) -> Any:
+        """The model below peft's."""
+        return adapted.get_base_model()
 
     def _complete(self, config: Any, model: PreTrainedModel) -> None:
         """Add to a config what the model decides."""

@@ -124,6 +124,7 @@ def _config(network: CLEFT, tokenize: Tokenize, text_source: str | None) -> Clef
         embedding_dim=network.image_encoder.embedding_dim,
         pooling=network.image_encoder.pooling,
         hidden_size=network.text_encoder.hidden_size,
+        text_pooling=network.text_encoder.pooling,
         caption_tokens=getattr(tokenize, "max_length", 64),
         architectures=["CleftModel"],
         auto_map={"AutoConfig": "configuration_cleft.CleftConfig", "AutoModel": "modeling_cleft.CleftModel"},

@@ -13,6 +13,7 @@ from cleft_bundle.errors import BundleError
 from cleft_bundle.networks.backbones import load_backbone
 from cleft_bundle.packaging.hub_dual_encoder import export_dual_encoder
 from tests.conftest import TINY_GPT2
+from tests.networks.text.berts import BERTS
 from tests.packaging.hub_towers import TRANSFORMS
 
 CAPTIONS = ["no finding", "this is a chest x ray of a patient with edema"]
@@ -67,13 +68,15 @@ def trained(make_network, **text):
 
 def test_embeddings_are_those_of_the_network(language_models, make_network, tokenize, images):
     source = str(language_models / "language_model")
+    bert = BERTS["bert"] | {"vocab_size": 768}
     networks = {
         "adapter": trained(make_network, backbone=source),
         "merged": trained(make_network, backbone=source),
         "frozen": trained(make_network, backbone=source, peft="none"),
+        **{name: trained(make_network, backbone=bert, pooling=name, peft="full") for name in ("mean", "cls")},
     }
     for name, network in networks.items():
-        text = "merged" if name == "merged" else "adapter"
+        text = "adapter" if name in {"adapter", "frozen"} else "merged"
         export_dual_encoder(network, tokenize, language_models / name, PREPROCESSING, text)
     assert not any(name.startswith("text_model.") for name in load_file(language_models / "adapter/model.safetensors"))
     assert str(language_models) not in (language_models / "adapter" / "config.json").read_text()

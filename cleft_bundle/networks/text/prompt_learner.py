@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from cleft_bundle.data.token_checks import opening_length, token_rows
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.text.text_encoder import TextEncoder
 
@@ -22,7 +23,8 @@ WORDS = "this is a chest x ray of a patient with"
 class PromptLearner(nn.Module):
     """Input embeddings that stand before the words of a class and are learnt while both towers are frozen.
 
-    The context starts as the embedded tokens of ``words``, repeated until it has ``length`` vectors.
+    The context starts as the embedded tokens of ``words``, repeated until it has ``length`` vectors. A token that the
+    tokenizer puts before every text (BERT's CLS) is the first of them; one that it puts behind stays behind the class.
 
     Args:
         text_encoder: the text tower whose token embeddings the context starts from.
@@ -56,8 +58,8 @@ class PromptLearner(nn.Module):
                 f"prompt length: expected 1 to {window - 2}, which leaves a word and EOS in the language model's "
                 f"window of {window}, got {length}"
             )
-        batch = tokenize([words])
-        tokens = batch["input_ids"][0, : int(batch["attention_mask"].sum())]
+        spoken, nothing = token_rows(tokenize([words, ""]))
+        tokens = torch.tensor(spoken[: opening_length(spoken, nothing)], dtype=torch.long)
         if not len(tokens):
             raise BundleError("prompt words: expected at least one word for the context to start from")
         if len(tokens) > length:

@@ -1,4 +1,4 @@
-"""The text tower of CLEFT: a causal language model, adapted by few parameters, and a projection."""
+"""The text tower of CLEFT: a language model, adapted by few parameters, and a projection."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from cleft_bundle.networks.backbones import describe_source, fingerprint, freeze
 from cleft_bundle.networks.peft_methods import resolve_peft
 from cleft_bundle.networks.precision import is_norm, lowest_precision, train_in_float32
 from cleft_bundle.networks.projection import Projection, build_projection
+from cleft_bundle.networks.text import probes
 from cleft_bundle.networks.text.frozen_products import speed_up_frozen_products
 from cleft_bundle.networks.text.packing import pack
+from cleft_bundle.networks.text.pooling import pool, resolve_pooling
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +33,16 @@ FORMS: dict[str, Form] = {
     "bool": lambda seen, _: seen,
     "added": lambda seen, dtype: torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min),
 }
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "bfloat16", "float16", "4bit")
 
 
 class TextEncoder(nn.Module):
-    """A causal language model that maps a tokenised caption to a unit vector of the shared space.
+    """A language model that maps a tokenised caption to a unit vector of the shared space.
 
-    The text feature is the hidden state, after the final norm, at the first position that the attention mask leaves
-    out: the EOS token which ends the caption. :class:`cleft_bundle.data.CaptionCollate` always leaves room for it.
+    The text feature of a causal model is the hidden state, after the final norm, at the first position that the
+    attention mask leaves out: the EOS token which ends the caption. :class:`cleft_bundle.data.CaptionCollate` always
+    leaves room for it. That of a model which reads in both directions (BERT and its families) is the mean over its
+    tokens, or the state of the first. Which kind a model is, is measured when the tower is built.
 
     Args:
         backbone: hub id, local folder, or config values with ``model_type`` for random weights.
@@ -54,13 +58,15 @@ class TextEncoder(nn.Module):
             captions when the tower is built: a model in which packed captions come out otherwise than padded ones gets
             padded rows, and the log says so. None gives each caption a padded row of its own.
         seed: seed of random weights: those of the adapters, of the projection and of a backbone from a config.
-        dtype: precision of the frozen weights: ``"float32"``, ``"bfloat16"`` or ``"float16"``; what is trained is kept
-            in float32.
-        quantize: ``"4bit"`` loads the model in 4 bits (NF4, bitsandbytes), which needs CUDA; None does not.
+        dtype: precision of the frozen weights: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"4bit"`` (NF4 of
+            bitsandbytes, which needs CUDA); what is trained is kept in float32.
+        pooling: ``auto``, ``end``, ``cls`` or ``mean``, see
+            :func:`cleft_bundle.networks.text.pooling.resolve_pooling`.
 
     Raises:
         BundleError: where the backbone cannot be loaded, a value is none of the above, or a target of the method
-            matches no layer.
+            matches no layer; where the backbone does not read text alone, or the pooling or the method does not go with
+            the way in which it reads.
 
     Source: Du, Chang, Dvornek, "CLEFT", MICCAI 2024; Dettmers et al., "QLoRA", NeurIPS 2023.
 
@@ -83,13 +89,11 @@ class TextEncoder(nn.Module):
         row_tokens: int | None = 512,
         seed: int = 0,
         dtype: str = "float32",
-        quantize: str | None = None,
+        pooling: str = "auto",
     ) -> None:
         super().__init__()
         self.peft = resolve_peft(peft)
-        require_one_of("dtype", dtype, PRECISIONS)
-        quantized = _quantization(quantize)
-        model = load_backbone(backbone, "text_backbone", seed=seed, dtype=getattr(torch, dtype), **quantized)
+        model = probes.drop_pooler(load_backbone(backbone, "text_backbone", seed=seed, **_precision(dtype)))
         model.config.use_cache = False
         freeze(model)
         self.fingerprint = fingerprint(model.named_parameters())
@@ -103,23 +107,28 @@ class TextEncoder(nn.Module):
             # non-reentrant: the reentrant form gives no gradient to adapters whose inputs are frozen
             model.gradient_checkpointing_enable({"use_reentrant": False})
         self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
-        self.hidden_size = int(model.config.hidden_size)
+        self._first_position = probes.first_position(model)
         self.embedding_dim = embedding_dim
+        if self.peft.virtual_tokens and not probes.nature(model, self.source).causal:
+            raise BundleError(f"{self.peft}: its keys and values want a causal model, {self.source} reads both ways")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.backbone: Any = self.peft.apply(model)
+            _unfreeze(model, unfreeze)
+            speed_up_frozen_products(model)
+            train_in_float32(model)
+            self.causal, self.hidden_size = probes.nature(model, self.source)
             self.projection = build_projection(projection, self.hidden_size, embedding_dim)
-        _unfreeze(model, unfreeze)
-        speed_up_frozen_products(model)
-        train_in_float32(model)
-        self.row_tokens, self._form, self._window = row_tokens, FORMS["bool"], sys.maxsize
-        if row_tokens is not None:
+        self.pooling = resolve_pooling(pooling, self.causal, self.source)
+        self.row_tokens: int | None = None
+        self._form, self._window = FORMS["bool"], sys.maxsize
+        if row_tokens is not None and self.causal:  # what reads in both directions shares no beginnings
             self._try_packing(row_tokens)
 
     @property
     def language_model(self) -> Any:
         """The Hugging Face model itself, below whatever peft put around it."""
-        return self.backbone.get_base_model() if hasattr(self.backbone, "get_base_model") else self.backbone
+        return self.peft.base(self.backbone)
 
     @property
     def max_positions(self) -> int:
@@ -129,7 +138,8 @@ class TextEncoder(nn.Module):
         """
         config = self.language_model.config
         limits = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
-        return next((int(limit) for limit in limits if limit), sys.maxsize) - self.peft.virtual_tokens
+        taken = self.peft.virtual_tokens + self._first_position
+        return next((int(limit) for limit in limits if limit), sys.maxsize) - taken
 
     def embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Input embeddings [..., H] of tokens [...]."""
@@ -155,7 +165,7 @@ class TextEncoder(nn.Module):
         """What the language model makes of captions, before the projection.
 
         Args:
-            input_ids: int64 tensor [N, T], padded on the right with EOS, at least one EOS a row.
+            input_ids: int64 tensor [N, T], padded on the right with EOS, for ``end`` pooling at least one EOS a row.
             attention_mask: int64 tensor [N, T], 1 for the caption's tokens and 0 from its EOS on.
             context: float tensor of input embeddings that stand before the tokens: [P, H] before each caption, or
                 [N, P, H], a context of its own for each.
@@ -164,11 +174,11 @@ class TextEncoder(nn.Module):
             features [N, H].
 
         Raises:
-            BundleError: where a row has no position that the mask leaves out, a caption is empty, or context and
-                caption are longer than the model's window.
+            BundleError: where ``end`` pooling finds no position that the mask leaves out, a caption is empty, or
+                context and caption are longer than the model's window.
         """
         length = attention_mask.sum(dim=1)
-        if bool((length >= attention_mask.shape[1]).any()):
+        if self.pooling == "end" and bool((length >= attention_mask.shape[1]).any()):
             raise BundleError("a caption fills its row: leave one EOS token outside the attention mask")
         if bool((length == 0).any()):
             raise BundleError("a caption is empty: expected at least one token before its EOS")
@@ -182,7 +192,7 @@ class TextEncoder(nn.Module):
         alone = torch.autocast(input_ids.device.type, enabled=False) if self.dtype == torch.float16 else nullcontext()
         with alone:
             if self.row_tokens is None or before + input_ids.shape[1] > self._window:
-                return self._padded(input_ids, attention_mask, length, context)
+                return self._padded(input_ids, attention_mask, context)
             return self._packed(input_ids, length, context, self.row_tokens)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
@@ -190,16 +200,16 @@ class TextEncoder(nn.Module):
         return F.normalize(self.projection(features.to(next(self.projection.parameters()).dtype)), dim=-1)
 
     def _padded(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, length: torch.Tensor, context: torch.Tensor | None
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, context: torch.Tensor | None
     ) -> torch.Tensor:
         """Features [N, H] with a row of its own for each caption."""
-        rows = torch.arange(len(input_ids), device=input_ids.device)
         before = 0 if context is None else context.shape[-2]
         mask = torch.cat([attention_mask.new_ones(len(input_ids), before), attention_mask], dim=1)
         inputs = {"input_ids": input_ids} if context is None else {"inputs_embeds": self._behind(context, input_ids)}
-        # some models count only what the mask shows, and would put EOS where the caption begins
-        position = torch.arange(mask.shape[1], device=mask.device).expand_as(mask) if self._takes_positions else None
-        return self._run(mask, position, **inputs)[rows, length + before]
+        # some causal models count only what the mask shows, and would put EOS where the caption begins
+        counted = self._takes_positions and self.causal
+        position = torch.arange(mask.shape[1], device=mask.device).expand_as(mask) if counted else None
+        return pool(self._run(mask, position, **inputs), mask, self.pooling)
 
     def _behind(self, context: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
         """Input embeddings [N, P + T, H] of a context and the tokens behind it."""
@@ -234,7 +244,7 @@ class TextEncoder(nn.Module):
         """
         virtual = self.peft.virtual_tokens
         if position is not None:
-            inputs["position_ids"] = position + virtual
+            inputs["position_ids"] = position + virtual + self._first_position
         if not virtual:
             seen = self._form(visible, self.dtype) if visible.ndim == 4 else visible
             return self.backbone(attention_mask=seen, **inputs).last_hidden_state
@@ -244,27 +254,22 @@ class TextEncoder(nn.Module):
             seen = self._form(seen, self.dtype)
         return self.language_model(attention_mask=seen, past_key_values=prefix, **inputs).last_hidden_state
 
-    @torch.no_grad()
     def _try_packing(self, row_tokens: int) -> None:
         """Find the form of mask with which packed captions come out as padded ones do, or stop packing."""
         config, device = self.language_model.config, self.language_model.device
+        self.row_tokens = row_tokens
         if device.type == "meta":  # without values there is nothing to compare
             return
-        self._window = min(_window(config), self.max_positions)
+        self._window = min(probes.window(config), self.max_positions)
         self.row_tokens = rows = min(row_tokens, self._window)
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
-            probe, length = _probe(config.vocab_size, self._window)
-            self._form = self._exact_form(probe.to(device), length.to(device), rows)
-        finally:
-            for module, training in modes:
-                module.training = training
+        with probes.evaluating(self):
+            captions, length = probes.probe_captions(config.vocab_size, self._window)
+            self._form = self._exact_form(captions.to(device), length.to(device), rows)
 
     def _exact_form(self, probe: torch.Tensor, length: torch.Tensor, row_tokens: int) -> Form:
-        """The form of mask that gives captions of :func:`_probe` the features that they have in rows of their own."""
+        """The form of mask that gives captions of :func:`probes.probe_captions` the features of rows of their own."""
         mask = (torch.arange(probe.shape[1], device=probe.device) < length[:, None]).long()
-        expected = self._padded(probe, mask, length, None).double()
+        expected = self._padded(probe, mask, None).double()
         # what the words of a caption change in the feature of the same EOS is what attention brings there
         words = (expected[::2] - expected[1::2]).norm(dim=1).mean()
         limit = torch.maximum(2e-3 * words, 8 * torch.finfo(self.dtype).eps * expected.norm(dim=1))
@@ -290,31 +295,6 @@ class TextEncoder(nn.Module):
         return lowest_precision(self.language_model)
 
 
-def _window(config: Any) -> int:
-    """How far tokens of a model see at most, if its config knows a bound: models count columns of a row for it."""
-    bounds = [v for key, v in config.to_dict().items() if key.endswith(("window", "window_size", "chunk_size"))]
-    return min((b for b in bounds if type(b) is int and b > 0), default=sys.maxsize)
-
-
-def _probe(vocabulary: int, window: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Captions [8, T], closed by token 0, and their lengths [8]: pairs of one length, of which many begin alike."""
-    most = min(7, window - 1)
-    one, other, end = ([1 + n % (vocabulary - 1) for n in range(start, start + 7)] for start in (0, 7, 14))
-    rows = [
-        [*one[:3]],
-        [*other[:3]],
-        [*one[:5]],
-        [*other[:5]],
-        one,
-        other,
-        [*one[:4], *end[:3]],
-        [*other[:4], *end[:3]],
-    ]
-    rows = [row[:most] for row in rows]
-    ids = torch.tensor([row + [0] * (most + 1 - len(row)) for row in rows])
-    return ids, torch.tensor([len(row) for row in rows])
-
-
 def _unfreeze(model: Any, parts: Sequence[str]) -> None:
     """Train further parts of a model that is otherwise frozen."""
     for part in parts:
@@ -328,14 +308,13 @@ def _unfreeze(model: Any, parts: Sequence[str]) -> None:
                 module.requires_grad_(True)
 
 
-def _quantization(quantize: str | None) -> dict[str, Any]:
-    """Arguments of ``from_pretrained`` for quantised loading."""
-    if quantize is None:
-        return {}
-    if quantize != "4bit":
-        raise BundleError(f"quantize: expected '4bit' or null, got {quantize!r}")
+def _precision(dtype: str) -> dict[str, Any]:
+    """Arguments of ``from_pretrained`` for weights of a precision."""
+    require_one_of("dtype", dtype, PRECISIONS)
+    if dtype != "4bit":
+        return {"dtype": getattr(torch, dtype)}
     if not torch.cuda.is_available():
-        raise BundleError("quantize: 4-bit loading needs a CUDA GPU, and there is none; set it to null")
+        raise BundleError("dtype: 4bit needs a CUDA GPU, and there is none; expected another precision")
     require("bitsandbytes", "quantize")
     from transformers import BitsAndBytesConfig  # noqa: PLC0415
 

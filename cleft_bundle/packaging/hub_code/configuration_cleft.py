@@ -19,6 +19,7 @@ class CleftConfig(PretrainedConfig):
         pooling: of the image tower.
         hidden_size: width of the language model.
         caption_tokens: tokens of a caption, its end included.
+        text_pooling: ``end``, ``cls`` or ``mean``: which states of the language model stand for a caption.
         kwargs: of transformers.
     """
 
@@ -34,6 +35,7 @@ class CleftConfig(PretrainedConfig):
         pooling: str = "tokens_prenorm",
         hidden_size: int = 768,
         caption_tokens: int = 64,
+        text_pooling: str = "end",
         **kwargs: Any,
     ) -> None:
         self.vision_config = vision_config
@@ -44,4 +46,5 @@ class CleftConfig(PretrainedConfig):
         self.pooling = pooling
         self.hidden_size = hidden_size
         self.caption_tokens = caption_tokens
+        self.text_pooling = text_pooling
         super().__init__(**kwargs)

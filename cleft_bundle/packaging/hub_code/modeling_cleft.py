@@ -28,7 +28,7 @@ class CleftModel(PreTrainedModel):
         self.vision_model: Any = AutoModel.from_config(_config(config.vision_config))
         self.text_model: Any = None
         if config.text_config is not None:
-            self.text_model = AutoModel.from_config(_config(config.text_config))
+            self.text_model = _without_pooler(AutoModel.from_config(_config(config.text_config)))
         self.visual_projection = nn.Linear(self.vision_model.config.hidden_size, config.embedding_dim)
         self.text_projection = nn.Linear(config.hidden_size, config.embedding_dim)
         self.logit_scale = nn.Parameter(torch.zeros(()))
@@ -44,7 +44,7 @@ class CleftModel(PreTrainedModel):
         Raises:
             ValueError: where the embedding of a known caption is another one: it is not the model of the training.
         """
-        model = AutoModel.from_pretrained(source or self.config.text_source, dtype=torch.float32)
+        model = _without_pooler(AutoModel.from_pretrained(source or self.config.text_source, dtype=torch.float32))
         folder = Path(adapter or Path(str(self.config.name_or_path), "adapter"))
         if folder.is_dir():
             from peft import PeftModel  # noqa: PLC0415
@@ -87,8 +87,12 @@ class CleftModel(PreTrainedModel):
         if self.text_model is None:
             raise ValueError(f"this folder holds an adapter of {self.config.text_source}: call load_text_model()")
         states = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        ends = states[torch.arange(len(states)), attention_mask.sum(dim=1)]
-        return F.normalize(self.text_projection(ends), dim=-1)
+        length = attention_mask.sum(dim=1)
+        if self.config.text_pooling == "mean":
+            pooled = states.masked_fill(attention_mask[..., None] == 0, 0.0).sum(dim=1) / length[:, None]
+        else:
+            pooled = states[torch.arange(len(states)), length if self.config.text_pooling == "end" else 0]
+        return F.normalize(self.text_projection(pooled), dim=-1)
 
     def forward(
         self, pixel_values: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
@@ -96,6 +100,13 @@ class CleftModel(PreTrainedModel):
         """Scaled cosines [B, N] of images and captions."""
         image, text = self.get_image_features(pixel_values), self.get_text_features(input_ids, attention_mask)
         return self.logit_scale.exp() * image @ text.T
+
+
+def _without_pooler(model: Any) -> Any:
+    """Take away the layer of BERT's family that nothing here reads, and the weights of the folder lack."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
 
 
 def _config(values: Any) -> Any:

@@ -45,10 +45,10 @@ PACKED = [
 ]
 # fmt: on
 # fmt: off
-#: Those whose captions may not share rows: no positions to give, recurrent states, or attention in both directions.
+#: Those whose captions may not share rows: no positions to give, or recurrent states.
 PADDED = [
-    "bert", "bloom", "camembert", "electra", "falcon_mamba", "inkling_text", "mamba", "minimax", "mpt",
-    "olmo_hybrid", "openai-gpt", "roberta", "rwkv",
+    "bloom", "falcon_mamba", "inkling_text", "mamba", "minimax", "mpt",
+    "olmo_hybrid", "openai-gpt", "rwkv",
 ]
 # fmt: on
 CAPTIONS = [[5, 6, 7, 8], [5, 6, 7, 9, 10, 11], [5, 6], [12, 13, 14, 15, 16]]

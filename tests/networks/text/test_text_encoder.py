@@ -168,9 +168,8 @@ def test_a_row_without_eos_outside_the_mask_is_refused(tokenize):
         ({"peft": Lora(target_modules=["q_proj"])}, "q_proj match no layer; the linear layers are c_attn"),
         ({"peft": "rola"}, "peft: expected one of lora, dora, ia3, prefix, adalora, none, full, got 'rola'"),
         ({"unfreeze": ["heads"]}, "unfreeze: expected any of embeddings, layer_norms, got 'heads'"),
-        ({"dtype": "float8"}, "dtype: expected one of float32, bfloat16, float16, got 'float8'"),
-        ({"quantize": "8bit"}, "quantize: expected '4bit' or null"),
-        ({"quantize": "4bit"}, "quantize: 4-bit loading needs a CUDA GPU"),
+        ({"dtype": "float8"}, "dtype: expected one of float32, bfloat16, float16, 4bit, got 'float8'"),
+        ({"dtype": "4bit"}, "dtype: 4bit needs a CUDA GPU"),
         ({"peft": "prefix", "gradient_checkpointing": True}, "prefix: its keys and values do not go with"),
     ],
 )
