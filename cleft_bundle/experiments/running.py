@@ -180,7 +180,10 @@ def _clear(job: Job) -> None:
 
 
 def _waited_for(process: subprocess.Popen[Any]) -> int:
-    """Wait for a process; the bytes that it, or a process that it has started, had in memory at most."""
+    """Wait for a process; the bytes that it, or a process that it has started, had in memory at most.
+
+    Linux counts the process that starts a run with it, so that nothing below its own memory is seen.
+    """
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

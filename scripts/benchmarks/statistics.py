@@ -120,7 +120,7 @@ def _write_page(
     given = {"class_names": names, "task": first.task, "labels": first.labels, "items": items, "thresholds": limits}
     other = ScoredImages(scores=second.scores, name="other", **given)
     resampling = Resampling(resamples, seed=seed)
-    Comparison("other", [], items, names).figures(other, resampling, folder / "other")
+    Comparison("other", [], items, names).estimates(other, resampling, folder / "other")
     calibration = described(chosen.calibration, "temperature", names)
     scored = ScoredImages(scores=chosen.calibration(logits), logits=logits, calibration=calibration, **given)
     comparison = Comparison("own", [folder / "other"], items, names)

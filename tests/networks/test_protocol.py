@@ -67,7 +67,7 @@ def test_what_reports_tell_of_a_network(networks):
     }
     assert towers["image tower"]["fingerprint"] is None
     assert len(networks["DualEncoder"].backbones["dual encoder"]["fingerprint"]) == 64
-    assert networks["CLEFT"].facts == {"peft": "lora"}
+    assert networks["CLEFT"].facts == {"peft": "lora", "text_pooling": "end"}
     assert networks["ImageClassifier"].facts == {}
 
 
