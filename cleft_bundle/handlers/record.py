@@ -60,8 +60,12 @@ class RunRecord:
         self.loss_curve = LossCurve(output_dir, evaluator, title)
         self._best = BestCheckpoint(network, best_checkpoint, trained_on, self.identity)
         self._ranks = RankAllocation(network)
-        parts = {"network": network, "lr_scheduler": lr_scheduler, "loss_curve": self.loss_curve}
-        parts["rank_allocation"] = self._ranks
+        parts = {
+            "network": network,
+            "lr_scheduler": lr_scheduler,
+            "loss_curve": self.loss_curve,
+            "rank_allocation": self._ranks,
+        }
         self.checkpoint = TrainingCheckpoint(checkpoint_interval, self.identity, splits, evaluator, parts)
 
     def attach(self, engine: Trainer) -> None:
