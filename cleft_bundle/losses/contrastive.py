@@ -40,10 +40,10 @@ class ContrastiveLoss(nn.Module):
     ``labels``, there with cosine similarity, here with the Jaccard index).
 
     Examples:
-        >>> import torch
-        >>> vectors = torch.eye(3)  # three images, each right upon its caption
-        >>> far = ContrastiveLoss("index")((vectors, vectors.flip(0), torch.tensor(10.0)), torch.arange(3))
-        >>> near = ContrastiveLoss("index")((vectors, vectors, torch.tensor(10.0)), torch.arange(3))
+        >>> from cleft_bundle.networks.protocol import Embeddings
+        >>> vectors, scale = torch.eye(3), torch.tensor(10.0)  # three images, each right upon its caption
+        >>> far = ContrastiveLoss("index")(Embeddings(vectors, vectors.flip(0), scale), torch.arange(3))
+        >>> near = ContrastiveLoss("index")(Embeddings(vectors, vectors, scale), torch.arange(3))
         >>> round(float(near), 4), round(float(far), 2)
         (0.0002, 13.33)
     """

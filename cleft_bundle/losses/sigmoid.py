@@ -26,9 +26,10 @@ class SigmoidLoss(nn.Module):
     Source: Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023, algorithm 1.
 
     Examples:
-        >>> import torch
-        >>> vectors, scale, bias = torch.eye(3), torch.tensor(10.0), torch.tensor(-5.0)
-        >>> round(float(SigmoidLoss("index")((vectors, vectors, scale, bias), torch.arange(3))), 4)
+        >>> from cleft_bundle.networks.protocol import Embeddings
+        >>> vectors = torch.eye(3)  # three images, each right upon its caption
+        >>> embeddings = Embeddings(vectors, vectors, torch.tensor(10.0), torch.tensor(-5.0))
+        >>> round(float(SigmoidLoss("index")(embeddings, torch.arange(3))), 4)
         0.0201
     """
 

@@ -68,7 +68,7 @@ def test_the_command_writes_what_builds_the_network_again(tuned, state, write, t
     assert values["text_backbone"] == str(tmp_path / "models" / "cleft_text_backbone")
     network = from_overlay(values)
     if tuned:
-        words = {"input_ids": torch.tensor([[1]]), "attention_mask": torch.tensor([[1]])}
+        words = {"input_ids": torch.tensor([[1], [0]]), "attention_mask": torch.tensor([[1], [0]])}
         network.learn_prompt(PromptLearner(network.text_encoder, lambda _: words, length=values["context_length"]))
     loaded = load_trained(network, out).eval()
     image = torch.randn(2, 3, 42, 42)
