@@ -11,7 +11,7 @@ from cleft_bundle.checkpoints.patient_roles import Memory
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import TrainedOn
 from cleft_bundle.errors import BundleError, one_line
-from cleft_bundle.networks import FinetunedClassifier, ImageClassifier, ImageEncoder
+from cleft_bundle.networks import FinetunedClassifier, ImageClassifier, build_image_encoder
 
 FORMAT = 1
 _APART = ("run", "trained_on")  # of a provenance: a file has them beside it
@@ -95,7 +95,7 @@ def build_finetuned(state: Any, path: str | Path, identity: RunIdentity | None =
     if identity is not None:
         identity.check_own(state, path)
     settings = json.loads(state["settings"])
-    network = ImageClassifier(**{**settings, "image_encoder": ImageEncoder(**settings["image_encoder"])})
+    network = ImageClassifier(**{**settings, "image_encoder": build_image_encoder(settings["image_encoder"])})
     try:
         network.load_state_dict(state["weights"], strict=True)
     except RuntimeError as error:

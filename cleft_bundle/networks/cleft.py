@@ -96,9 +96,9 @@ class CLEFT(DualNetwork):
         return (self.logit_scale + (bounded - self.logit_scale).detach()).exp()
 
     @property
-    def tower(self) -> ImageEncoder:
-        """The image tower."""
-        return self.image_encoder
+    def tower(self) -> ImageEncoder | None:
+        """That of the image tower."""
+        return self.image_encoder.tower
 
     @property
     def patch_size(self) -> int:

@@ -134,8 +134,12 @@ class ImageEncoder(Network):
         return self(image)
 
     @property
-    def tower(self) -> ImageEncoder:
+    def tower(self) -> ImageEncoder | None:
         """This one."""
+        return self
+
+    def merged(self) -> ImageEncoder:
+        """This tower without adapters beside its weights: it has none."""
         return self
 
     def features(self, image: torch.Tensor) -> torch.Tensor:
