@@ -1,4 +1,4 @@
-"""What the JSON configs need to know about themselves: where they are, whether they are right, what was executed."""
+"""The JSON configs at run time: where they are, whether they are right, what was executed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Writing files at once or not at all; reading checkpoints."""
+"""Writing files at once or not at all; reading checkpoints and JSON."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
 import uuid
@@ -74,6 +75,74 @@ def load(path: str | Path, made_by: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise BundleError(f"checkpoint {path} cannot be read: {one_line(error)}") from error
+
+
+def read_object(path: str | Path, name: str | None = None, hint: str = "") -> dict[str, Any]:
+    """The JSON object of a file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        name: what error messages begin with; the path by default.
+        hint: what the message says further where there is no such file.
+
+    Raises:
+        BundleError: where the file does not exist or cannot be read, or as of :func:`parse_object`.
+    """
+    name = str(path) if name is None else name
+    if not Path(path).is_file():
+        raise BundleError(f"{name} does not exist{hint}")
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{name} is no JSON: expected UTF-8 text") from error
+    except OSError as error:
+        raise BundleError(f"{name} cannot be read: {one_line(error.strerror)}") from error
+    return parse_object(text, name)
+
+
+def parse_object(text: str, name: str) -> dict[str, Any]:
+    """The JSON object that a text is.
+
+    Args:
+        text: JSON.
+        name: what error messages begin with.
+
+    Raises:
+        BundleError: where the text is no JSON or no object, or a key of an object is repeated, which readers of JSON
+            let pass.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise BundleError(f"{name}: key '{next(key for key in keys if keys.count(key) > 1)}' is repeated")
+        return found
+
+    try:
+        content = json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise BundleError(f"{name} is no JSON: line {error.lineno}, {error.msg}") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{name}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def given_object(given: str, name: str) -> dict[str, Any]:
+    """A JSON object that was typed in, or that of the file which was named.
+
+    Args:
+        given: the object, which begins with a brace, or a path.
+        name: what error messages begin with.
+
+    Raises:
+        BundleError: where it is neither.
+    """
+    if given.lstrip().startswith("{"):
+        return parse_object(given, f"{name}: {one_line(given, 60)}")
+    if not Path(given).is_file():
+        raise BundleError(f"{name}: there is no file {given}; expected one, or a JSON object")
+    return read_object(given, f"{name}: {given}")
 
 
 def sha256(path: str | Path) -> str:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 
 MOST = 250  # characters of a name in MLflow: mlflow.utils.validation.MAX_ENTITY_KEY_LENGTH
-_ESCAPE = re.compile(r"_xFFFFFF_.*|_x([0-9A-F]{4,6})_")
 _STRANGE = re.compile(r"[^\w.\- /]|[\n\r]|_(?=x[0-9A-F]{4})|^ | $")
 _CUT = "_xFFFFFF_"  # no character's code: what follows is a digest
 _DIGEST = 32  # hexadecimal digits
@@ -37,11 +36,6 @@ def mlflow_name(name: str) -> str:
         kept = re.sub(r"_(x[0-9A-F]*)?$", "", escaped[: MOST - len(_CUT) - _DIGEST])  # no half of a code
         escaped = kept + _CUT + digest
     return escaped
-
-
-def original_name(name: str) -> str:
-    """The name that :func:`mlflow_name` has mapped; of one that was too long, its beginning and the digest."""
-    return _ESCAPE.sub(lambda found: found[0] if found[1] is None else chr(int(found[1], 16)), name)
 
 
 def column(class_name: str, fixed: Sequence[str]) -> str:

@@ -81,6 +81,9 @@ class Settings(BaseModel):
     pretrained: Text = ""
     model_path: Text = ""
     served_model: Text = ""
+    dual_encoder_path: Text = ""
+    text_form: Text = ""
+    text_source: Text | None = None
     datalist_file: Text | None = None
     label_table: Text | None = None
     prompt_file: Text | None = None

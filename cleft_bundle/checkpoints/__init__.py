@@ -1,4 +1,4 @@
-"""What is saved and loaded: the trained part of a network, an interrupted training, the classifier and its exports."""
+"""Saving and loading: the trained part of a network, an interrupted training, the classifier and its exports."""
 
 from cleft_bundle.checkpoints.classifier_file import load_classifier, load_deployed, open_classifier
 from cleft_bundle.checkpoints.finetuned import FinetunedState, load_finetuned

@@ -1,4 +1,4 @@
-"""Where an image tower starts from: contrastive pre-training, its untouched backbone, or random weights."""
+"""Starts of an image tower: contrastive pre-training, its untouched backbone, or random weights."""
 
 from __future__ import annotations
 

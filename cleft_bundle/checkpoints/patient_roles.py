@@ -1,4 +1,4 @@
-"""Which patients a file was made with, and what each of them was used for."""
+"""The patients that a file was made with, and what each of them was used for."""
 
 from __future__ import annotations
 

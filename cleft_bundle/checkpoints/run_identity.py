@@ -1,4 +1,4 @@
-"""Who a run is: the identity that stands in every file it writes, so that it publishes and resumes only its own."""
+"""The identity of a run: it stands in every file it writes, so that it publishes and resumes only its own."""
 
 from __future__ import annotations
 

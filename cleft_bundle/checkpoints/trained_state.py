@@ -1,4 +1,4 @@
-"""What training changed, and nothing else."""
+"""The parameters that training changed, and nothing else."""
 
 from __future__ import annotations
 

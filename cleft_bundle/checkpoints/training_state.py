@@ -1,4 +1,4 @@
-"""What an interrupted training needs to go on as if nothing had happened."""
+"""The state of an interrupted training: all that it needs to go on as if nothing had happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands behind ``cleft COMMAND``: words of a shell become the arguments of a function, wrong ones a line."""
+"""The command line of ``cleft COMMAND``: words of a shell become arguments of a function, wrong ones a line."""
 
 from __future__ import annotations
 

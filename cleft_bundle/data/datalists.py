@@ -15,7 +15,7 @@ from typing import Any
 from cleft_bundle.data.item import Item, changed
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError
-from cleft_bundle.files import replacing
+from cleft_bundle.files import read_object, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -142,12 +142,7 @@ def _as_pseudonym(value: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise BundleError(f"datalist_file: there is no file {path}; training writes one as output_dir/datalist.json")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BundleError(f"{path}: this is no JSON: {error}") from error
-    if not isinstance(content, dict) or "training" not in content:
+    content = read_object(path, f"datalist_file: {path}", "; training writes one as output_dir/datalist.json")
+    if "training" not in content:
         raise BundleError(f"{path}: expected an object with the keys {', '.join(KEYS)}")
     return content

@@ -1,4 +1,4 @@
-"""What MONAI's engines need from us: batches, steps, parameter groups, features, and the end of a run."""
+"""The parts of MONAI's engines that are ours: batches, steps, parameter groups, features, and the end of a run."""
 
 from cleft_bundle.engines.assembly import training_engine, validation_engine
 from cleft_bundle.engines.begin import (

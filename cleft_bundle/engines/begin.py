@@ -1,4 +1,4 @@
-"""How a run begins: what is refused before anything expensive is done, what is loaded, and which folders are locked."""
+"""The begin of a run: refusals before anything expensive is done, what is loaded, and the folders that are locked."""
 
 from __future__ import annotations
 

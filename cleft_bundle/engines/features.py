@@ -1,4 +1,4 @@
-"""What an image network makes of images, computed once."""
+"""Features of images, computed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a fine-tuning ends: its file, its figures, and its point in the label_efficiency."""
+"""The end of a fine-tuning: its file, its figures, and its point in the label_efficiency."""
 
 from __future__ import annotations
 

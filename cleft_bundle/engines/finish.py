@@ -1,4 +1,4 @@
-"""How a run ends: the files it leaves, and the summary that says where they are and what comes next."""
+"""The end of a run: the files it leaves, and the summary that says where they are and what comes next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a training on a reader's labels ends: the classifier that it proposes, next to the one that is served."""
+"""The end of a training on a reader's labels: the classifier that it proposes, next to the one that is served."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which parameters the optimizer sees, and with which learning rate and weight decay."""
+"""Parameter groups of the optimizer, with learning rate and weight decay of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What MONAI's engines hand to the network and to the loss."""
+"""Batches as MONAI's engines hand them to the network and to the loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the learning rate goes over a training, counted in updates of the weights."""
+"""The learning rate over a training, counted in updates of the weights."""
 
 from __future__ import annotations
 

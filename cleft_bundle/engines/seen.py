@@ -1,4 +1,4 @@
-"""What the images were like that a classifier was validated on: kept in its file, so that others can be compared."""
+"""Statistics of the images that a classifier was validated on: kept in its file, so that others can be compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a training runs: what must be right before its first step, and what makes it a training at its end."""
+"""The run of a training: what must be right before its first step, and what makes it a training at its end."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cleft_bundle.errors import BundleError, nearest
+from cleft_bundle.files import read_object
 from cleft_bundle.metrics.classification import METRICS
 from cleft_bundle.settings import Seed
 
@@ -108,13 +108,11 @@ def read_experiment(path: str | Path) -> Experiment:
     if not path.is_file():
         beside = [str(other) for other in path.parent.glob("*.json")] if path.parent.is_dir() else []
         raise BundleError(f"experiment {path} does not exist{nearest(str(path), beside)}")
+    content = read_object(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         experiment = Experiment.model_validate(content)
     except ValidationError as error:
         raise BundleError(f"{path}: {_first(error, content)}") from None
-    except ValueError as error:  # no JSON, or no UTF-8
-        raise BundleError(f"{path} is no JSON: {error}") from None
     try:
         _check(experiment)
     except BundleError as error:

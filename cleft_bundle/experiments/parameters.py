@@ -1,4 +1,4 @@
-"""How many parameters a row has trained, counted in the files that its runs have left."""
+"""Numbers of trained parameters, counted in the files that the runs of a row have left."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import cleft_bundle
 from cleft_bundle.errors import BundleError, nearest
 from cleft_bundle.experiments.experiment_file import PLACES, Experiment, Point, Row, placed, places_in
 from cleft_bundle.experiments.label_tables import write_label_table
-from cleft_bundle.files import save_text, sha256
+from cleft_bundle.files import read_object, save_text, sha256
 
 SETTINGS = "settings.json"
 DONE = "done.json"
@@ -265,11 +265,7 @@ def _label(row: Row, step: str) -> str:
 
 
 def _ids(file: Path) -> set[str]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BundleError(f"{file} is no JSON: {error}") from None
-    return {key.lstrip("+~").split("#")[0] for key in content}
+    return {key.lstrip("+~").split("#")[0] for key in read_object(file)}
 
 
 def _texts(value: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a method of parameter-efficient fine-tuning does while training goes on, such as AdaLoRA's division of ranks."""
+"""The part of a method of parameter-efficient fine-tuning during training, such as AdaLoRA's division of ranks."""
 
 from __future__ import annotations
 

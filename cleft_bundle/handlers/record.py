@@ -1,4 +1,4 @@
-"""What a training keeps of itself: its run in MLflow, its learning curve, its checkpoints, the pictures it has seen."""
+"""The record of a training: its run in MLflow, its learning curve, its checkpoints, the pictures it has seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a training validates."""
+"""Validation at intervals of a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the handlers that write DICOM objects beside the scored images share."""
+"""The base of the handlers that write DICOM objects beside the scored images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has been scored so far, on disk: an inference that was stopped goes on where it stood."""
+"""A journal of what has been scored, on disk: an inference that was stopped goes on where it stood."""
 
 from __future__ import annotations
 

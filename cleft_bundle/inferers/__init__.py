@@ -1,4 +1,4 @@
-"""How networks are applied inside MONAI's evaluators."""
+"""Inferers: networks as they are applied inside MONAI's evaluators."""
 
 from cleft_bundle.inferers.logits import LogitsInferer
 from cleft_bundle.inferers.zero_shot import ClassPromptInferer, ZeroShotInferer

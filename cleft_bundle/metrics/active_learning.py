@@ -1,4 +1,4 @@
-"""Which images to label next: scores of how much a label would tell, and orders by them.
+"""Choice of the images to label next: scores of how much a label would tell, and orders by them.
 
 Everything here is NumPy on what a classifier gave: probabilities [N, K] and embeddings [N, D].
 """

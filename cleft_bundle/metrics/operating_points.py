@@ -1,4 +1,4 @@
-"""What thresholds that were chosen on validation do on test."""
+"""Operating points on test, by thresholds that were chosen on validation."""
 
 from __future__ import annotations
 

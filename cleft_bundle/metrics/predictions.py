@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind of its images: scores, labels, and whose they are."""
+"""Predictions of an evaluation: scores, labels, and whose they are."""
 
 from __future__ import annotations
 

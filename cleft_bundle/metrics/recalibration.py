@@ -1,4 +1,4 @@
-"""Whether probabilities are right in a population, and whether acting on them does good."""
+"""Calibration in a population, and the net benefit of acting on probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is chosen on validation images: how logits become probabilities, and the threshold of each class."""
+"""Choices on validation images: how logits become probabilities, and the threshold of each class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far images differ from those that a network was trained on."""
+"""The distance of images from those that a network was trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much the metrics depend on the words of the prompts."""
+"""The dependence of metrics on the words of the prompts."""
 
 from __future__ import annotations
 

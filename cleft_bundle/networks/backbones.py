@@ -1,4 +1,4 @@
-"""Where backbones come from: a hub id, a local folder, or a config for one with random weights."""
+"""Backbones from a hub id, a local folder, or a config for one with random weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an image tower looks: heat maps over its patches for any direction of the shared space.
+"""Heat maps of where an image tower looks, over its patches for any direction of the shared space.
 
 A direction is the embedding of a prompt, or any other vector; what a map explains is the product of the image's
 embedding with it. Class and register tokens take part in the computation and are left out of the maps. Of a classifier,
@@ -119,20 +119,6 @@ def _move(image: torch.Tensor, down: int, right: int) -> torch.Tensor:
     padded = F.pad(image, (room, room, room, room), mode="replicate")
     rows, columns = image.shape[2:]
     return padded[:, :, room - down : room - down + rows, room - right : room - right + columns]
-
-
-def contrast(direction: torch.Tensor) -> torch.Tensor:
-    """Turn K directions into what tells each from their mean, [K, D].
-
-    The embeddings of prompts share much: abnormality, for findings. A map of one of them shows every finding that there
-    is; a map of its contrast shows what is its own.
-
-    Raises:
-        BundleError: where there is nothing to tell one from.
-    """
-    if len(direction) < 2:
-        raise BundleError("contrast: expected two or more directions, got one")
-    return direction - direction.mean(dim=0)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How a tower is adapted: each method of parameter-efficient fine-tuning with what training must know of it.
+"""Adapters of a tower: each method of parameter-efficient fine-tuning with what training must know of it.
 
 The methods are the peft library's and so are their values: ``peft.LoraConfig`` and its like, named in a config or given
 as objects. What stands around them here completes them by the model at hand and answers what towers, training and

@@ -1,4 +1,4 @@
-"""What training, checkpoints, zero-shot scores, heat maps and reports ask of a network.
+"""The protocol of networks: what training, checkpoints, zero-shot scores, heat maps and reports ask of one.
 
 They ask by these names and never by a network's class, so that a network of a new kind takes part by answering.
 """
@@ -40,6 +40,10 @@ class Embeddings(NamedTuple):
     logit_bias: torch.Tensor | None = None
 
 
+class AbsentError(BundleError, AttributeError):
+    """A property that this network does not have: what looks for it, as PyTorch's tracer does, finds none."""
+
+
 class Network(nn.Module):
     """A network that embeds or classifies images; the answers are those of one that has nothing special.
 
@@ -53,6 +57,12 @@ class Network(nn.Module):
     checkpoint: ClassVar[str] = ""
     embeds_apart: ClassVar[bool] = False
     embeds: ClassVar[bool] = True
+
+    def __getattr__(self, name: str) -> torch.Tensor | nn.Module:
+        """What PyTorch keeps by this name; a property that is not offered says why, not PyTorch."""
+        if isinstance(offered := getattr(type(self), name, None), property):
+            return offered.__get__(self)
+        return super().__getattr__(name)
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:
         """What the head of this network takes of images [B, 3, H, W]: unit vectors [B, D], or features."""
@@ -68,18 +78,18 @@ class Network(nn.Module):
         """Side of a patch in pixels.
 
         Raises:
-            BundleError: where there are no square patches.
+            AbsentError: where there are no square patches.
         """
-        raise BundleError(f"heat map: {type(self).__name__} holds no vision transformer with square patches")
+        raise AbsentError(f"heat map: {type(self).__name__} holds no vision transformer with square patches")
 
     @property
     def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [K, D] and biases [K] that make calibrated logits of what :meth:`embed` gives.
 
         Raises:
-            BundleError: where there are none, or none that can be looked at.
+            AbsentError: where there are none, or none that can be looked at.
         """
-        raise BundleError(f"heat map: {type(self).__name__} shows no maps; they need a model.pt or a finetuned.pt")
+        raise AbsentError(f"heat map: {type(self).__name__} shows no maps; they need a model.pt or a finetuned.pt")
 
     @property
     def backbones(self) -> dict[str, dict[str, str | None]]:

@@ -20,13 +20,14 @@ from monai.networks.utils import convert_to_onnx
 from torch import nn
 
 from cleft_bundle.checkpoints.int8 import quantize_rows
-from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.errors import require_one_of
 from cleft_bundle.extras import require
 from cleft_bundle.networks import DeployedClassifier
 from cleft_bundle.networks.backbones import value_fingerprint
 from cleft_bundle.networks.classifiers.exported_classifier import METADATA
 from cleft_bundle.networks.classifiers.tracing import example_images, trace
 from cleft_bundle.packaging import hub, timm_folder
+from cleft_bundle.packaging.places import check_place, written_whole
 
 _BATCH = "batch"
 
@@ -175,26 +176,15 @@ def export_classifier(classifier: DeployedClassifier, stem: str | Path, forms: S
     """
     for form in forms:
         require_one_of("forms", form, FORMS)
-        _check_place(Path(f"{stem}{FORMS[form][0]}"))
+        check_place(Path(f"{stem}{FORMS[form][0]}"))
     written = []
     for form in forms:
         suffix, write = FORMS[form]
         path = Path(f"{stem}{suffix}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # a folder, not another name: archives keep the name that they were written under
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing.") as folder:
-            write(classifier, Path(folder, path.name))
-            if path.is_dir():
-                path.rename(Path(folder, "former"))
-            Path(folder, path.name).replace(path)  # complete, or not there
+        with written_whole(path) as place:
+            write(classifier, place)
         written.append(path)
     return written
-
-
-def _check_place(path: Path) -> None:
-    """Refuse to replace a folder that is not an export."""
-    if path.is_dir() and not (path / hub.DESCRIPTION).is_file():
-        raise BundleError(f"{path} is a folder without {hub.DESCRIPTION}, so no export: name another place")
 
 
 class _WithLogits(nn.Module):

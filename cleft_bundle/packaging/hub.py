@@ -21,9 +21,9 @@ from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import DeployedClassifier, FinetunedClassifier, ImageEncoder, ZeroShotClassifier
 from cleft_bundle.networks.image_encoder import takes_interpolation
 from cleft_bundle.networks.weight_names import renamed
+from cleft_bundle.packaging.places import DESCRIPTION
 from cleft_bundle.transforms import backbone_statistics
 
-DESCRIPTION = "cleft.json"
 WEIGHTS = "model.safetensors"
 PROCESSOR = "preprocessor_config.json"
 _LARGEST = 255  # of the 8-bit grey levels that a picture file has

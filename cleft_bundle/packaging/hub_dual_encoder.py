@@ -19,6 +19,7 @@ from cleft_bundle.networks import CLEFT, Frozen, TextEncoder
 from cleft_bundle.networks.weight_names import renamed
 from cleft_bundle.packaging import hub, hub_code
 from cleft_bundle.packaging.hub_code.configuration_cleft import CleftConfig
+from cleft_bundle.packaging.places import DESCRIPTION, written_whole
 
 Text = Literal["adapter", "merged"]
 Tokenize = Callable[[Sequence[str]], dict[str, torch.Tensor]]
@@ -39,7 +40,7 @@ def export_dual_encoder(
     Args:
         network: the trained network, without a learnt prompt, its projections linear.
         tokenize: the tokenizer of the training, see :class:`cleft_bundle.data.CaptionTokenizer`.
-        folder: is made.
+        folder: is made, and takes its name when it is whole; an earlier export is replaced.
         preprocessing: as classifiers keep it, see :func:`cleft_bundle.packaging.hub.processor_config`.
         text: ``adapter`` writes what was trained of the language model beside the name of the model itself, whose
             frozen weights stay where they are; ``merged`` writes the whole model with the adapter in its weights.
@@ -49,18 +50,24 @@ def export_dual_encoder(
         the folder.
 
     Raises:
-        BundleError: where the folder exists, or the network has a part that the form cannot hold: a learnt prompt, an
-            ``mlp`` projection, a logit bias, a prefix, and, for ``adapter``, a language model trained in other ways or
-            made from a config.
+        BundleError: where the folder is there and no export, the network is no CLEFT, or has a part that the form
+            cannot hold: a learnt prompt, an ``mlp`` projection, a logit bias, a prefix, and, for ``adapter``, a
+            language model trained in other ways or made from a config.
     """
     require_one_of("text", text, get_args(Text))
     folder = Path(folder)
-    if folder.exists():
-        raise BundleError(f"{folder} exists: name another place")
     _check(network, text, text_source)
     processor = hub.processor_config(preprocessing)
-    network = copy.deepcopy(network).eval()
-    folder.mkdir(parents=True)
+    with written_whole(folder) as place:
+        place.mkdir()
+        _write(copy.deepcopy(network).eval(), tokenize, place, text, text_source)
+        hub.write_json(place / hub.PROCESSOR, processor)
+        hub.write_json(place / DESCRIPTION, {"preprocessing": dict(preprocessing)})
+    return folder
+
+
+def _write(network: CLEFT, tokenize: Tokenize, folder: Path, text: Text, text_source: str | None) -> None:
+    """Write both towers, their code and the tokenizer; the network is used up."""
     config = _config(network, tokenize, text_source)
     weights = _weights(network)
     if text == "merged":
@@ -77,14 +84,13 @@ def export_dual_encoder(
         {n: v.detach().clone().contiguous().cpu() for n, v in weights.items()}, folder / hub.WEIGHTS, {"format": "pt"}
     )
     tokenize.tokenizer.save_pretrained(folder)  # type: ignore[attr-defined]
-    hub.write_json(folder / hub.PROCESSOR, processor)
-    hub.write_json(folder / hub.DESCRIPTION, {"preprocessing": dict(preprocessing)})
     for name in ("configuration_cleft.py", "modeling_cleft.py"):
         shutil.copy(Path(str(hub_code.__file__)).with_name(name), folder / name)
-    return folder
 
 
 def _check(network: CLEFT, text: Text, text_source: str | None) -> None:
+    if not isinstance(network, CLEFT):
+        raise BundleError(f"dual_encoder: a {type(network).__name__} is no CLEFT; export takes what train.json trains")
     encoder = network.text_encoder
     trained = {name for name, p in encoder.language_model.named_parameters() if p.requires_grad}
     adapted = {name for name in trained if any(part in name for part in (".lora_", ".ia3_"))}

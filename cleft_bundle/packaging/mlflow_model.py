@@ -6,7 +6,6 @@ MLflow loads it by :func:`_load_pyfunc`, from the bare ``model.pt`` or ``finetun
 from __future__ import annotations
 
 import io
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from cleft_bundle import __version__
 from cleft_bundle.checkpoints.classifier_file import load_deployed
 from cleft_bundle.errors import BundleError
 from cleft_bundle.extras import require
+from cleft_bundle.files import read_object
 from cleft_bundle.inference.scorer import Scorer
 from cleft_bundle.names import column, mlflow_name
 from cleft_bundle.networks import DeployedClassifier
@@ -170,9 +170,7 @@ def _signature(class_names: list[str]) -> Any:
 
 
 def _read_report(path: str | Path, classifier: DeployedClassifier) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise BundleError(f"report {path} does not exist: evaluate the checkpoint, see docs/evaluation.md")
-    report = json.loads(Path(path).read_text(encoding="utf-8"))
+    report = read_object(path, f"report {path}", ": evaluate the checkpoint, see docs/evaluation.md")
     classes = sorted(report["prompts"])
     if classes != sorted(classifier.class_names):
         raise BundleError(f"report {path} is of other classes ({', '.join(classes)}) than the classifier")

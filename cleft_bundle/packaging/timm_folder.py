@@ -19,6 +19,7 @@ from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import DeployedClassifier, ImageEncoder
 from cleft_bundle.networks.weight_names import own_name
 from cleft_bundle.packaging import hub
+from cleft_bundle.packaging.places import DESCRIPTION
 
 _FAMILIES = ("dinov2", "dinov2_with_registers")
 _EPSILON = 1e-6  # of timm's layer norms
@@ -57,7 +58,7 @@ def export_timm(classifier: DeployedClassifier, folder: Path, description: Mappi
     save_file({name: value.contiguous() for name, value in weights.items()}, folder / hub.WEIGHTS)
     save_file(head, folder / "head.safetensors")
     hub.write_json(folder / "config.json", _config(tower, side, classes, mean, std))
-    hub.write_json(folder / hub.DESCRIPTION, {**description, "pooling": tower.pooling})
+    hub.write_json(folder / DESCRIPTION, {**description, "pooling": tower.pooling})
 
 
 def _check(tower: ImageEncoder) -> None:

@@ -104,9 +104,10 @@ def test_a_changed_file_is_told(splits, root, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"there is no file .*d\.json"),
-        ("[]", "expected an object with the keys training"),
-        ("{", "this is no JSON"),
+        (None, r"d\.json does not exist; training writes one"),
+        ("[]", "expected a JSON object, got list"),
+        ("{}", "expected an object with the keys training"),
+        ("{", "is no JSON"),
         ('{"classes": ["mass"], "training": []}', r"classes \['mass'\], the prompts of this run of"),
         ('{"classes": ["edema", "mass"], "training": [{"image": "a"}]}', "item 1 of 'training' has no name, caption"),
     ],

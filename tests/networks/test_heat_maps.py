@@ -7,7 +7,7 @@ from torch import nn
 
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import DualEncoder, FinetunedClassifier, ImageClassifier, ImageEncoder, ZeroShotClassifier
-from cleft_bundle.networks.heat_maps import Head, class_maps, contrast, heat_map, pixel_map, removal
+from cleft_bundle.networks.heat_maps import Head, class_maps, heat_map, pixel_map, removal
 from cleft_bundle.networks.protocol import Network
 from tests.conftest import TINY_VIT
 
@@ -177,13 +177,6 @@ def test_maps_change_when_weights_are_randomised_block_by_block(method, images, 
         maps.append(heat_map(network, images, directions, method))
     for before, after in pairwise(maps):
         assert not torch.allclose(before, after, rtol=1e-3, atol=1e-6)
-
-
-def test_a_contrast_takes_away_what_directions_share(directions):
-    torch.testing.assert_close(contrast(directions + 7), contrast(directions))
-    torch.testing.assert_close(contrast(directions).sum(0), torch.zeros(8))
-    with pytest.raises(BundleError, match="two or more"):
-        contrast(directions[:1])
 
 
 def test_what_does_not_fit_is_refused(images, directions):

@@ -105,3 +105,12 @@ def test_a_network_of_a_new_kind_takes_part_by_answering(images):
     assert Mean().embed(images).shape == (4, 3)
     assert isinstance(Mean(), nn.Module)
     assert Mean().tower is None
+
+
+def test_what_a_network_does_not_offer_looks_absent_and_says_why():
+    tower = ImageEncoder(TINY_VIT, embedding_dim=8)
+    assert not hasattr(tower, "calibrated_head")  # as PyTorch's tracer asks
+    with pytest.raises(BundleError, match="heat map: ImageEncoder shows no maps"):
+        _ = tower.calibrated_head
+    with pytest.raises(AttributeError, match="no attribute 'calibrated_hed'"):
+        _ = tower.calibrated_hed

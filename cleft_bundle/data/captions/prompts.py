@@ -29,7 +29,6 @@ or a section whole: see :mod:`cleft_bundle.data.captions.templates`.
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +38,7 @@ from typing import Any, TypeGuard
 
 from cleft_bundle.data.captions.templates import Template, parse_template, slots_of, texts_of
 from cleft_bundle.errors import BundleError, nearest
+from cleft_bundle.files import read_object
 
 _KEYS = ("description", "caption", "templates", "negative_templates", "classes")
 #: From each form of a class's prompts to the key of its templates.
@@ -212,7 +212,7 @@ def load_prompts(path: str | Path) -> PromptSet:
         ['a chest x ray with edema']
     """
     path = Path(path)
-    content = _read_object(path)
+    content = read_object(path)
     for key in content:
         if key not in _KEYS:
             raise BundleError(f"{path}: key '{key}' is unknown{nearest(key, _KEYS)}; expected {', '.join(_KEYS)}")
@@ -272,28 +272,6 @@ def _class_templates(templates: object, where: str) -> list[str]:
         if set(slots_of(template, where)) != {"class"}:
             raise BundleError(f"{where}: '{template}': expected the slot {{class}} and no other")
     return templates
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """The JSON object of a file; a key that is repeated, which JSON readers let pass, is an error."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if repeated := [key for key in keys if keys.count(key) > 1]:
-            raise BundleError(f"{path}: key '{repeated[0]}' is repeated")
-        return dict(pairs)
-
-    if not path.is_file():
-        raise BundleError(f"{path}: there is no such prompt file")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
-    except UnicodeDecodeError as error:
-        raise BundleError(f"{path}: expected UTF-8 text") from error
-    except json.JSONDecodeError as error:
-        raise BundleError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"{path}: expected a JSON object with the keys {', '.join(_KEYS)}")
-    return content
 
 
 def _has_gaps(prompts: Sequence[str]) -> bool:

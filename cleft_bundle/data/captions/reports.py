@@ -41,14 +41,12 @@ class Report:
         sections: text by heading in lower case, such as ``findings``, in the report's order; none is blank. A line
             break divides paragraphs and the items of a list, whose numbers are left out.
         mesh: the MeSH terms that people gave it, such as ``Cardiomegaly/mild``; empty for text files.
-        automatic: the terms that a program found in it; empty for text files.
         images: ids of its images, which are their file names without suffix; empty for text files.
         uid: the set's id of the report; empty for text files.
     """
 
     sections: dict[str, str]
     mesh: tuple[str, ...] = ()
-    automatic: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     uid: str = ""
 
@@ -96,7 +94,6 @@ def parse_openi(content: bytes, source: str) -> Report:
     return Report(
         sections,
         mesh=_texts(root, "MeSH/major"),
-        automatic=_texts(root, "MeSH/automatic"),
         images=tuple(image for element in root.iter("parentImage") if (image := element.get("id", ""))),
         uid="" if uid is None else uid.get("id", ""),
     )

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cleft_bundle.data.captions.prompts import PromptSet
 from cleft_bundle.data.datasets import items as parts
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import require_one_of
 
 #: Words of the density codes; 5 is given to male breasts.
 DENSITY_WORDS = {
@@ -54,8 +54,7 @@ def check_target(
     Raises:
         BundleError: names the target, the class or the slot.
     """
-    if target not in targets:
-        raise BundleError(f"target='{target}': expected one of {', '.join(targets)}")
+    require_one_of("target", target, targets)
     prompts.check_classes(list(targets[target].values()), "value", target)
     prompts.check_slots(slots)
 

@@ -22,7 +22,7 @@ from cleft_bundle.data.datasets.birads import BIRADS_WORDS, DENSITY_WORDS
 from cleft_bundle.data.datasets.file_trees import FileTree
 from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_one_of
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +109,8 @@ def datalist(
         BundleError: an argument, a table, a column or a value is not as described; names it.
     """
     sides = sorted(set(TABLES.values()))
-    if split not in (None, *sides):
-        raise BundleError(f"split='{split}': expected one of {', '.join(sides)}, or None")
+    if split is not None:
+        require_one_of("split", split, sides)
     if split and table:
         raise BundleError(f"split='{split}': a table of your own names no split; expected None")
     birads.check_target(target, TARGETS, prompts, SLOTS)

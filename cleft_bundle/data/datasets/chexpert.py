@@ -24,7 +24,7 @@ from cleft_bundle.data.captions.prompts import PromptSet, describe_findings
 from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_one_of
 
 logger = logging.getLogger(__name__)
 
@@ -92,10 +92,9 @@ def datalist(
     Raises:
         BundleError: an argument, a table, a column or a value is not as described; names it.
     """
-    if uncertain not in _MEANINGS:
-        raise BundleError(f"uncertain='{uncertain}': expected one of {', '.join(_MEANINGS)}")
-    if split is not None and split not in TABLES:
-        raise BundleError(f"split='{split}': expected one of {', '.join(TABLES)}, or None")
+    require_one_of("uncertain", uncertain, _MEANINGS)
+    if split is not None:
+        require_one_of("split", split, TABLES)
     known = [name.lower() for name in FINDINGS]
     if uncertain == "separate":
         known += [UNCERTAIN + name for name in known]

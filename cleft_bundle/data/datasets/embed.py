@@ -27,7 +27,7 @@ from cleft_bundle.data.datasets.file_trees import FileTree
 from cleft_bundle.data.dicom.makers import maker
 from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
-from cleft_bundle.errors import BundleError, require_some_of
+from cleft_bundle.errors import BundleError, require_one_of, require_some_of
 from cleft_bundle.names import plain_name
 
 logger = logging.getLogger(__name__)
@@ -118,8 +118,7 @@ def datalist(
     """
     if split is not None:
         raise BundleError(f"split='{split}': EMBED names no split; expected None")
-    if unknown_codes not in embed_codes.UNKNOWN:
-        raise BundleError(f"unknown_codes='{unknown_codes}': expected one of {', '.join(embed_codes.UNKNOWN)}")
+    require_one_of("unknown_codes", unknown_codes, embed_codes.UNKNOWN)
     kept_types = require_some_of("image_types", image_types, IMAGE_TYPES)
     if not kept_types:
         raise BundleError(f"image_types: expected one or more of {', '.join(IMAGE_TYPES)}, got none")

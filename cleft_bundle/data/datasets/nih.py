@@ -20,7 +20,7 @@ from cleft_bundle.data.captions.prompts import PromptSet, describe_findings
 from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
-from cleft_bundle.errors import BundleError, nearest
+from cleft_bundle.errors import BundleError, nearest, require_one_of
 from cleft_bundle.names import plain_name
 from cleft_bundle.vocabulary import NO_FINDING
 
@@ -85,8 +85,8 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet) 
     Raises:
         BundleError: an argument, a table, a column or a value is not as described; names it.
     """
-    if split not in (None, *_LISTS):
-        raise BundleError(f"split='{split}': expected one of {', '.join(_LISTS)}, or None")
+    if split is not None:
+        require_one_of("split", split, _LISTS)
     prompts.check_classes(FINDINGS, "finding", "ChestX-ray14")
     prompts.check_slots(SLOTS)
     root = Path(root)

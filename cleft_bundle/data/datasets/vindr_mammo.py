@@ -23,7 +23,7 @@ from cleft_bundle.data.datasets.birads import BIRADS_WORDS, DENSITY_WORDS
 from cleft_bundle.data.datasets.file_trees import FileTree
 from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.names import plain_name
 
 logger = logging.getLogger(__name__)
@@ -73,8 +73,8 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet, 
     Raises:
         BundleError: an argument, a table, a column or a value is not as described; names it.
     """
-    if split not in (None, *_SPLITS):
-        raise BundleError(f"split='{split}': expected one of {', '.join(_SPLITS)}, or None")
+    if split is not None:
+        require_one_of("split", split, _SPLITS)
     birads.check_target(target, TARGETS, prompts, SLOTS)
     root = Path(root)
     frame = _read(root / _TABLE)

@@ -1,4 +1,4 @@
-"""Which projection a radiograph is, of which side, and what sets it apart: by tags and codes, else by a marked guess.
+"""Projection, side and traits of a radiograph: by tags and codes, else by a marked guess.
 
 A free text often serves every image of a study ("CHEST PA & LAT"), so what is taken from one is never certain. Every
 value therefore comes with its source, and a guess gives way to whatever a tag says, even where that is not understood:
@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-TAG, CODE, ORIENTATION, DESCRIPTION = SOURCES = ("tag", "code", "orientation", "description")
+TAG, CODE, ORIENTATION, DESCRIPTION = ("tag", "code", "orientation", "description")
 #: What sets an image apart from a view of the whole organ as it was taken; values of ``traits``, in this order.
 TRAITS = ("specimen", "implant", "partial", "magnification", "spot", "synthesised", "contradiction")
 
@@ -120,7 +120,8 @@ def view_of(ds: Any) -> tuple[str, str]:
         ds: a pydicom data set.
 
     Returns:
-        "PA", "AP", "LATERAL", "CC", "MLO", ..., and one of :data:`SOURCES`; two empty texts where it is not known.
+        "PA", "AP", "LATERAL", "CC", "MLO", ..., and where it is from: "tag", "code",
+        "orientation" or "description"; two empty texts where it is not known.
     """
     tagged, coded = _text(ds, "ViewPosition"), _view_codes(ds)
     if not (tagged or coded):
@@ -158,7 +159,8 @@ def side_of(ds: Any) -> tuple[str, str]:
         ds: a pydicom data set.
 
     Returns:
-        "L", "R" or "B" (both), and one of :data:`SOURCES`; two empty texts where it is not known.
+        "L", "R" or "B" (both), and where it is from: "tag", "code",
+        "orientation" or "description"; two empty texts where it is not known.
     """
     tagged = [_text(ds, name) for name in ("ImageLaterality", "FrameLaterality", "Laterality")]
     for value in tagged:

@@ -1,4 +1,4 @@
-r"""What the affine says of an image now: the size of its pixels, and towards which sides of the patient they run.
+r"""The geometry of an image by its affine: the size of its pixels, and towards which sides of the patient they run.
 
 The metadata of a file (`original_affine`, `original_spacing`, `patient_orientation`) tell how it was stored. Resizing,
 cropping, mirroring and turning change the affine of a MetaTensor and nothing else, MONAI's own transforms as well as

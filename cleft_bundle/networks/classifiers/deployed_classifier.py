@@ -1,4 +1,4 @@
-"""What every classifier that leaves a training has: raw logits, a calibration, an operating point and a provenance."""
+"""The base of classifiers that leave a training: raw logits, calibration, operating point and provenance."""
 
 from __future__ import annotations
 

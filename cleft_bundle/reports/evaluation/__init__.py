@@ -1,4 +1,4 @@
-"""What an evaluation leaves: figures with intervals as JSON, and a page of them for people."""
+"""The report of an evaluation: figures with intervals as JSON, and a page of them for people."""
 
 from cleft_bundle.reports.evaluation.about import read_about
 from cleft_bundle.reports.evaluation.case_pictures import CasePictures

@@ -1,11 +1,11 @@
-"""What only people can say of an evaluation: a JSON file that they fill in, for the head of the page."""
+"""The part of an evaluation that only people know: a JSON file that they fill in, for the head of the page."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from cleft_bundle.errors import BundleError, nearest
+from cleft_bundle.files import read_object
 
 #: The keys of the file, and what they are called on the page.
 FIELDS = {
@@ -36,15 +36,7 @@ def read_about(path: str | Path | None) -> dict[str, str]:
     """
     if path is None:
         return {}
-    place = Path(path)
-    if not place.is_file():
-        raise BundleError(f"about: there is no file {path}")
-    try:
-        content = json.loads(place.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise BundleError(f"about: {path} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"about: {path} holds no object with keys such as intended_use")
+    content = read_object(path, f"about: {path}")
     for key, value in content.items():
         if key not in FIELDS:
             raise BundleError(f"about: {path} has the key '{key}'{nearest(key, FIELDS)}; known are {', '.join(FIELDS)}")

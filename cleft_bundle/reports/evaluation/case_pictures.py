@@ -1,4 +1,4 @@
-"""How the chosen cases look, and where the network looked."""
+"""Pictures of the chosen cases, and of where the network looked."""
 
 from __future__ import annotations
 

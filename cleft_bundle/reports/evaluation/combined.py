@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from cleft_bundle.errors import BundleError, nearest
+from cleft_bundle.files import given_object
 from cleft_bundle.vocabulary import Task
 
 
@@ -56,18 +55,8 @@ class Combination:
 
 
 def _read(given: str) -> dict[str, list[str]]:
-    text = given
-    if not given.lstrip().startswith("{"):
-        if not Path(given).is_file():
-            raise BundleError(f"combine: there is no file {given}; expected one, or a JSON object")
-        text = Path(given).read_text(encoding="utf-8-sig")
-    try:
-        parts = json.loads(text)
-    except ValueError as error:
-        raise BundleError(f"combine: {given} is no JSON: {error}") from error
-    good = isinstance(parts, dict) and all(
-        isinstance(old, list) and old and all(isinstance(name, str) for name in old) for old in parts.values()
-    )
+    parts = given_object(given, "combine")
+    good = all(isinstance(old, list) and old and all(isinstance(name, str) for name in old) for old in parts.values())
     if not good:
         raise BundleError(
             'combine: expected an object such as {"pneumonia": ["bacterial pneumonia", "viral pneumonia"]}'

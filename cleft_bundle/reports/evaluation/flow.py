@@ -1,4 +1,4 @@
-"""Which images and patients a report is about, and which not: the flow of participants, and the table of who they are.
+"""The flow of participants: which images and patients a report is about, and the table of who they are.
 
 Source: Collins et al., "TRIPOD+AI statement", BMJ 2024, items 20a and 20b; Mongan et al., "CLAIM", 2020 (update 2024).
 """

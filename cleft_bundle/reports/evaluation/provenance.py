@@ -1,4 +1,4 @@
-"""How a figure came about: command, config, data, weights and packages."""
+"""The provenance of a figure: command, config, data, weights and packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report hangs on: scores, labels and items, from wherever they come."""
+"""The ground of a report: scores, labels and items, from wherever they come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the images at hand differ from those of the training: people, scanners, grey levels and embeddings."""
+"""The shift from the training's images to those at hand: people, scanners, grey levels and embeddings."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -21,6 +20,7 @@ from cleft_bundle.data.captions.prompts import PromptSet
 from cleft_bundle.data.datasets.folder import datalist, images_of
 from cleft_bundle.data.item import Item
 from cleft_bundle.errors import BundleError, nearest
+from cleft_bundle.files import given_object
 from cleft_bundle.inference.predictions import FIXED
 from cleft_bundle.names import column, plain_name
 from cleft_bundle.reports.evaluation.scored import GROUPS
@@ -312,22 +312,10 @@ def read_thresholds(given: str | None, class_names: Sequence[str]) -> dict[str, 
     """
     if given is None:
         return None
-    text = given
-    if not given.lstrip().startswith("{"):
-        if not Path(given).is_file():
-            raise BundleError(
-                f"thresholds: there is no file {given}; expected one, or a JSON object of classes to scores"
-            )
-        text = Path(given).read_text(encoding="utf-8-sig")
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise BundleError(f"thresholds: {given} is no JSON: {error}") from error
-    if isinstance(content, Mapping) and isinstance(content.get("operating_points"), Mapping):
+    content = given_object(given, "thresholds")
+    if isinstance(content.get("operating_points"), Mapping):
         classes = content["operating_points"].get("classes", {})
         content = {name: point["threshold"] for name, point in classes.items()}
-    if not isinstance(content, Mapping):
-        raise BundleError(f"thresholds: {given} holds no object of classes to scores")
     for name, value in content.items():
         if name not in class_names:
             raise BundleError(f"thresholds: '{name}' is no class{nearest(name, class_names)}")

@@ -1,4 +1,4 @@
-"""What reporting guidelines want besides: calibration lines, decision curves, and figures by patient, study and breast.
+"""Figures that reporting guidelines want besides: calibration lines, decision curves, by patient, study and breast.
 
 Source: Collins et al., "TRIPOD+AI statement", BMJ 2024.
 """

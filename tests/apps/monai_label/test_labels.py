@@ -50,7 +50,7 @@ def test_what_is_no_label_is_refused_with_the_reason(content, reason):
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [(None, "does not exist"), ("{", "is no JSON file"), ("[1]", "a JSON object, got list")]
+    ("text", "reason"), [(None, "does not exist"), ("{", "is no JSON"), ("[1]", "a JSON object, got list")]
 )
 def test_a_file_that_is_no_label_is_named(tmp_path, text, reason):
     path = tmp_path / "b.json"
@@ -58,7 +58,7 @@ def test_a_file_that_is_no_label_is_named(tmp_path, text, reason):
         path.write_text(text)
     with pytest.raises(BundleError) as caught:
         read_label(path, CLASSES, "multilabel")
-    assert str(caught.value).startswith(f"label {path}: ")
+    assert str(caught.value).startswith(f"label {path}")
     assert reason in str(caught.value)
 
 

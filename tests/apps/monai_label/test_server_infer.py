@@ -283,7 +283,7 @@ def test_labels_are_checked_when_they_are_stored(server, trained, studies):
     assert json.loads(stored.read_text()) == {"classification": [name]}
     for content, reason in (
         ({"classification": "ascites"}, "class 'ascites' is unknown"),
-        ("{", "is no JSON file"),
+        ("{", "is no JSON"),
         ({"prediction": [{"label": name, "score": 0.4}]}, "the score 0.4 is no label"),
     ):
         status, answer = server.label("phantom_1", content)

@@ -45,7 +45,7 @@ def test_everything_can_be_named(bundle, tmp_path):
         ({"bundle": "nowhere"}, "--conf bundle: nowhere is no folder with configs/train.json"),
         ({"cleft": "nowhere.pt"}, "--conf cleft: nowhere.pt does not exist"),
         ({"network": "net_smal.json"}, "there is no net_smal.json in the folder configs"),
-        ({"values": "{"}, "--conf values: is no JSON"),
+        ({"values": "{"}, "--conf values is no JSON"),
         ({"values": json.dumps([1])}, "--conf values: expected a JSON object"),
         ({"template": "a chest x ray"}, "the slot {class}"),
         ({"task_type": "segmentation"}, "--conf task_type: expected one of classification, detection"),

@@ -64,7 +64,6 @@ def test_an_open_i_report(tmp_path):
             "impression": "No acute disease. Stable chest x-ray.",
         },
         mesh=("Cardiomegaly/mild", "Opacity/lung"),
-        automatic=("opacity",),
         images=("CXR7_IM-1-1001", "CXR7_IM-1-2001"),
         uid="7",
     )
@@ -224,7 +223,7 @@ def test_every_real_open_i_report_is_read(archive):
         texts = re.findall(rf'<AbstractText Label="{label}">([^<]*)</AbstractText>', raw)
         unmarked = sum("XXXX" not in text for text in texts)
         assert unmarked <= sum(label.lower() in report.sections for report in reports.values()) <= len(texts)
-    for key, pattern in {"images": r"<parentImage id=", "mesh": r"<major>", "automatic": r"<automatic>"}.items():
+    for key, pattern in {"images": r"<parentImage id=", "mesh": r"<major>"}.items():
         assert sum(len(getattr(report, key)) for report in reports.values()) == len(re.findall(pattern, raw))
     assert {report.uid for report in reports.values()} == set(re.findall(r'<pmcId id="(\d+)"', raw))
     assert sum("normal" in report.mesh for report in reports.values()) == raw.count("<major>normal</major>")

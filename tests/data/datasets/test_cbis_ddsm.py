@@ -183,7 +183,7 @@ def test_tables_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_wrong_arguments_are_named(tmp_path):
-    with pytest.raises(BundleError, match="split='validation'"):
+    with pytest.raises(BundleError, match=r"split: expected one of .*, got 'validation'"):
         cbis_ddsm.datalist(tmp_path, "validation", prompts=PROMPTS)
     with pytest.raises(BundleError, match="a table of your own names no split"):
         cbis_ddsm.datalist(tmp_path, "test", prompts=PROMPTS, table="labels.csv")

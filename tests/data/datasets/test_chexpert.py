@@ -178,9 +178,9 @@ def test_unknown_values_are_named(tmp_path, change, words):
 def test_wrong_tables_and_arguments(tmp_path):
     with pytest.raises(BundleError, match=r"train\.csv"):
         chexpert.datalist(tmp_path, prompts=PROMPTS)
-    with pytest.raises(BundleError, match="split='valid'"):
+    with pytest.raises(BundleError, match=r"split: expected one of .*, got 'valid'"):
         chexpert.datalist(tmp_path, "valid", prompts=PROMPTS)
-    with pytest.raises(BundleError, match="uncertain='maybe'"):
+    with pytest.raises(BundleError, match=r"uncertain: expected one of .*, got 'maybe'"):
         chexpert.datalist(tmp_path, prompts=PROMPTS, uncertain="maybe")
     with pytest.raises(BundleError, match=r"'oedema'.*did you mean 'edema'"):
         chexpert.datalist(tmp_path, prompts=PromptSet(("{findings}",), {"oedema": ["x"]}))

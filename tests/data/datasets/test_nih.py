@@ -170,7 +170,7 @@ def test_wrong_tables_and_arguments(write, tmp_path):
     root = write(header=HEADER.replace("Finding Labels", "Finding_Labels"))
     with pytest.raises(BundleError, match=r"'Finding Labels' is missing.*did you mean 'Finding_Labels'"):
         nih.datalist(root, prompts=PROMPTS)
-    with pytest.raises(BundleError, match="split='validation'"):
+    with pytest.raises(BundleError, match=r"split: expected one of .*, got 'validation'"):
         nih.datalist(root, "validation", prompts=PROMPTS)
     with pytest.raises(BundleError, match=r"needs train_val_list\.txt and test_list\.txt"):
         nih.datalist(write(), "train", prompts=PROMPTS)

@@ -136,9 +136,9 @@ def test_bad_boxes_are_refused(tmp_path, bad, words):
 
 def test_wrong_arguments_are_named(tmp_path):
     write(tmp_path, [row("s1", "a")])
-    with pytest.raises(BundleError, match="split='validation'"):
+    with pytest.raises(BundleError, match=r"split: expected one of .*, got 'validation'"):
         vindr_mammo.datalist(tmp_path, "validation", prompts=DENSITY)
-    with pytest.raises(BundleError, match="target='pathology': expected one of density, birads"):
+    with pytest.raises(BundleError, match="target: expected one of density, birads, got 'pathology'"):
         vindr_mammo.datalist(tmp_path, prompts=DENSITY, target="pathology")
     with pytest.raises(BundleError, match="race"):
         vindr_mammo.datalist(tmp_path, prompts=PromptSet(("{race}",), {"extremely dense": ["x"]}))

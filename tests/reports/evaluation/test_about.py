@@ -25,7 +25,7 @@ def test_what_is_filled_in_is_read(tmp_path):
     [
         ('{"intended_us": "x"}', r"has the key 'intended_us' \(did you mean 'intended_use'\?\)"),
         ('{"limits": 3}', "'limits' is to be a text, got 3"),
-        ("[]", "holds no object"),
+        ("[]", "expected a JSON object"),
         ("{", "is no JSON"),
     ],
 )
@@ -34,5 +34,5 @@ def test_a_bad_file_is_one_clear_error(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(BundleError, match=message):
         read_about(path)
-    with pytest.raises(BundleError, match="there is no file"):
+    with pytest.raises(BundleError, match="does not exist"):
         read_about(tmp_path / "missing.json")

@@ -14,14 +14,14 @@ absent. Other scores are what a model believes, and no label::
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cleft_bundle.errors import BundleError, nearest, one_line
+from cleft_bundle.errors import BundleError, nearest
+from cleft_bundle.files import read_object
 from cleft_bundle.vocabulary import NO_FINDING, Task
 
 _FORMS = ("classification", "prediction")
@@ -42,8 +42,9 @@ def read_label(path: str | Path, class_names: Sequence[str], task: Task) -> tupl
         BundleError: where the file is none of the two forms, or names a class that the model does not have; the message
             names the file.
     """
+    content = read_object(path, f"label {path}")
     try:
-        return parse_label(_read_object(Path(path)), class_names, task)
+        return parse_label(content, class_names, task)
     except BundleError as error:
         raise BundleError(f"label {path}: {error}") from error
 
@@ -77,18 +78,6 @@ def parse_label(content: Mapping[str, Any], class_names: Sequence[str], task: Ta
 def one_hot(present: Sequence[str], class_names: Sequence[str]) -> np.ndarray:
     """The label of an image as a vector: float32 [K], 1 for each class that is present."""
     return np.array([name in present for name in class_names], dtype=np.float32)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise BundleError("does not exist")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BundleError(f"is no JSON file: {one_line(error, 100)}") from error
-    if not isinstance(content, dict):
-        raise BundleError(f"expected a JSON object, got {type(content).__name__}")
-    return content
 
 
 def _classification(content: Mapping[str, Any]) -> tuple[list[str], list[str]]:

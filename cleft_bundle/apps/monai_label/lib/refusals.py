@@ -1,4 +1,4 @@
-"""What is wrong with a request, as an HTTP answer with the reason; MONAI Label would answer 500 without one."""
+"""Requests that are wrong, as an HTTP answer with the reason; MONAI Label would answer 500 without one."""
 
 from __future__ import annotations
 

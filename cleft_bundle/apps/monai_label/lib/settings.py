@@ -1,8 +1,7 @@
-"""What ``monailabel start_server --conf`` may say to this application."""
+"""Settings of this application, as ``monailabel start_server --conf`` gives them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import cleft_bundle
 from cleft_bundle.errors import BundleError, nearest, require_one_of
+from cleft_bundle.files import parse_object
 
 #: What each value says; the keys that MONAI Label's own applications take are let pass.
 KEYS = ("bundle", "model", "cleft", "network", "values", "template", "task_type", "device")
@@ -79,7 +79,7 @@ class Settings:
             raise BundleError(f"--conf template: expected a text with the slot {{class}}, got {template!r}")
         task_type = conf.get("task_type", TASK_TYPES[0])
         require_one_of("--conf task_type", task_type, TASK_TYPES)
-        values = _object(conf.get("values", "{}"))
+        values = parse_object(conf.get("values", "{}"), "--conf values")
         return cls(model, bundle, cleft, network, values, template, task_type, conf.get("device"))
 
 
@@ -104,13 +104,3 @@ def _cleft(given: str | None, model: Path) -> Path | None:
     if not Path(given).is_file():
         raise BundleError(f"--conf cleft: {given} does not exist; none switches prompts off")
     return Path(given).absolute()
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise BundleError(f"--conf values: is no JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise BundleError(f"--conf values: expected a JSON object, got {text}")
-    return values

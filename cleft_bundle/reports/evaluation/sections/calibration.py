@@ -1,4 +1,4 @@
-"""Whether the scores mean what they say, as the classifier answers them and before calibration."""
+"""Calibration of the scores, as the classifier answers them and before its own calibration."""
 
 from __future__ import annotations
 

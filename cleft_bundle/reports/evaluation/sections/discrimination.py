@@ -1,4 +1,4 @@
-"""How well the classes are told apart: curves, classes, scores by truth, and the confusion matrix."""
+"""Discrimination of the classes: curves, classes, scores by truth, and the confusion matrix."""
 
 from __future__ import annotations
 

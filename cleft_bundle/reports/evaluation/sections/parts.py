@@ -1,4 +1,4 @@
-"""What sections are made of."""
+"""Parts that sections are made of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who the report is about: intended use, flow, description of the splits, and shift against the training."""
+"""The patients of a report: intended use, flow, description of the splits, and shift against the training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well images and captions find each other."""
+"""Retrieval: how well images and captions find each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the thresholds do, and what acting on them is worth."""
+"""Thresholds: what they do, and what acting on them is worth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What both inference tasks have in common: from a request to scores, Markups and heat maps."""
+"""The common part of both inference tasks: from a request to scores, Markups and heat maps."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the strategies choose by."""
+"""Scores that the strategies choose by."""

@@ -1,4 +1,4 @@
-"""What a classifier says of the images of a datastore, kept in a file beside them."""
+"""A classifier's scores of the images of a datastore, kept in a file beside them."""
 
 from __future__ import annotations
 
