@@ -281,7 +281,8 @@ class DualTextEncoder(nn.Module):
         config = self.language_model.config
         first = attention_mask.argmax(dim=1)  # some tokenizers pad on the left
         rows = torch.arange(count, device=input_ids.device)
-        first = first + (input_ids[rows, first] == (getattr(config, "bos_token_id", None) or 0)).long()
+        begins = getattr(config, "bos_token_id", None)
+        first = first + (input_ids[rows, first] == torch.tensor(-1 if begins is None else begins)).long()
         column = torch.arange(width, device=input_ids.device)
         learnt = (column >= first[:, None]) & (column < first[:, None] + length)
         # a token that the model does not take for the end of the caption stands in for what is learnt

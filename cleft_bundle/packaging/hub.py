@@ -40,8 +40,10 @@ def export_transformers(classifier: DeployedClassifier, folder: Path, descriptio
         description: what :func:`cleft_bundle.packaging.describe` says of the classifier.
 
     Raises:
-        BundleError: where the classifier does not say how its images are normalised.
+        BundleError: where the classifier does not say how its images are normalised, or its tower takes no images.
     """
+    if getattr(tower_of(classifier), "takes_patches", False):
+        raise BundleError("transformers: a SigLIP 2 tower takes patches, not images; export torchscript or onnx")
     processor = processor_config(classifier.preprocessing)
     folder.mkdir(parents=True)
     write_tower(tower_of(classifier), folder)

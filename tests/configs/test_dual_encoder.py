@@ -10,9 +10,10 @@ from monai.bundle import ConfigWorkflow
 from cleft_bundle.checkpoints import load_classifier, load_finetuned, open_classifier
 from cleft_bundle.engines.training_step import TrainingStep
 from cleft_bundle.errors import BundleError
-from cleft_bundle.networks import DualEncoder
+from cleft_bundle.networks import DualEncoder, DualEncoderTokenizer
 from cleft_bundle.networks.heat_maps import heat_map
 from cleft_bundle.packaging.export import export_classifier
+from cleft_bundle.transforms import backbone_statistics
 from tests.configs.conftest import bundle_error
 from tests.conftest import ROOT, save_dual_encoder
 
@@ -110,6 +111,20 @@ def test_it_does_not_load_on_another_model(elsewhere):
     with pytest.raises(RuntimeError) as caught:
         run(folder, ["train.json", OVERLAY, "evaluate.json"], "evaluating", **options)
     assert "was trained on the language model model (fingerprint" in bundle_error(caught)
+
+
+def test_it_is_exported_as_a_model_of_its_family(elsewhere):
+    folder, options, tmp_path = elsewhere
+    files = ["train.json", OVERLAY, "export_dual_encoder.json"]
+    exported = run(folder, files, "run", dual_encoder_path=str(tmp_path / "hub"), **options)
+    network = exported.parser.get_parsed_content("network").eval()
+    again = DualEncoder(str(tmp_path / "hub")).eval()
+    images = torch.randn(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    tokens = DualEncoderTokenizer(str(tmp_path / "hub"), again)(["edema", "no finding"])
+    with torch.no_grad():
+        torch.testing.assert_close(again.encode_image(images), network.encode_image(images), atol=1e-5, rtol=0)
+        torch.testing.assert_close(again.encode_text(**tokens), network.encode_text(**tokens), atol=1e-5, rtol=0)
+    assert backbone_statistics(str(tmp_path / "hub")) == ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 
 
 def test_a_prompt_is_learnt_and_served(elsewhere):
