@@ -31,7 +31,7 @@ def image_tower(source: Source, encoder: ImageEncoder, checkpoint: str, seed: in
     """
     require_one_of("source", source, get_args(Source))
     if source == "random" and encoder.pretrained:
-        return ImageEncoder(**encoder.settings, seed=seed)
+        return ImageEncoder(**encoder.settings, seed=seed, peft=encoder.peft if encoder.adapted else "full")
     tower = copy.deepcopy(encoder)
     return load_image_tower(tower, checkpoint) if source == "cleft" else tower
 
