@@ -9,15 +9,6 @@ from cleft_bundle.networks.token_layout import measure_layout, run_backbone
 from tests.networks.image_families import CONFIGS, GIVES, config
 
 FULLY = ("dinov2", "dinov2_with_registers", "siglip_vision_model", "clip_vision_model", "vit", "deit", "convnext")
-    "dinov2",
-    "dinov2_with_registers",
-    "siglip_vision_model",
-    "clip_vision_model",
-    "vit",
-    "deit",
-    "convnext",
-    "convnextv2",
-]
 CASES = [(family, pooling) for family, gives in GIVES.items() for pooling in gives[-1].split()]
 
 
