@@ -31,9 +31,9 @@ def image_tower(source: Source, encoder: ImageEncoder, checkpoint: str, seed: in
     """
     require_one_of("source", source, get_args(Source))
     if source == "random" and encoder.pretrained:
-        return build_image_encoder(encoder.settings, seed)
+        return build_image_encoder(encoder.settings, seed, encoder.peft if encoder.adapted else "full")
     tower = copy.deepcopy(encoder)
-    return (load_image_tower(tower, checkpoint) if source == "cleft" else tower).merged()
+    return load_image_tower(tower, checkpoint) if source == "cleft" else tower
 
 
 def true_source(source: Source, encoder: ImageEncoder) -> Source:

@@ -153,7 +153,7 @@ def load_towers(network: CLEFT, pretrained: str, served: ZeroShotClassifier) -> 
         BundleError: where the weights do not fit.
     """
     load_trained(network, pretrained)
-    network.image_encoder = network.image_encoder.merged()
+    network.image_encoder = network.image_encoder.merged()  # a classifier has no adapters
     network.image_encoder.load_state_dict(served.image_encoder.state_dict())
 
 

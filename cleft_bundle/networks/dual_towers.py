@@ -80,7 +80,7 @@ class DualImageEncoder(ImageEncoder):
         return _base(self.backbone)
 
     @property
-    def prefix_tokens(self) -> int:  # type: ignore[override]  # a plain attribute of its base
+    def prefix_tokens(self) -> int:
         """Tokens before those of the patches, which are of no interest here."""
         return 0
 
@@ -320,10 +320,10 @@ def build_image_encoder(settings: Mapping[str, Any], seed: int = 0, peft: Any = 
     Args:
         settings: of :class:`cleft_bundle.networks.ImageEncoder` or of :class:`DualImageEncoder`.
         seed: of the weights.
-        peft: how the tower of a dual encoder is adapted.
+        peft: how the tower is adapted.
     """
     if settings.get("tower") != KIND:
-        return ImageEncoder(**settings, seed=seed)
+        return ImageEncoder(**settings, seed=seed, peft=peft)
     model: Any = load_backbone(settings["backbone"], "image_backbone", seed=seed)
     vision = getattr(model, "vision_model", model)
     projection: nn.Module = nn.Identity()

@@ -99,16 +99,17 @@ def _check(network: CLEFT, text: Text, text_source: str | None) -> None:
         if network.prompt is not None:
             raise BundleError("transformers: the dual encoder cannot be written, as it has a learnt prompt")
         return
-    encoder = network.text_encoder
+    encoder, tower = network.text_encoder, network.image_encoder
     trained = {name for name, p in encoder.language_model.named_parameters() if p.requires_grad}
     adapted = {name for name in trained if any(part in name for part in (".lora_", ".ia3_"))}
     whole = "full" if encoder.peft.name == "full" else "unfreeze_text"
     reasons = {
         "it has a learnt prompt: export the cleft.pt of before, or model.pt": network.prompt is not None,
         "its projection is an mlp": not (
-            isinstance(network.image_encoder.projection, torch.nn.Linear)
-            and isinstance(encoder.projection, torch.nn.Linear)
+            isinstance(tower.projection, torch.nn.Linear) and isinstance(encoder.projection, torch.nn.Linear)
         ),
+        f"its image tower is a {type(tower.backbone).__name__} with pooling {tower.pooling}": tower.pooling == "pooled"
+        or tower.prefix_tokens != 1 + getattr(tower.backbone.config, "num_register_tokens", 0),
         "it has a logit bias": network.logit_bias is not None,
         "its language model is adapted by a prefix": encoder.peft.name == "prefix",
         f"{whole} trained weights that no adapter holds: pass text merged": text == "adapter" and trained != adapted,
@@ -139,7 +140,7 @@ def _config(network: CLEFT, tokenize: Tokenize, text_source: str | None) -> Clef
 
 
 def _weights(network: CLEFT) -> dict[str, torch.Tensor]:
-    backbone = network.image_encoder.backbone
+    backbone = network.image_encoder.merged().backbone
     names = [name for name, _ in [*backbone.named_parameters(), *backbone.named_buffers()]]
     vision = renamed(backbone.state_dict(), names)
     return {

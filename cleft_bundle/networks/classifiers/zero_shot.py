@@ -236,7 +236,10 @@ class ZeroShotClassifier(DeployedClassifier):
         task: Task,
         preprocessing: Mapping[str, Any],
     ) -> ZeroShotClassifier:
-        """Take the image tower and the scale of a network, with the weights [K, D] of :func:`class_weights`."""
+        """Take the image tower and the scale of a network, with the weights [K, D] of :func:`class_weights`.
+
+        Adapters of the tower are merged into a copy of its weights.
+        """
         classifier = cls(network.image_encoder.merged(), class_names, task, preprocessing)
         classifier.class_weights = weights.detach().clone()
         classifier.logit_scale = network.scale.detach().log()
