@@ -133,6 +133,11 @@ class ImageEncoder(Network):
         return self.layout.poolings[self.pooling]
 
     @property
+    def title(self) -> str:
+        """What the backbone is called, and by which method it is adapted, if by any."""
+        return f"{self.source}, {self.peft}" if self.adapted else self.source
+
+    @property
     def adapted(self) -> dict[str, Adapted]:
         """``image tower``, where adapters stand beside its layers."""
         return {} if self._peft_model is None else {"image tower": Adapted(self.peft, self._peft_model[0])}

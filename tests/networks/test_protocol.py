@@ -70,8 +70,8 @@ def test_what_reports_tell_of_a_network(networks):
     }
     assert towers["image tower"]["fingerprint"] is None
     assert len(networks["DualEncoder"].backbones["language model"]["fingerprint"]) == 64
-    assert networks["CLEFT"].facts == {"peft": "lora"}
-    assert networks["ImageClassifier"].facts == {}
+    assert networks["CLEFT"].facts == {"peft": "lora", "image_peft": "full"}
+    assert networks["ImageClassifier"].facts == {"image_peft": "full"}
 
 
 @pytest.mark.parametrize("name", ["ZeroShotClassifier", "TrainableClassifier", "FinetunedClassifier"])
