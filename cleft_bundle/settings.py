@@ -150,6 +150,7 @@ class Settings(BaseModel):
     autocast: Text | None = None
     positives: Text = ""
     gather: Switch = True
+    image_peft: Text = ""
     embedding_dim: Count = 1
     pooling: Text = ""
     text_pooling: Text = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Siglip2Tokenizer
 
 from cleft_bundle.checkpoints import save
 from cleft_bundle.data import CaptionTokenizer
 from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, TextEncoder, ZeroShotClassifier, load_tokenizer
+from cleft_bundle.networks.backbones import load_backbone
 from cleft_bundle.packaging.wheel import write_wheel
 from tests.installed import Elsewhere, install
 
@@ -53,7 +57,49 @@ def tiny_dual_encoder(model_type: str) -> dict[str, Any]:
         "text_config": {**size, **special, "vocab_size": len(tokenizer), "max_position_embeddings": 24}
         | ({"projection_size": 16} if model_type != "clip" else {}),
         "vision_config": {**size, "image_size": 28, "num_patches": 4, "patch_size": 14},
+        **({"projection_dim": 16} if model_type == "clip" else {}),
     }
+
+
+def _words() -> list[str]:
+    """The words of the class prompts, which the tiny tokenizers know."""
+    return sorted(set(re.findall(r"\w+", (ROOT / "configs/prompts/chexpert.json").read_text().lower())))
+
+
+def _tiny_tokenizer(model_type: str) -> PreTrainedTokenizerBase:
+    special = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    single = "<bos> $A <eos>" if model_type == "clip" else "$A <eos>"
+    ends = processors.TemplateProcessing(single=single, special_tokens=[("<bos>", 0), ("<eos>", 1)])
+    if model_type == "siglip2":  # of characters: its own class has byte pairs
+        characters = {text: number for number, text in enumerate([*special.values(), *"▁abcdefghijklmnopqrstuvwxyz"])}
+        tokenizer = Siglip2Tokenizer(characters, [])
+        tokenizer._tokenizer.post_processor = ends
+        return tokenizer
+    words = {word: number for number, word in enumerate([*special.values(), *_words()])}
+    backend = Tokenizer(models.WordLevel(words, unk_token=special["unk_token"]))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    if model_type == "clip":
+        backend.normalizer = normalizers.Lowercase()
+    backend.post_processor = ends
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, **special | ({"pad_token": "<eos>"} if model_type == "siglip" else {})
+    )
+
+
+def save_dual_encoder(folder: Path, model_type: str) -> str:
+    """Save a small random dual encoder as its family ships: model, image processor and tokenizer.
+
+    CLIP's tokenizer begins and ends every text and lower-cases; SigLIP's ends it and pads with the same token; that of
+    SigLIP 2 pads on the left.
+    """
+    _tiny_tokenizer(model_type).save_pretrained(folder)
+    values = tiny_dual_encoder(model_type)
+    values["text_config"] |= {"vocab_size": 256, "max_position_embeddings": 96 if model_type == "siglip2" else 32}
+    values["text_config"] |= {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    load_backbone(values, "dual_encoder").save_pretrained(folder)
+    statistics = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
+    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True, **statistics}))
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,12 @@ from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks import (
     DeployedClassifier,
     ExportedClassifier,
-    ImageEncoder,
     OnnxClassifier,
     ProgramClassifier,
     TorchScriptClassifier,
     TrainableClassifier,
     ZeroShotClassifier,
+    build_image_encoder,
 )
 from cleft_bundle.networks.classifiers.zero_shot import decode_settings
 
@@ -134,7 +134,7 @@ def _build(state: Any, path: str | Path, identity: RunIdentity | None = None) ->
         raise BundleError(f"{path} was written before version 0.4.0, without calibration: {MADE_BY}")
     if identity is not None:
         identity.check_own(settings.get("provenance"), path)
-    classifier = ZeroShotClassifier(**{**settings, "image_encoder": ImageEncoder(**settings["image_encoder"])})
+    classifier = ZeroShotClassifier(**{**settings, "image_encoder": build_image_encoder(settings["image_encoder"])})
     try:
         classifier.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -11,7 +11,7 @@ from cleft_bundle.checkpoints.patient_roles import Memory
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import TrainedOn
 from cleft_bundle.errors import BundleError, one_line
-from cleft_bundle.networks import FinetunedClassifier, ImageClassifier, ImageEncoder
+from cleft_bundle.networks import FinetunedClassifier, ImageClassifier, build_image_encoder
 
 FORMAT = 1
 _APART = ("run", "trained_on")  # of a provenance: a file has them beside it
@@ -19,7 +19,7 @@ MADE_BY = "fine-tuning (configs/finetune.json) writes it, or pass the path of an
 
 
 class FinetunedState:
-    """A classifier of images with what is needed to build it again; all of it was trained, so nothing is left out.
+    """A classifier of images with what is needed to build it again, and nothing left out; adapters are merged.
 
     Args:
         network: the classifier.
@@ -50,10 +50,11 @@ class FinetunedState:
             ``run`` (:meth:`RunIdentity.state_dict`) and ``deployment`` (JSON text of calibration, operating point and
             provenance; files before version 0.7.0 have none).
         """
+        network = self.network.merged()
         return {
             "finetuned_format": FORMAT,
-            "settings": json.dumps(self.network.settings, sort_keys=True),
-            "weights": {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()},
+            "settings": json.dumps(network.settings, sort_keys=True),
+            "weights": {name: tensor.detach().clone() for name, tensor in network.state_dict().items()},
             "trained_on": self.trained_on.state_dict(),
             **({"run": self.identity.state_dict()} if self.identity else {}),
             **({"deployment": json.dumps(_deployment(self.deployed))} if self.deployed else {}),
@@ -95,7 +96,7 @@ def build_finetuned(state: Any, path: str | Path, identity: RunIdentity | None =
     if identity is not None:
         identity.check_own(state, path)
     settings = json.loads(state["settings"])
-    network = ImageClassifier(**{**settings, "image_encoder": ImageEncoder(**settings["image_encoder"])})
+    network = ImageClassifier(**{**settings, "image_encoder": build_image_encoder(settings["image_encoder"])})
     try:
         network.load_state_dict(state["weights"], strict=True)
     except RuntimeError as error:

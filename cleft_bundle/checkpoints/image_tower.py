@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from cleft_bundle.checkpoints.trained_state import load_image_tower
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.networks import ImageEncoder
+from cleft_bundle.networks import ImageEncoder, build_image_encoder
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def image_tower(source: Source, encoder: ImageEncoder, checkpoint: str, seed: in
     """
     require_one_of("source", source, get_args(Source))
     if source == "random" and encoder.pretrained:
-        return ImageEncoder(**encoder.settings, seed=seed)
+        return build_image_encoder(encoder.settings, seed, encoder.peft if encoder.adapted else "full")
     tower = copy.deepcopy(encoder)
     return load_image_tower(tower, checkpoint) if source == "cleft" else tower
 

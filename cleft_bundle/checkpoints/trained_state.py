@@ -73,10 +73,12 @@ class TrainedState:
         _copy(renamed(state["weights"], tensors), tensors)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        """Trained parameters, and the running statistics of batch norms, which stand in the projections only."""
+        """Trained parameters, and the running statistics of batch norms in projections and a trained image tower."""
         statistics = {
             name: value for name, value in self.network.state_dict().items() if "_encoder.projection." in name
         }
+        images = self.network.image_encoder.trained_statistics()
+        statistics |= {f"image_encoder.{name}": value for name, value in images.items()}
         return {**statistics, **self.network.trained_parameters()}
 
 
@@ -113,7 +115,8 @@ def load_image_tower(encoder: ImageEncoder, path: str | Path) -> ImageEncoder:
         _check_format(state)
         _check_backbone(state["image_backbone"], encoder, "image backbone")
         tensors = {f"projection.{name}": tensor for name, tensor in encoder.projection.state_dict().items()}
-        tensors |= {name: parameter for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+        tensors |= encoder.trained_statistics()
+        tensors |= {name: p for name, p in encoder.named_parameters() if p.requires_grad or encoder.peft.keeps(name)}
         weights = {n.removeprefix(prefix): t for n, t in state["weights"].items() if n.startswith(prefix)}
         _copy(renamed(weights, tensors), tensors)
     except BundleError as error:

@@ -57,6 +57,20 @@ class CaptionTokenizer:
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     @property
+    def words(self) -> CaptionTokenizer:
+        """The tokenizer of the words that a learnt context starts from: this one."""
+        return self
+
+    def behind(self, words: str, length: int) -> CaptionTokenizer:
+        """The tokenizer of captions behind a learnt context.
+
+        Args:
+            words: what the context says before it is learnt.
+            length: number of tokens that the context takes, which this window does not count.
+        """
+        return CaptionTokenizer(self.tokenizer, self.max_length, after=words)
+
+    @property
     def window(self) -> str:
         """The limit as a config names it."""
         return f"max_caption_tokens {self.max_length}"

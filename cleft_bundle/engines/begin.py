@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from cleft_bundle.checkpoints import RunIdentity, check_not_trained_on, check_pictures, load_trained
 from cleft_bundle.data.item import Item
 from cleft_bundle.data.pictures import known_pictures
@@ -49,7 +47,7 @@ def begin_evaluation(
     identity.lock()
 
 
-def load_evaluated(network: nn.Module, checkpoint: str | None) -> None:
+def load_evaluated(network: CLEFT, checkpoint: str | None) -> None:
     """Give a network that is to be evaluated its trained weights.
 
     Args:
@@ -57,12 +55,12 @@ def load_evaluated(network: nn.Module, checkpoint: str | None) -> None:
         checkpoint: its trained weights; None: it has them already, as a dual encoder from elsewhere has.
 
     Raises:
-        BundleError: where a CLEFT has no checkpoint, or one that does not fit.
+        BundleError: where there is no checkpoint for a network that needs one, or it does not fit.
     """
-    if isinstance(network, CLEFT):
-        if checkpoint is None:
-            raise BundleError("checkpoint is not set: pass the trained weights with --checkpoint")
+    if checkpoint is not None:
         load_trained(network, checkpoint)
+    elif not network.scores_untrained:
+        raise BundleError("checkpoint is not set: pass the trained weights with --checkpoint")
 
 
 def check_evaluated_pictures(checkpoint: str | None, dataset: Any) -> None:
@@ -155,6 +153,7 @@ def load_towers(network: CLEFT, pretrained: str, served: ZeroShotClassifier) -> 
         BundleError: where the weights do not fit.
     """
     load_trained(network, pretrained)
+    network.image_encoder = network.image_encoder.merged()  # a classifier has no adapters
     network.image_encoder.load_state_dict(served.image_encoder.state_dict())
 
 

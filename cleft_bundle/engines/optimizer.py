@@ -68,8 +68,9 @@ def parameter_groups(
         raise BundleError(f"layer_decay: expected above 0 and at most 1, got {layer_decay}")
     depths = network.image_encoder.depths()
     last = len(network.image_encoder.blocks) + 1
+    base = learning_rate if network.image_encoder.adapted else backbone_learning_rate
     backbone_rates = {
-        id(parameter): backbone_learning_rate * layer_decay ** (last - depths[name])
+        id(parameter): base * layer_decay ** (last - depths[name])
         for name, parameter in network.image_encoder.backbone.named_parameters()
     }
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}

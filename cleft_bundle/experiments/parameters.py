@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,16 +43,23 @@ def count_trained(folders: Sequence[str | Path], measured: KeptScores) -> Parame
     sizes: dict[str, int] = {}
     for folder in folders:
         for path in sorted(path for name in TRAINED for path in Path(folder).rglob(name)):
-            weights = files.load(path, MADE_BY)["weights"]
-            sizes |= _sizes(weights, path.name == "finetuned.pt")
+            state = files.load(path, MADE_BY)
+            adapters = json.loads(state.get("settings", "{}")).get("trained")
+            sizes |= _sizes(state["weights"], path.name == "finetuned.pt", adapters)
     sides = {"image": 0, "text": 0, "heads": int(measured.about.get("settings", {}).get("parameters", 0))}
     for name, size in sizes.items():
         sides[_side(name)] += size
     return Parameters(**sides)
 
 
-def _sizes(weights: Mapping[str, Any], finetuned: bool) -> dict[str, int]:
-    """Names to numbers of parameters; a fine-tuning keeps the projection, which it leaves as it was."""
+def _sizes(weights: Mapping[str, Any], finetuned: bool, adapters: Mapping[str, int] | None) -> dict[str, int]:
+    """Names to numbers of parameters.
+
+    A fine-tuning keeps the projection, which it leaves as it was, and a tower into which its adapters were merged.
+    """
+    if adapters is not None:
+        heads = {name: tensor.numel() for name, tensor in weights.items() if not name.startswith("image_encoder.")}
+        return {**heads, **adapters}
     return {
         name: tensor.numel()
         for name, tensor in weights.items()

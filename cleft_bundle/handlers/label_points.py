@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from cleft_bundle.handlers.plots import PLAIN
 from cleft_bundle.metrics import Interval
+from cleft_bundle.networks.peft_methods import resolve_peft
 
 SHOWN = "auroc_macro"
 COLOURS = {"cleft": "C0", "backbone": "C1", "random": "0.45"}
@@ -59,9 +60,13 @@ class Point:
         return *self.line, self.fraction, *sorted(self.seeds.items())
 
 
-def point_name(source: str, fraction: float, seed: int, subset_seed: int, split_seed: int) -> str:
-    """Name of the folder of one fine-tuning, which no other source, fraction or seed shares."""
-    return f"{source}_{float(fraction)!r}_seed{seed}_subset{subset_seed}_split{split_seed}"
+def point_name(
+    source: str, fraction: float, seed: int, subset_seed: int, split_seed: int, image_peft: Any = "full"
+) -> str:
+    """Name of the folder of one fine-tuning, which no other source, fraction, seed or method of adaptation shares."""
+    method = resolve_peft(image_peft).name
+    ends = "" if method == "full" else f"_{method}"
+    return f"{source}_{float(fraction)!r}_seed{seed}_subset{subset_seed}_split{split_seed}{ends}"
 
 
 def over_seeds(points: Sequence[Point]) -> list[dict[str, Any]]:

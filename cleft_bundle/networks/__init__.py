@@ -13,6 +13,7 @@ from cleft_bundle.networks.classifiers.trainable_classifier import TrainableClas
 from cleft_bundle.networks.classifiers.zero_shot import ZeroShotClassifier, class_weights, probabilities
 from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.dual_encoder import DualEncoder, DualEncoderTokenizer
+from cleft_bundle.networks.dual_towers import build_image_encoder
 from cleft_bundle.networks.image_encoder import ImageEncoder
 from cleft_bundle.networks.peft_methods import AdaLora, Dora, Frozen, Full, Ia3, Lora, PeftMethod, Prefix
 from cleft_bundle.networks.protocol import DualNetwork, Embeddings, Network
@@ -46,6 +47,7 @@ __all__ = [
     "TorchScriptClassifier",
     "TrainableClassifier",
     "ZeroShotClassifier",
+    "build_image_encoder",
     "class_weights",
     "load_tokenizer",
     "probabilities",

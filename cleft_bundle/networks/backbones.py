@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 
 from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks.weight_names import own_name
+
+logger = logging.getLogger(__name__)
 
 
 def load_backbone(source: str | Mapping[str, Any], role: str, seed: int = 0, **kwargs: Any) -> PreTrainedModel:
@@ -45,9 +48,15 @@ def load_backbone(source: str | Mapping[str, Any], role: str, seed: int = 0, **k
             return _without_random_positions(AutoModel.from_config(config, **kwargs))
     _check_folder(source, role)
     try:
-        return AutoModel.from_pretrained(source, **kwargs)
+        model, report = AutoModel.from_pretrained(source, output_loading_info=True, **kwargs)
     except (OSError, ValueError) as error:
         raise BundleError(f"{role}: {source!r} cannot be loaded: {one_line(error, 300)}") from error
+    if missing := sorted(report["missing_keys"]):
+        logger.warning(
+            "%s: %s has no weights for %d parameters, which are random: %s",
+            *(role, describe_source(source), len(missing), ", ".join(missing[:3])),
+        )
+    return model
 
 
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:

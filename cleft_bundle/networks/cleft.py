@@ -68,7 +68,10 @@ class CLEFT(DualNetwork):
         self.max_logit_scale = max_logit_scale
         self.logit_bias = None if logit_bias is None else nn.Parameter(torch.tensor(float(logit_bias)))
         self.prompt: PromptLearner | None = None
-        self._trained = [n for n, p in self.named_parameters() if p.requires_grad or text_encoder.peft.keeps(n)]
+        methods = image_encoder.peft, text_encoder.peft
+        self._trained = [
+            name for name, p in self.named_parameters() if p.requires_grad or any(m.keeps(name) for m in methods)
+        ]
 
     def learn_prompt(self, prompt: PromptLearner) -> CLEFT:
         """Freeze both towers and let ``prompt`` stand before every caption from now on; return this network."""
@@ -96,9 +99,9 @@ class CLEFT(DualNetwork):
         return (self.logit_scale + (bounded - self.logit_scale).detach()).exp()
 
     @property
-    def tower(self) -> ImageEncoder:
-        """The image tower."""
-        return self.image_encoder
+    def tower(self) -> ImageEncoder | None:
+        """That of the image tower."""
+        return self.image_encoder.tower
 
     @property
     def patch_size(self) -> int:
@@ -116,13 +119,15 @@ class CLEFT(DualNetwork):
 
     @property
     def adapted(self) -> dict[str, Adapted]:
-        """``language model``."""
-        return {"language model": Adapted(self.text_encoder.peft, self.text_encoder.backbone)}
+        """``language model``, and ``image tower`` where that has adapters."""
+        language = Adapted(self.text_encoder.peft, self.text_encoder.backbone)
+        return {"language model": language, **self.image_encoder.adapted}
 
     @property
     def facts(self) -> dict[str, str]:
-        """``peft``, the name of the method by which the language model is adapted, and ``text_pooling``."""
-        return {"peft": self.text_encoder.peft.name, "text_pooling": self.text_encoder.pooling}
+        """``peft`` and ``image_peft``, the methods by which the towers are adapted, and ``text_pooling``."""
+        text, image = self.text_encoder, self.image_encoder
+        return {"peft": text.peft.name, "image_peft": image.peft.name, "text_pooling": text.pooling}
 
     def after_update(self) -> None:
         """:meth:`clamp_scale`."""
@@ -182,5 +187,5 @@ class CLEFT(DualNetwork):
         return self.pair(embedded, self.text_encoder.project(features))
 
     def penalty(self) -> torch.Tensor | float:
-        """What the adapters of the language model add to the training loss, see :meth:`TextEncoder.penalty`."""
-        return self.text_encoder.penalty()
+        """What the adapters of both towers add to the training loss, see :meth:`TextEncoder.penalty`."""
+        return self.text_encoder.penalty() + self.image_encoder.penalty()

@@ -1,110 +1,164 @@
-"""Dual encoders of others (CLIP, SigLIP, SigLIP 2 and their like), to be evaluated as CLEFT is."""
+"""Dual encoders of others (CLIP, SigLIP, SigLIP 2 and their like), to be trained and evaluated as CLEFT is."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import AutoTokenizer
+from torch import nn
+from transformers import AutoModel, AutoTokenizer
 
 from cleft_bundle.errors import BundleError, one_line
-from cleft_bundle.networks.backbones import describe_source, fingerprint, load_backbone
-from cleft_bundle.networks.protocol import DualNetwork
+from cleft_bundle.networks.backbones import describe_source, load_backbone
+from cleft_bundle.networks.cleft import CLEFT
+from cleft_bundle.networks.dual_towers import DualImageEncoder, DualTextEncoder, cut_patches, pooled
+from cleft_bundle.networks.image_encoder import takes_interpolation
+from cleft_bundle.networks.peft_methods import Adapters
+from cleft_bundle.networks.text.text_encoder import Part
+from cleft_bundle.networks.weight_names import renamed
 
-_NEEDED = ("get_image_features", "get_text_features", "logit_scale")
+_NEEDED = ("get_image_features", "get_text_features", "logit_scale", "vision_model", "text_model")
+_CLIPS_BOUND = 100.0
 
 
-class DualEncoder(DualNetwork):
-    """A Hugging Face model that embeds images and captions, behind the methods by which CLEFT is evaluated.
+class DualEncoder(CLEFT):
+    """A Hugging Face model that embeds images and captions, trained and evaluated as CLEFT is.
+
+    Its embeddings are those of the model's own ``get_image_features`` and ``get_text_features``, normalised, which is
+    tried when it is built.
 
     Args:
         source: hub id (``google/medsiglip-448``, ``openai/clip-vit-base-patch32``), local folder, or config values with
             ``model_type`` for random weights.
         seed: seed of random weights.
+        peft: how the text model is adapted: ``lora``, ``dora``, ``ia3``, ``adalora``, ``none`` (frozen) or ``full``, or
+            a config of the peft library, such as ``peft.LoraConfig``.
+        image_peft: the same for the vision model; None is ``full``.
+        unfreeze: further parts of the text model that are trained: ``embeddings``, ``layer_norms``.
+        frozen_blocks: where the vision model is trained in full: freeze its embeddings and this many of its first
+            blocks.
+        gradient_checkpointing: recompute activations in the backward pass to save memory.
 
     Raises:
-        BundleError: where the model cannot be loaded or is no dual encoder.
+        BundleError: where the model cannot be loaded or is no dual encoder, or a method does not go with it.
+
+    Source: Radford et al., "CLIP", ICML 2021; Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023;
+    Tschannen et al., "SigLIP 2", 2025.
     """
 
-    def __init__(self, source: str | Mapping[str, Any], seed: int = 0) -> None:
-        super().__init__()
-        self.model: Any = load_backbone(source, "dual_encoder", seed=seed)
-        self.source = describe_source(source)
-        if missing := [name for name in _NEEDED if not hasattr(self.model, name)]:
+    scores_untrained = True
+    image_encoder: DualImageEncoder
+    text_encoder: DualTextEncoder  # type: ignore[assignment]
+    config: Any
+
+    def __init__(
+        self,
+        source: str | Mapping[str, Any],
+        seed: int = 0,
+        peft: Any = "lora",
+        image_peft: Any = None,
+        unfreeze: Sequence[Part] = (),
+        frozen_blocks: int = 0,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        model: Any = load_backbone(source, "dual_encoder", seed=seed)
+        name = describe_source(source)
+        if missing := [part for part in _NEEDED if not hasattr(model, part)]:
             raise BundleError(
-                f"dual_encoder: {self.source!r} is a {type(self.model).__name__} without {missing[0]}: expected one "
+                f"dual_encoder: {name!r} is a {type(model).__name__} without {missing[0]}: expected one "
                 "that embeds images and captions, such as CLIP or SigLIP"
             )
-        self.requires_grad_(False)
+        visual = getattr(model, "visual_projection", nn.Identity())
+        width = int(getattr(visual, "out_features", model.vision_model.config.hidden_size))
+        shared: dict[str, Any] = {"gradient_checkpointing": gradient_checkpointing, "source": name, "seed": seed}
+        scale, bias = float(model.logit_scale.detach()), getattr(model, "logit_bias", None)
+        # CLIP was trained under a bound; SigLIP was not, and a model that is beyond it keeps its own scale
+        bound = None if bias is not None or scale > math.log(_CLIPS_BOUND) + 1e-4 else _CLIPS_BOUND
+        super().__init__(
+            DualImageEncoder(
+                model.vision_model,
+                visual,
+                width,
+                image_peft,
+                frozen_blocks,
+                pretrained=not isinstance(source, Mapping),
+                **shared,
+            ),
+            DualTextEncoder(  # type: ignore[arg-type]  # it gives the same answers
+                model.text_model,
+                getattr(model, "text_projection", nn.Identity()),
+                width,
+                peft,
+                unfreeze,
+                reads_padding=_reads_padding(model.config),
+                **shared,
+            ),
+            max_logit_scale=bound,
+            logit_bias=None if bias is None else float(bias.detach()),
+        )
+        with torch.no_grad():
+            self.logit_scale.fill_(scale)
+        keeps = self.image_encoder.peft.keeps
+        self._trained += [n for n, _ in self.named_parameters() if keeps(n) and n not in self._trained]
+        self.source, self.config = name, model.config
+        _check_embeddings(model, self, name)
 
     @property
     def image_size(self) -> int:
-        """Side of its images in pixels."""
-        vision = self.model.config.vision_config
-        return math.isqrt(vision.num_patches) * vision.patch_size if self._takes_patches else int(vision.image_size)
+        """Side of its images in pixels, as it was pre-trained."""
+        return self.image_encoder.image_size
 
-    @property
-    def _takes_patches(self) -> bool:
-        return self.model.config.model_type == "siglip2"  # SigLIP 2 of flexible resolution; the others are "siglip"
+    def library_model(self) -> Any:
+        """The model of the library with the weights of this network, adapters within them, in evaluation mode.
 
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        size = getattr(self.model.config.vision_config, "patch_size", None)
-        return size if isinstance(size, int) else super().patch_size
-
-    @property
-    def backbones(self) -> dict[str, dict[str, str | None]]:
-        """``dual encoder``."""
-        return {"dual encoder": {"source": self.source, "fingerprint": fingerprint(self.model.named_parameters())}}
-
-    @property
-    def logit_scale(self) -> torch.Tensor:  # type: ignore[override]  # a parameter of the model
-        """Logarithm of :attr:`scale`."""
-        return self.model.logit_scale
-
-    @property
-    def logit_bias(self) -> torch.Tensor | None:  # type: ignore[override]
-        """What is added to scaled similarities, a scalar tensor: SigLIP's; None for CLIP."""
-        bias = getattr(self.model, "logit_bias", None)
-        return None if bias is None else bias.squeeze()
-
-    @property
-    def scale(self) -> torch.Tensor:
-        """The factor on cosine similarities, a scalar tensor."""
-        return self.model.logit_scale.exp().squeeze()
-
-    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
-        """Embed images [B, 3, H, W], normalised as the model's own processor does, as unit vectors [B, D]."""
-        inputs = _patches(image, self.model.config.vision_config.patch_size) if self._takes_patches else {}
-        features = self.model.get_image_features(**({"pixel_values": image} | inputs))
-        return F.normalize(_pooled(features), dim=-1)
-
-    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Embed captions [N, T] of :class:`DualEncoderTokenizer` as unit vectors [N, D]."""
-        mask = None if _reads_padding(self.model.config) else attention_mask
-        features = self.model.get_text_features(input_ids=input_ids, attention_mask=mask)
-        return F.normalize(_pooled(features), dim=-1)
+        Its ``save_pretrained`` writes a folder that ``AutoModel.from_pretrained`` takes. A learnt prompt is no part of
+        it.
+        """
+        text = copy.deepcopy(self.text_encoder)
+        if isinstance(text.peft, Adapters):
+            text.backbone = text.backbone.merge_and_unload()
+        image = self.image_encoder.merged()
+        model: Any = AutoModel.from_config(self.config)
+        parts = {
+            "vision_model": image.backbone,
+            "text_model": text.backbone,
+            "visual_projection": image.projection,
+            "text_projection": text.projection,
+        }
+        for name, part in parts.items():
+            if hasattr(model, name):
+                names = [n for n, _ in [*part.named_parameters(), *part.named_buffers()]]
+                getattr(model, name).load_state_dict(renamed(part.state_dict(), names))
+        with torch.no_grad():
+            model.logit_scale.fill_(float(self.logit_scale))
+            if self.logit_bias is not None:
+                model.logit_bias.fill_(float(self.logit_bias))
+        return model.eval()
 
 
 class DualEncoderTokenizer:
     """Tokenise captions as a dual encoder's own processor does.
 
     CLIP pads to the longest caption. SigLIP has no mask: its text feature stands at the end of a window of full length,
-    and captions that are padded less come out near chance.
+    and captions that are padded less come out near chance; it was trained on lower case.
 
     Args:
         source: hub id or local folder of the tokenizer.
         network: the dual encoder, whose window it fills.
+        room: how much of the window a learnt context will take, tokens.
+        after: words that come before every caption from elsewhere, such as a learnt context. The tokens are those that
+            follow them.
+        special: False leaves out the tokens that begin and end a text.
 
     Raises:
-        BundleError: where the tokenizer cannot be loaded.
+        BundleError: where the tokenizer cannot be loaded, or the window leaves no room for a word.
     """
 
-    def __init__(self, source: str, network: DualEncoder) -> None:
+    def __init__(self, source: str, network: DualEncoder, room: int = 0, after: str = "", special: bool = True) -> None:
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError) as error:
@@ -112,49 +166,111 @@ class DualEncoderTokenizer:
             raise BundleError(f"dual_encoder: the tokenizer of {source!r} cannot be loaded: {reason}") from error
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        config = network.model.config
-        self.max_length = int(config.text_config.max_position_embeddings)
-        self.padding = "max_length" if _reads_padding(config) else "longest"
+        self._built_from = source, network
+        self.special = special
+        self.max_length = network.text_encoder.max_positions - room
+        if self.max_length < 3:
+            raise BundleError(
+                f"context_length: {room} leaves no room for a word in the window of {self.max_length + room}"
+            )
+        self.lower = _reads_padding(network.config)
+        self.fills = self.lower and special
+        self.after = f"{after} " if after else ""
+        self._lead, self._skipped = self._place(after) if after else (0, 0)
 
     def __call__(self, captions: Sequence[str]) -> dict[str, torch.Tensor]:
         """Tokenise N captions: ``input_ids`` and ``attention_mask``, int64 tensors [N, T]."""
-        tokens = self.tokenizer(
-            list(captions),
-            padding=self.padding,
-            truncation=True,
-            max_length=self.max_length,
-            return_attention_mask=True,
-            return_tensors="pt",
-        )
-        return {key: tokens[key] for key in ("input_ids", "attention_mask")}
+        rows = self._rows(captions, truncation=True, max_length=self.max_length + self._skipped)
+        width = self.max_length if self.fills else max(map(len, rows))
+        input_ids = torch.full((len(rows), width), int(self.tokenizer.pad_token_id))
+        attention_mask = torch.zeros_like(input_ids)
+        left = self.tokenizer.padding_side == "left"
+        for index, row in enumerate(rows):
+            start = width - len(row) if left else 0
+            input_ids[index, start : start + len(row)] = torch.tensor(row)
+            attention_mask[index, start : start + len(row)] = 1
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     @property
     def window(self) -> str:
         """The limit of the model."""
         return f"the model's window of {self.max_length} tokens"
 
+    @property
+    def words(self) -> DualEncoderTokenizer:
+        """This tokenizer without the tokens that begin and end a text, for the words that a context starts from."""
+        return DualEncoderTokenizer(*self._built_from, special=False)
+
+    def behind(self, words: str, length: int) -> DualEncoderTokenizer:
+        """The tokenizer of captions behind a learnt context.
+
+        Args:
+            words: what the context says before it is learnt.
+            length: number of tokens that the context takes.
+        """
+        return DualEncoderTokenizer(*self._built_from, after=words, room=length)
+
     def is_cut(self, captions: Sequence[str]) -> list[bool]:
         """Whether each caption is longer than the window, so that its end is not read."""
-        rows = self.tokenizer(list(captions), verbose=False)["input_ids"]
-        return [len(row) > self.max_length for row in rows]
+        return [len(row) > self.max_length for row in self._rows(captions, verbose=False)]
+
+    def _rows(self, captions: Sequence[str], **how: Any) -> list[list[int]]:
+        """Tokens of captions, without those of the words before them."""
+        texts = [self.after + caption for caption in captions]
+        texts = [text.lower() for text in texts] if self.lower else texts
+        rows = self.tokenizer(texts, add_special_tokens=self.special, **how)["input_ids"]
+        return [row[: self._lead] + row[self._lead + self._skipped :] for row in rows]
+
+    def _place(self, words: str) -> tuple[int, int]:
+        """How many tokens come before words that begin a text, and how many they are."""
+        words = words.lower() if self.lower else words
+        whole, alone = (self.tokenizer(words, add_special_tokens=special)["input_ids"] for special in (True, False))
+        starts = range(len(whole) - len(alone) + 1)
+        return next((start for start in starts if whole[start : start + len(alone)] == alone), 0), len(alone)
 
 
 def _reads_padding(config: Any) -> bool:
     return str(config.model_type).startswith("siglip")
 
 
-def _patches(image: torch.Tensor, size: int) -> dict[str, torch.Tensor]:
+@torch.no_grad()
+def _check_embeddings(model: Any, network: DualEncoder, name: str) -> None:
+    """Refuse a model whose own embeddings of an image and a caption come out otherwise than those of the towers."""
+    if model.device.type == "meta":  # without values there is nothing to compare
+        return
+    image_encoder, text_encoder = network.image_encoder, network.text_encoder
+    given, config = torch.Generator().manual_seed(0), model.config.text_config
+    tokens = torch.randint(3, config.vocab_size, (1, text_encoder.max_positions), generator=given)
+    tokens[0, -1] = min(getattr(config, "eos_token_id", None) or 0, config.vocab_size - 1)
+    training = network.training
+    network.eval()
+    try:
+        flexible = takes_interpolation(model.get_image_features)
+        side = 2 * image_encoder.patch_size if flexible or image_encoder.takes_patches else image_encoder.image_size
+        image = torch.randn(1, 3, side, side, generator=given)
+        inputs = patches_of(image, image_encoder.patch_size) if image_encoder.takes_patches else {"pixel_values": image}
+        how = {"interpolate_pos_encoding": True} if flexible else {}
+        pairs = {
+            "image": (model.get_image_features(**inputs, **how), network.encode_image(image)),
+            "text": (
+                model.get_text_features(input_ids=tokens),
+                network.encode_text(tokens, torch.ones_like(tokens)),
+            ),
+        }
+    finally:
+        network.train(training)
+    for what, (own, ours) in pairs.items():
+        feature = own if isinstance(own, torch.Tensor) else pooled(own)
+        if feature.shape != ours.shape or (F.normalize(feature, dim=-1) - ours).norm() > 1e-4:
+            raise BundleError(f"dual_encoder: {name!r} makes its {what} embeddings in a way that is not known here")
+
+
+def patches_of(image: torch.Tensor, size: int) -> dict[str, torch.Tensor]:
     """Images [B, 3, H, W] as SigLIP 2 takes them: patches [B, N, size * size * 3] in rows, all of them valid."""
     rows, columns = image.shape[2] // size, image.shape[3] // size
-    cut = image.unfold(2, size, size).unfold(3, size, size)  # [B, 3, rows, columns, size, size]
-    patches = cut.permute(0, 2, 3, 4, 5, 1).reshape(len(image), rows * columns, -1)
+    patches = cut_patches(image, size)
     return {
         "pixel_values": patches,
         "pixel_attention_mask": torch.ones(patches.shape[:2], dtype=torch.int32, device=image.device),
         "spatial_shapes": torch.tensor([[rows, columns]] * len(image), device=image.device),
     }
-
-
-def _pooled(features: Any) -> torch.Tensor:
-    """The projected feature, which transformers 5 hands out within an output object."""
-    return features if isinstance(features, torch.Tensor) else features.pooler_output

@@ -202,7 +202,8 @@ def _attention(network: Network, image: torch.Tensor, direction: torch.Tensor, g
     patches = grid[0] * grid[1]
     with _attention_weights(network) as weights, torch.enable_grad():
         embedding = network.embed(image.requires_grad_())
-    if not weights or any(w.shape[-1] < patches for w in weights):
+    # windows are rows of their own, and see less than the image
+    if not weights or any(w.shape[-1] < patches or len(w) != len(image) for w in weights):
         raise BundleError(
             f"method attention: expected attention over {patches} patches in every block, found "
             f"{[w.shape[-1] for w in weights] or 'no attention'} tokens; occlusion works for any tower"
@@ -254,6 +255,8 @@ def _similarity(network: Network, image: torch.Tensor, direction: torch.Tensor, 
             f"method similarity: {type(network).__name__} does not say how it pools; use attention or occlusion"
         )
     source = encoder.blocks[-1] if encoder.pooling == "tokens_prenorm" else encoder.backbone
+    if encoder.pooling == "pooled":
+        raise BundleError("method similarity: what a model's own pooling makes of a token is not known; use occlusion")
     outputs: list[Any] = []
     handle = source.register_forward_hook(lambda _module, _arguments, output: outputs.append(output))
     try:
@@ -262,7 +265,7 @@ def _similarity(network: Network, image: torch.Tensor, direction: torch.Tensor, 
         handle.remove()
     tokens = outputs[0] if isinstance(outputs[0], torch.Tensor) else outputs[0][0]
     patches = grid[0] * grid[1]
-    if tokens.ndim != 3 or tokens.shape[1] < patches:
+    if tokens.ndim != 3 or tokens.shape[1] != patches + encoder.prefix_tokens:
         raise BundleError(f"method similarity: expected {patches} patch tokens, got a tensor {tuple(tokens.shape)}")
     projected = encoder.projection(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
     if encoder.pooling == "cls" or not isinstance(encoder.projection, nn.Linear):

@@ -115,9 +115,14 @@ class Network(nn.Module):
 
 
 class DualNetwork(Network):
-    """A network that embeds images and captions in one space: what contrastive training and zero-shot scores ask."""
+    """A network that embeds images and captions in one space: what contrastive training and zero-shot scores ask.
+
+    Attributes:
+        scores_untrained: whether it scores images as it is built, because nothing in it starts at random.
+    """
 
     embeds_apart = True
+    scores_untrained: ClassVar[bool] = False
     logit_scale: torch.Tensor  # the logarithm of the scale
     logit_bias: torch.Tensor | None
 

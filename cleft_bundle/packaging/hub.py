@@ -40,8 +40,10 @@ def export_transformers(classifier: DeployedClassifier, folder: Path, descriptio
         description: what :func:`cleft_bundle.packaging.describe` says of the classifier.
 
     Raises:
-        BundleError: where the classifier does not say how its images are normalised.
+        BundleError: where the classifier does not say how its images are normalised, or its tower takes no images.
     """
+    if getattr(tower_of(classifier), "takes_patches", False):
+        raise BundleError("transformers: a SigLIP 2 tower takes patches, not images; export torchscript or onnx")
     processor = processor_config(classifier.preprocessing)
     folder.mkdir(parents=True)
     write_tower(tower_of(classifier), folder)
@@ -142,7 +144,12 @@ def pooling_code(tower: ImageEncoder, model: str = "model") -> str:
     if tower.pooling == "tokens_prenorm":
         return f"{model}.encoder({model}.embeddings(pixel_values)).last_hidden_state.mean(dim=1)"
     asked = ", interpolate_pos_encoding=True" if takes_interpolation(tower.backbone.forward) else ""
-    tokens = f"{model}(pixel_values=pixel_values{asked}).last_hidden_state"
+    output = f"{model}(pixel_values=pixel_values{asked})"
+    if tower.pooling == "pooled":
+        return f"{output}.pooler_output.flatten(1)"
+    tokens = f"{output}.last_hidden_state"
+    if tower.layout.is_map:
+        return f"{tokens}.mean(dim=(2, 3))"
     return f"{tokens}[:, 0]" if tower.pooling == "cls" else f"{tokens}[:, {tower.prefix_tokens}:].mean(dim=1)"
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from cleft_bundle.errors import BundleError, require_one_of
-from cleft_bundle.networks import CLEFT, Frozen, TextEncoder
+from cleft_bundle.networks import CLEFT, DualEncoder, Frozen, TextEncoder
 from cleft_bundle.networks.weight_names import renamed
 from cleft_bundle.packaging import hub, hub_code
 from cleft_bundle.packaging.hub_code.configuration_cleft import CleftConfig
@@ -35,7 +35,7 @@ def export_dual_encoder(
     text: Text = "adapter",
     text_source: str | None = None,
 ) -> Path:
-    """Write both towers.
+    """Write both towers; those of a :class:`cleft_bundle.networks.DualEncoder` as a model of its own family.
 
     Args:
         network: the trained network, without a learnt prompt, its projections linear.
@@ -60,7 +60,11 @@ def export_dual_encoder(
     processor = hub.processor_config(preprocessing)
     with written_whole(folder) as place:
         place.mkdir()
-        _write(copy.deepcopy(network).eval(), tokenize, place, text, text_source)
+        if isinstance(network, DualEncoder):
+            network.library_model().save_pretrained(place)  # its own architecture, adapters within the weights
+            tokenize.tokenizer.save_pretrained(place)  # type: ignore[attr-defined]
+        else:
+            _write(copy.deepcopy(network).eval(), tokenize, place, text, text_source)
         hub.write_json(place / hub.PROCESSOR, processor)
         hub.write_json(place / DESCRIPTION, {"preprocessing": dict(preprocessing)})
     return folder
@@ -91,16 +95,21 @@ def _write(network: CLEFT, tokenize: Tokenize, folder: Path, text: Text, text_so
 def _check(network: CLEFT, text: Text, text_source: str | None) -> None:
     if not isinstance(network, CLEFT):
         raise BundleError(f"dual_encoder: a {type(network).__name__} is no CLEFT; export takes what train.json trains")
-    encoder = network.text_encoder
+    if isinstance(network, DualEncoder):
+        if network.prompt is not None:
+            raise BundleError("transformers: the dual encoder cannot be written, as it has a learnt prompt")
+        return
+    encoder, tower = network.text_encoder, network.image_encoder
     trained = {name for name, p in encoder.language_model.named_parameters() if p.requires_grad}
     adapted = {name for name in trained if any(part in name for part in (".lora_", ".ia3_"))}
     whole = "full" if encoder.peft.name == "full" else "unfreeze_text"
     reasons = {
         "it has a learnt prompt: export the cleft.pt of before, or model.pt": network.prompt is not None,
         "its projection is an mlp": not (
-            isinstance(network.image_encoder.projection, torch.nn.Linear)
-            and isinstance(encoder.projection, torch.nn.Linear)
+            isinstance(tower.projection, torch.nn.Linear) and isinstance(encoder.projection, torch.nn.Linear)
         ),
+        f"its image tower is a {type(tower.backbone).__name__} with pooling {tower.pooling}": tower.pooling == "pooled"
+        or tower.prefix_tokens != 1 + getattr(tower.backbone.config, "num_register_tokens", 0),
         "it has a logit bias": network.logit_bias is not None,
         "its language model is adapted by a prefix": encoder.peft.name == "prefix",
         f"{whole} trained weights that no adapter holds: pass text merged": text == "adapter" and trained != adapted,
@@ -132,7 +141,7 @@ def _config(network: CLEFT, tokenize: Tokenize, text_source: str | None) -> Clef
 
 
 def _weights(network: CLEFT) -> dict[str, torch.Tensor]:
-    backbone = network.image_encoder.backbone
+    backbone = network.image_encoder.merged().backbone
     names = [name for name, _ in [*backbone.named_parameters(), *backbone.named_buffers()]]
     vision = renamed(backbone.state_dict(), names)
     return {

@@ -21,7 +21,11 @@ Triple = tuple[float, float, float]
 
 FAMILIES = {
     **dict.fromkeys(
-        ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit_mae"), (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        (
+            *("dinov2", "dinov2_with_registers", "dinov3_vit", "dinov3_convnext", "vit_mae"),
+            *("convnext", "convnextv2", "resnet", "swin"),
+        ),
+        (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
     ),
     **dict.fromkeys(
         ("beit", "vit", "siglip", "siglip_vision_model", "siglip2", "siglip2_vision_model"),

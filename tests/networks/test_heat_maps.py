@@ -121,7 +121,7 @@ def test_other_towers_with_or_without_a_class_token_work(name, method, direction
 
 
 def dual_encoder(kind):
-    vision = {"patch_size": 8, "image_size": 28, **SMALL}
+    vision = {"patch_size": 8, "image_size": 24, **SMALL}
     text = {"vocab_size": 32, "max_position_embeddings": 8, "projection_size": 16, **SMALL}
     values = {"model_type": kind, "vision_config": vision, "text_config": text}
     return DualEncoder(values | ({"projection_dim": 16} if kind == "clip" else {}))
@@ -129,11 +129,11 @@ def dual_encoder(kind):
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 def test_dual_encoders_of_others_work_but_for_similarity(kind):
-    network, image = dual_encoder(kind), torch.randn(2, 3, 28, 28)
+    network, image = dual_encoder(kind), torch.randn(2, 3, 24, 24)
     direction = torch.randn(2, network.encode_image(image).shape[1])
     for method in ("attention", "occlusion"):
         assert heat_map(network, image, direction, method).shape == (2, 2, 3, 3)
-        assert pixel_map(network, image, direction, method).shape == (2, 2, 28, 28)
+        assert pixel_map(network, image, direction, method).shape == (2, 2, 24, 24)
     with pytest.raises(BundleError, match="DualEncoder does not say how it pools"):
         heat_map(network, image, direction, "similarity")
 

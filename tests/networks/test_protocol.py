@@ -18,7 +18,10 @@ from cleft_bundle.networks import (
 )
 from tests.conftest import TINY_VIT, tiny_dual_encoder
 
-KINDS = {"CLEFT": "trained", "DualEncoder": "", "ImageClassifier": "finetuned", "TrainableClassifier": "deployable"}
+KINDS = {
+    **{"CLEFT": "trained", "DualEncoder": "trained"},
+    **{"ImageClassifier": "finetuned", "TrainableClassifier": "deployable"},
+}
 
 
 @pytest.fixture
@@ -66,9 +69,9 @@ def test_what_reports_tell_of_a_network(networks):
         "language model": "gpt2 from a config",
     }
     assert towers["image tower"]["fingerprint"] is None
-    assert len(networks["DualEncoder"].backbones["dual encoder"]["fingerprint"]) == 64
-    assert networks["CLEFT"].facts == {"peft": "lora", "text_pooling": "end"}
-    assert networks["ImageClassifier"].facts == {}
+    assert len(networks["DualEncoder"].backbones["language model"]["fingerprint"]) == 64
+    assert networks["CLEFT"].facts == {"peft": "lora", "image_peft": "full", "text_pooling": "end"}
+    assert networks["ImageClassifier"].facts == {"image_peft": "full"}
 
 
 @pytest.mark.parametrize("name", ["ZeroShotClassifier", "TrainableClassifier", "FinetunedClassifier"])

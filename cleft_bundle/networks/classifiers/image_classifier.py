@@ -1,7 +1,8 @@
-"""An image tower with a linear head of its own, trained in full on labels: no prompts, no language model."""
+"""An image tower with a linear head of its own, trained on labels: no prompts, no language model."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,12 +11,12 @@ from torch import nn
 
 from cleft_bundle.networks.classifiers.deployed_classifier import DeployedClassifier
 from cleft_bundle.networks.image_encoder import ImageEncoder
-from cleft_bundle.networks.protocol import Network
+from cleft_bundle.networks.protocol import Adapted, Network
 from cleft_bundle.vocabulary import Task
 
 
 class ImageClassifier(Network):
-    """Logits from the pooled features of an image tower, all of whose backbone is trained.
+    """Logits from the pooled features of an image tower, all of whose backbone is trained, or else its adapters.
 
     The tower's projection into the space shared with text takes no part; it stays as it is.
 
@@ -26,6 +27,8 @@ class ImageClassifier(Network):
         preprocessing: settings of the deterministic transforms, see
             :class:`cleft_bundle.networks.DeployedClassifier`.
         seed: of the head's random weights.
+        trained: names to sizes of the parameters that were trained in a tower whose adapters have been merged; None
+            where the whole tower was trained, or is to be.
     """
 
     checkpoint = "finetuned"
@@ -37,11 +40,17 @@ class ImageClassifier(Network):
         task: Task,
         preprocessing: Mapping[str, Any] | None = None,
         seed: int = 0,
+        trained: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.image_encoder = image_encoder
         self.image_encoder.projection.requires_grad_(False)
-        self.image_encoder.backbone.requires_grad_(True)
+        self.trained = dict(trained) if trained is not None else None
+        if image_encoder.adapted:
+            named = image_encoder.backbone.named_parameters(prefix="image_encoder.backbone")
+            self.trained = {name: p.numel() for name, p in named if p.requires_grad or image_encoder.peft.keeps(name)}
+        else:
+            image_encoder.backbone.requires_grad_(True)
         self.class_names = list(class_names)
         self.task: Task = task
         self.preprocessing = dict(preprocessing or {})
@@ -70,9 +79,32 @@ class ImageClassifier(Network):
         return self.image_encoder.patch_size
 
     @property
+    def adapted(self) -> dict[str, Adapted]:
+        """Those of the tower."""
+        return self.image_encoder.adapted
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """``image_peft``, the name of the method by which the tower is adapted."""
+        return {"image_peft": self.image_encoder.peft.name}
+
+    def penalty(self) -> torch.Tensor | float:
+        """What the adapters of the tower add to the training loss."""
+        return self.image_encoder.penalty()
+
+    def merged(self) -> ImageClassifier:
+        """This network with its adapters in the weights of the tower: a copy, or itself where there are none."""
+        if not self.adapted:
+            return self
+        network = copy.copy(self)
+        network._modules = {**self._modules, "image_encoder": self.image_encoder.merged()}
+        return network
+
+    @property
     def settings(self) -> dict[str, Any]:
-        """All that is needed to build this network again, as JSON-able values."""
+        """All that is needed to build this network again, adapters merged, as JSON-able values."""
         return {
+            **({"trained": self.trained} if self.trained is not None else {}),
             "class_names": self.class_names,
             "task": self.task,
             "preprocessing": self.preprocessing,

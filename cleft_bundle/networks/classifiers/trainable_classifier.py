@@ -43,9 +43,9 @@ class TrainableClassifier(Network):
         return self.image_encoder(image)
 
     @property
-    def tower(self) -> ImageEncoder:
-        """The image tower."""
-        return self.image_encoder
+    def tower(self) -> ImageEncoder | None:
+        """That of the image tower."""
+        return self.image_encoder.tower
 
     @property
     def patch_size(self) -> int:

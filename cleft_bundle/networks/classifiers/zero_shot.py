@@ -173,9 +173,9 @@ class ZeroShotClassifier(DeployedClassifier):
         return self.logit_scale.exp() * embedding @ self.class_weights.T
 
     @property
-    def tower(self) -> ImageEncoder:
-        """The image tower."""
-        return self.image_encoder
+    def tower(self) -> ImageEncoder | None:
+        """That of the image tower."""
+        return self.image_encoder.tower
 
     @property
     def patch_size(self) -> int:
@@ -236,8 +236,11 @@ class ZeroShotClassifier(DeployedClassifier):
         task: Task,
         preprocessing: Mapping[str, Any],
     ) -> ZeroShotClassifier:
-        """Take the image tower and the scale of a network, with the weights [K, D] of :func:`class_weights`."""
-        classifier = cls(network.image_encoder, class_names, task, preprocessing)
+        """Take the image tower and the scale of a network, with the weights [K, D] of :func:`class_weights`.
+
+        Adapters of the tower are merged into a copy of its weights.
+        """
+        classifier = cls(network.image_encoder.merged(), class_names, task, preprocessing)
         classifier.class_weights = weights.detach().clone()
         classifier.logit_scale = network.scale.detach().log()
         return classifier.eval()

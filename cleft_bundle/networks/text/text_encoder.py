@@ -114,7 +114,7 @@ class TextEncoder(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.backbone: Any = self.peft.apply(model)
-            _unfreeze(model, unfreeze)
+            unfreeze_parts(model, unfreeze)
             speed_up_frozen_products(model)
             train_in_float32(model)
             self.causal, self.hidden_size = probes.nature(model, self.source)
@@ -295,8 +295,16 @@ class TextEncoder(nn.Module):
         return lowest_precision(self.language_model)
 
 
-def _unfreeze(model: Any, parts: Sequence[str]) -> None:
-    """Train further parts of a model that is otherwise frozen."""
+def unfreeze_parts(model: Any, parts: Sequence[str]) -> None:
+    """Train further parts of a model that is otherwise frozen.
+
+    Args:
+        model: the language model.
+        parts: any of ``embeddings`` (of the tokens), ``layer_norms``.
+
+    Raises:
+        BundleError: at another part.
+    """
     for part in parts:
         if part not in get_args(Part):
             raise BundleError(f"unfreeze: expected any of {', '.join(get_args(Part))}, got {part!r}")
