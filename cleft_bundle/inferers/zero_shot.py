@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -78,6 +79,12 @@ class ZeroShotInferer(Inferer):
             {name: texts[number % len(texts)] for name, texts in self.prompts.items()}
             for number in (range(count) if count > 1 else ())
         ]
+
+    def plain(self) -> ZeroShotInferer:
+        """The same for scores of the classes alone, without retrieval and single prompts."""
+        other = copy(self)
+        other.retrieval = other.variants = False
+        return other
 
     def attach(self, engine: Engine) -> None:
         """Embed the class prompts whenever the engine starts an epoch."""
