@@ -24,7 +24,7 @@ from cleft_bundle.distributed import start_processes
 from cleft_bundle.errors import BundleError, UsageError, cause_of, nearest
 from cleft_bundle.literals import as_written, keep_literals, literal, typed_options
 from cleft_bundle.secrets import mask_logs, masked, masked_values
-from cleft_bundle.settings import FORMER, SAME, check_settings
+from cleft_bundle.settings import FORMER, RENAMED, SAME, check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,8 @@ def check_config() -> None:
     known = _known_ids(workflow.config_root_path)
     referenced = set(_REFERENCE.findall(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str)))
     for key in config:
+        if key in RENAMED and RENAMED[key] in config and key not in referenced:
+            raise UsageError(f"unknown config id {key!r}: since 0.9.0 it is {RENAMED[key]}")
         if key not in known[""] | referenced | {"_meta_"}:
             raise UsageError(f"unknown config id {key!r}{_nearest(key, known[''])}")
     for section in ("train", "validate"):

@@ -60,6 +60,16 @@ def test_an_override_that_nothing_knows_is_an_error_with_the_nearest_id(override
     assert message in str(caught.value.__cause__)
 
 
+@pytest.mark.parametrize("name", ["finetune.json", "linear_probe.json"])
+@pytest.mark.parametrize("former", [{"resamples": 50}, {"_target_": "cleft_bundle.handlers.LabelEfficiency"}])
+def test_the_former_id_of_a_component_is_an_error_where_nothing_takes_it(former, name, root, tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps({"comparison": former}))
+    files = [str(root / "configs" / "train.json"), str(root / "configs" / name), str(tmp_path / "mine.json")]
+    with pytest.raises(RuntimeError) as caught:
+        ConfigWorkflow(files, logging_file=False, workflow_type="train").initialize()
+    assert str(caught.value.__cause__) == "unknown config id 'comparison': since 0.9.0 it is label_efficiency"
+
+
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False)])
 def test_switches_of_the_command_line_are_booleans(text, value, root):
     read = workflow(root, gather=text, dataset_name="$'seen' if @gather else 'not seen'")
