@@ -87,9 +87,7 @@ def training_tracker(
         network: what is trained.
         splits: what :func:`cleft_bundle.data.make_splits` returns.
     """
-    described = run_parameters(network, fingerprint(splits))
-    named = {"experiment_name": experiment_name, "experiment_param": described}
-    return RunTracker(tracking_uri, identity, output_transform=loss_and_scale, **named)
+    return _tracker(tracking_uri, experiment_name, identity, network, splits, output_transform=loss_and_scale)
 
 
 def evaluation_tracker(
@@ -100,9 +98,19 @@ def evaluation_tracker(
     splits: Mapping[str, Sequence[Item]],
 ) -> RunTracker:
     """Build the tracker of an evaluation, which keeps nothing of single batches; see :func:`training_tracker`."""
+    return _tracker(tracking_uri, experiment_name, identity, network, splits, iteration_log=False)
+
+
+def _tracker(
+    tracking_uri: str,
+    experiment_name: str,
+    identity: RunIdentity,
+    network: Network,
+    splits: Mapping[str, Sequence[Item]],
+    **kept: Any,
+) -> RunTracker:
     described = run_parameters(network, fingerprint(splits))
-    named = {"experiment_name": experiment_name, "experiment_param": described}
-    return RunTracker(tracking_uri, identity, iteration_log=False, **named)
+    return RunTracker(tracking_uri, identity, experiment_name=experiment_name, experiment_param=described, **kept)
 
 
 class MetricTracker:
