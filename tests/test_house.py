@@ -26,5 +26,6 @@ def test_rooms_import_downwards_and_in_no_circle(monkeypatch, capsys):
     cli = pytest.importorskip("importlinter.cli", reason="import-linter comes with the extra test")
     assert version("import-linter")
     monkeypatch.chdir(PACKAGE.parent)
+    monkeypatch.setattr("logging.config.dictConfig", lambda config: None)  # it silences the loggers of other tests
     code = cli.lint_imports(config_filename="pyproject.toml", no_cache=True)
     assert code == cli.EXIT_STATUS_SUCCESS, capsys.readouterr().out

@@ -23,8 +23,8 @@ from pydicom.valuerep import validate_value
 
 from cleft_bundle.data.dicom.finding_codes import PRIVATE_SCHEME, finding_code
 from cleft_bundle.data.dicom.writing import write_dicom
+from cleft_bundle.data.images.formats import sniff
 from cleft_bundle.data.quiet import quiet
-from cleft_bundle.data.radiograph_reader import sniff
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.extras import require
 from cleft_bundle.files import replacing

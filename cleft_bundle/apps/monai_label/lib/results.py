@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from cleft_bundle.data.radiograph_reader import sniff
+from cleft_bundle.data.images.formats import sniff
 from cleft_bundle.files import save_text
 from cleft_bundle.inference import HeatMaps
 from cleft_bundle.networks.heat_maps import SCALE, UNIT
