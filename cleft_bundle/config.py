@@ -39,7 +39,7 @@ def bundle_root() -> str:
 
 
 def begin(seed: int | None = None) -> None:
-    """What every workflow does first: check its config, join the processes of ``torchrun``, make it repeatable.
+    """Begin a workflow: check its config, join the processes of ``torchrun``, make it repeatable.
 
     Args:
         seed: of all random numbers. None leaves them alone.
@@ -120,7 +120,7 @@ def executed_config() -> dict[str, Any]:
 
 
 def executed_part(name: str) -> Any:
-    """What :func:`executed_config` holds under an id at its top; None where there is no such id."""
+    """Value of :func:`executed_config` under an id at its top; None where there is no such id."""
     return executed_config().get(name)
 
 
@@ -142,7 +142,7 @@ def resolved(name: str) -> Any:
 
 
 def preprocessing_settings(image_size: int) -> dict[str, Any]:
-    """How the running config prepares images for the network, as classifiers keep it.
+    """Settings by which the running config prepares images for the network, as classifiers keep them.
 
     Args:
         image_size: side of the prepared images, pixels.

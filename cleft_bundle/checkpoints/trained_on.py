@@ -87,7 +87,7 @@ class TrainedOn:
             self.memory = self.memory.seen(picture_digests(splits[split]), use)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a file keeps under ``trained_on``.
+        """Value of ``trained_on`` in a file.
 
         Returns:
             :meth:`Memory.state_dict`, JSON-able: ``fingerprint`` of the divided datalist, ``salt`` (by which another
@@ -186,7 +186,7 @@ def training_images(source: Source) -> dict[str, Any]:
 
 
 def recall(source: Source) -> Memory:
-    """What a file remembers of its patients.
+    """Memory of the patients that a file was made with.
 
     Args:
         source: as for :func:`roles`.
@@ -197,7 +197,7 @@ def recall(source: Source) -> Memory:
 def provenance_of(
     path: str | Path, calibrated_on: Sequence[Item] | None = None, remember: bool = True
 ) -> dict[str, Any]:
-    """How a classifier that is built from a checkpoint came about, for its own file.
+    """Provenance of a classifier that is built from a checkpoint, for its own file.
 
     Args:
         path: the checkpoint.

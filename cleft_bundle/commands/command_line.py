@@ -107,7 +107,7 @@ def _names(text: str) -> list[str]:
 
 
 def help_of(name: str, function: Callable[..., Any]) -> str:
-    """What a command does and takes: its usage, and the docstring of its function."""
+    """Help of a command: its usage, and the docstring of its function."""
     usage = [f"usage: cleft {name}"]
     for parameter in inspect.signature(function).parameters.values():
         word = parameter.name.upper()

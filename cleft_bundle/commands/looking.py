@@ -35,7 +35,7 @@ _BATCH = 1000  # files that processes are started for: as many as one that break
 
 @dataclass
 class Look:
-    """What a look at one file gives.
+    """Result of looking at one file.
 
     Attributes:
         row: a text for each of :data:`COLUMNS`.

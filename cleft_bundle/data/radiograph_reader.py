@@ -50,7 +50,7 @@ METADATA = frozenset(
 
 @dataclass(frozen=True)
 class RadiographFile:
-    """What `RadiographReader.read` returns: a file that has not been opened yet."""
+    """Result of `RadiographReader.read`: a file that has not been opened yet."""
 
     path: str
 
@@ -153,7 +153,7 @@ class RadiographReader(ImageReader):
         self.max_pixels = max_pixels
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Whether this reader knows the format of the file or of all files, by content or else by suffix."""
+        """True where this reader knows the format of the file or of all files, by content or else by suffix."""
         return all(
             str(name).lower().endswith(SUFFIXES) or (Path(name).is_file() and bool(sniff(str(name))))
             for name in ensure_tuple(filename)
@@ -318,7 +318,7 @@ def _warn_of(path: str, rendered: Rendered, details: dict[str, Any]) -> None:
 
 @cache
 def _warn_of_colour() -> None:
-    """Warn, once a process: Python's own memory of warnings is lost whenever a library changes the filters."""
+    """Warn, once per process: Python's own memory of warnings is lost whenever a library changes the filters."""
     warnings.warn("a colour image is read as its luminance", stacklevel=2)
 
 

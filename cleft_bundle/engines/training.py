@@ -67,7 +67,7 @@ def run_training(
 
 
 class Gathering(Protocol):
-    """What scores further images first: :class:`cleft_bundle.reports.evaluation.Operating`."""
+    """Scorer of further images, before an evaluation: :class:`cleft_bundle.reports.evaluation.Operating`."""
 
     def gather(self, evaluator: SupervisedEvaluator) -> None:
         """Score them with the network of an engine, and keep what it found."""

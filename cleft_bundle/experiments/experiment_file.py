@@ -29,7 +29,7 @@ class _Part(BaseModel):
 
 
 class Base(_Part):
-    """What all cells have in common: config files, and values over them by their ids."""
+    """Config files that all cells have in common, and values over them by their ids."""
 
     config_files: Annotated[Files, Field(min_length=1)]
     overrides: Values = {}
@@ -44,7 +44,7 @@ class Step(_Part):
 
 
 class Point(_Part):
-    """Which of several scores a linear probe or a fine-tuning has left is meant."""
+    """Choice of one of the scores that a linear probe or a fine-tuning has left."""
 
     source: str | None = None
     fraction: float | None = None

@@ -111,7 +111,7 @@ def exact(found: Sequence[Outcome]) -> pd.DataFrame:
 
 
 def notes_of(experiment: Experiment, found: Sequence[Outcome]) -> list[str]:
-    """What stands under the table."""
+    """Notes under the table."""
     images, patients = max(one.images for one in found), max(one.patients for one in found)
     share = f"{100 * experiment.confidence:g} %"
     notes = [

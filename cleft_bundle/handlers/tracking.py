@@ -42,7 +42,7 @@ def package_versions() -> dict[str, str]:
 
 
 def run_parameters(network: Network, dataset_fingerprint: str) -> dict[str, Any]:
-    """What MLflow keeps of a run as parameters.
+    """Parameters that MLflow keeps of a run.
 
     Args:
         network: the network, whose parameters are counted.
@@ -64,7 +64,7 @@ def run_parameters(network: Network, dataset_fingerprint: str) -> dict[str, Any]
 
 
 def loss_and_scale(output: dict[str, Any]) -> dict[str, float]:
-    """What MLflow keeps of every training step, from the trainer's output: the loss, and what embeddings carry."""
+    """Values of a training step for MLflow, from the trainer's output: the loss, and what embeddings carry."""
     kept = {"train_loss": float(output["loss"])}
     if isinstance(output["pred"], Embeddings):  # logits of a classification carry no scale
         kept["logit_scale"] = float(output["pred"].logit_scale.detach())

@@ -18,7 +18,7 @@ from cleft_bundle.vocabulary import Task
 
 
 class ZeroShotInferer(Inferer):
-    """Score images against class prompts; the prompts are embedded once an evaluation, never once a batch.
+    """Score images against class prompts; the prompts are embedded once per evaluation, never per batch.
 
     The same object stands among the evaluator's handlers: attached, it embeds the prompts anew whenever an evaluation
     begins, with the weights that the network has then.
@@ -133,7 +133,7 @@ class ZeroShotInferer(Inferer):
 class ClassPromptInferer(Inferer):
     """Score images against class prompts while the prompts' context is being learnt.
 
-    The classes are embedded once a call, for all images of the batch, and with gradients.
+    The classes are embedded once per call, for all images of the batch, and with gradients.
 
     Args:
         prompts: class name to its prompts, in the order of the scores.

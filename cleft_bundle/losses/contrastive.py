@@ -93,7 +93,7 @@ def gather_batch(embeddings: Embeddings, target: torch.Tensor, gather: bool) -> 
 
 
 def positive_pairs(target: torch.Tensor, positives: Positives, like: torch.Tensor) -> torch.Tensor:
-    """How far image i and caption j belong together: a symmetric matrix [B, B] in 0..1, with ones on its diagonal."""
+    """Degree to which image i and caption j belong together: symmetric [B, B] in 0..1, with ones on the diagonal."""
     if positives == "index":
         return torch.eye(len(like), device=like.device, dtype=like.dtype)
     if positives == "caption":

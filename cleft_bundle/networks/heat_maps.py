@@ -123,7 +123,7 @@ def _move(image: torch.Tensor, down: int, right: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Head:
-    """What turns the embeddings that a network gives of images into its calibrated logits.
+    """Calibrated logits from the embeddings that a network gives of images.
 
     Args:
         weights: [K, D].
@@ -146,7 +146,7 @@ class Head:
         return cls(weights, bias, network.task)
 
     def directions(self, embedding: torch.Tensor) -> torch.Tensor:
-        """What each class's score depends on, to first order: the gradient of its log-odds, log(p / (1 - p)).
+        """First-order directions of each class's score: the gradient of its log-odds, log(p / (1 - p)).
 
         For ``multilabel`` it is the class's weights, which hold its negative prompt already. For ``multiclass`` they
         are set against the other classes' weights, each by its share of what is left to them: against a rival more
@@ -220,7 +220,7 @@ def _attention(network: Network, image: torch.Tensor, direction: torch.Tensor, g
 
 
 def removal(attention: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """What a score loses when a token gets no attention and its share goes to the others, if the score were linear.
+    """Loss of a score when a token gets no attention and its share goes to the others, if the score were linear.
 
     Args:
         attention: [B, heads, T, T], rows (queries) add up to 1.

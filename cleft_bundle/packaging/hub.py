@@ -117,7 +117,7 @@ def statistics(preprocessing: Mapping[str, Any]) -> tuple[list[float], list[floa
 
 
 def head_tensors(classifier: DeployedClassifier) -> dict[str, torch.Tensor]:
-    """What follows the pooled features: ``projection.*`` where there is one, ``weight`` [K, D] and ``bias`` [K].
+    """Tensors behind the pooled features: ``projection.*`` where there is one, ``weight`` [K, D] and ``bias`` [K].
 
     The calibrated logits are those of a linear layer on the unit embeddings of the projection, or on the features.
     """

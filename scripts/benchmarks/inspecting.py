@@ -1,4 +1,4 @@
-"""What a look at a folder costs: images per second of ``cleft inspect``, by the number of processes."""
+"""Cost of a look at a folder: images per second of ``cleft inspect``, by the number of processes."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ _VIEWS = {"cc": "CC", "mlo": "MLO"}
 def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet, target: str = "density") -> list[Item]:
     """List VinDr-Mammo's images with captions and labels.
 
-    The table names no patients. It has one study a patient, so the study stands for the patient. Density A to D is
+    The table names no patients. It has one study per patient, so the study stands for the patient. Density A to D is
     written 1 to 4, as in the other breast sets.
 
     Left out, and counted in the log: images of other splits, images whose target is unknown or none of the classes,

@@ -46,7 +46,7 @@ _RADIOGRAPHY = ("363680008", "SCT", "Radiographic imaging procedure")
 
 @dataclass(frozen=True)
 class ResultSource:
-    """Who made a result.
+    """Maker of a result.
 
     Args:
         name: of the algorithm.

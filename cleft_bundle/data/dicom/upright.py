@@ -17,7 +17,7 @@ _MEDIAL = {"L": "R", "R": "L"}  # of a left breast, the middle of the body lies 
 
 
 def is_mammogram(meta: Mapping[str, Any]) -> bool:
-    """Whether an image shows a breast, by its modality or its view."""
+    """True where an image shows a breast, by its modality or its view."""
     return meta.get("modality") == "MG" or meta.get("view") in _MAMMOGRAMS
 
 

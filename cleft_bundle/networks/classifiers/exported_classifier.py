@@ -75,7 +75,7 @@ class ExportedClassifier(Network):
         return self.embed(embedding)
 
     def logits(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits [B, K] of images [B, 3, H, W], before calibration, for ``multiclass`` up to a constant an image.
+        """Logits [B, K] of images [B, 3, H, W], before calibration, for ``multiclass`` up to a constant per image.
 
         They are won back from probabilities, and so no finer than these. Subclasses whose files know better say it.
         """

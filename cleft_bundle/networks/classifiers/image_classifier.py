@@ -75,7 +75,7 @@ class ImageClassifier(Network):
 
     @property
     def patch_size(self) -> int:
-        """That of the tower."""
+        """Patch size of the tower, in pixels."""
         return self.image_encoder.patch_size
 
     @property
@@ -89,7 +89,7 @@ class ImageClassifier(Network):
         return {"image_peft": self.image_encoder.peft.name}
 
     def penalty(self) -> torch.Tensor | float:
-        """What the adapters of the tower add to the training loss."""
+        """Term that the adapters of the tower add to the training loss."""
         return self.image_encoder.penalty()
 
     def merged(self) -> ImageClassifier:
@@ -141,7 +141,7 @@ class FinetunedClassifier(DeployedClassifier):
 
     @property
     def patch_size(self) -> int:
-        """That of the tower."""
+        """Patch size of the tower, in pixels."""
         return self.network.patch_size
 
     @property
@@ -156,7 +156,7 @@ class FinetunedClassifier(DeployedClassifier):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What :attr:`ImageClassifier.settings` says, with operating point and provenance."""
+        """Settings of :attr:`ImageClassifier.settings`, with operating point and provenance."""
         return {
             **self.network.settings,
             "operating_point": self.operating_point,

@@ -44,17 +44,17 @@ class TrainableClassifier(Network):
 
     @property
     def tower(self) -> ImageEncoder | None:
-        """That of the image tower."""
+        """The image tower whose projected tokens :meth:`embed` averages, if there is one."""
         return self.image_encoder.tower
 
     @property
     def patch_size(self) -> int:
-        """That of the image tower."""
+        """Patch size of the image tower, in pixels."""
         return self.image_encoder.patch_size
 
     @property
     def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is learnt."""
+        """Head that is learnt."""
         return self.weights, self.bias
 
     def deployable(self) -> ZeroShotClassifier:

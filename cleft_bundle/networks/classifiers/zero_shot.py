@@ -174,12 +174,12 @@ class ZeroShotClassifier(DeployedClassifier):
 
     @property
     def tower(self) -> ImageEncoder | None:
-        """That of the image tower."""
+        """The image tower whose projected tokens :meth:`embed` averages, if there is one."""
         return self.image_encoder.tower
 
     @property
     def patch_size(self) -> int:
-        """That of the image tower."""
+        """Patch size of the image tower, in pixels."""
         return self.image_encoder.patch_size
 
     @property
