@@ -211,7 +211,7 @@ class DualEncoderTokenizer:
         return DualEncoderTokenizer(*self._built_from, after=words, room=length)
 
     def is_cut(self, captions: Sequence[str]) -> list[bool]:
-        """Whether each caption is longer than the window, so that its end is not read."""
+        """True for each caption that is longer than the window, so that its end is not read."""
         return [len(row) > self.max_length for row in self._rows(captions, verbose=False)]
 
     def _rows(self, captions: Sequence[str], **how: Any) -> list[list[int]]:

@@ -95,7 +95,7 @@ class DualImageEncoder(ImageEncoder):
         return {"image tower": Adapted(self.peft, self.backbone)} if isinstance(self.peft, Adapters) else {}
 
     def penalty(self) -> torch.Tensor | float:
-        """What the adapters add to the training loss."""
+        """Term that the adapters add to the training loss."""
         return self.peft.penalty(self.backbone)
 
     def trained_statistics(self) -> dict[str, torch.Tensor]:
@@ -109,7 +109,7 @@ class DualImageEncoder(ImageEncoder):
 
     @property
     def takes_patches(self) -> bool:
-        """Whether it is a SigLIP 2 of flexible resolution; the others are ``siglip``."""
+        """True for a SigLIP 2 of flexible resolution; the others are ``siglip``."""
         return str(self.vision.config.model_type).startswith("siglip2")
 
     @property
@@ -244,7 +244,7 @@ class DualTextEncoder(nn.Module):
         return self.language_model.get_input_embeddings()(input_ids)
 
     def penalty(self) -> torch.Tensor | float:
-        """What the method adds to the training loss."""
+        """Term that the method adds to the training loss."""
         return self.peft.penalty(self.backbone)
 
     def forward(

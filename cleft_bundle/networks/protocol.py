@@ -59,13 +59,13 @@ class Network(nn.Module):
     embeds: ClassVar[bool] = True
 
     def __getattr__(self, name: str) -> torch.Tensor | nn.Module:
-        """What PyTorch keeps by this name; a property that is not offered says why, not PyTorch."""
+        """Attribute that PyTorch keeps by this name; a property that is not offered says why, not PyTorch."""
         if isinstance(offered := getattr(type(self), name, None), property):
             return offered.__get__(self)
         return super().__getattr__(name)
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:
-        """What the head of this network takes of images [B, 3, H, W]: unit vectors [B, D], or features."""
+        """Input of this network's head for images [B, 3, H, W]: unit vectors [B, D], or features."""
         raise NotImplementedError
 
     @property
@@ -93,7 +93,7 @@ class Network(nn.Module):
 
     @property
     def backbones(self) -> dict[str, dict[str, str | None]]:
-        """What the network is built from: role to ``source`` and ``fingerprint``, None where nothing is frozen."""
+        """Backbones of the network: role to ``source`` and ``fingerprint``, None where nothing is frozen."""
         return {}
 
     @property
@@ -103,11 +103,11 @@ class Network(nn.Module):
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the record of a run keeps of the network besides its parameters."""
+        """Facts about the network for the record of a run, besides its parameters."""
         return {}
 
     def penalty(self) -> torch.Tensor | float:
-        """What is added to the training loss."""
+        """Term that is added to the training loss."""
         return 0.0
 
     def after_update(self) -> None:
