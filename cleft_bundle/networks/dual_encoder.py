@@ -42,9 +42,12 @@ class DualEncoder(CLEFT):
         frozen_blocks: where the vision model is trained in full: freeze its embeddings and this many of its first
             blocks.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
+        temperature: initial temperature in place of the model's own.
+        logit_bias: start of a learnt bias for :class:`cleft_bundle.losses.SigmoidLoss`, where the model brings none.
 
     Raises:
-        BundleError: where the model cannot be loaded or is no dual encoder, or a method does not go with it.
+        BundleError: where the model cannot be loaded or is no dual encoder, a method does not go with it, or it brings
+            a bias of its own.
 
     Source: Radford et al., "CLIP", ICML 2021; Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023;
     Tschannen et al., "SigLIP 2", 2025.
@@ -64,6 +67,8 @@ class DualEncoder(CLEFT):
         unfreeze: Sequence[Part] = (),
         frozen_blocks: int = 0,
         gradient_checkpointing: bool = False,
+        temperature: float | None = None,
+        logit_bias: float | None = None,
     ) -> None:
         model: Any = load_backbone(source, "dual_encoder", seed=seed)
         name = describe_source(source)
@@ -75,7 +80,7 @@ class DualEncoder(CLEFT):
         visual = getattr(model, "visual_projection", nn.Identity())
         width = int(getattr(visual, "out_features", model.vision_model.config.hidden_size))
         shared: dict[str, Any] = {"gradient_checkpointing": gradient_checkpointing, "source": name, "seed": seed}
-        scale, bias = float(model.logit_scale.detach()), getattr(model, "logit_bias", None)
+        scale, bias = _scale_and_bias(model, name, temperature, logit_bias, isinstance(source, Mapping))
         # CLIP was trained under a bound; SigLIP was not, and a model that is beyond it keeps its own scale
         bound = None if bias is not None or scale > math.log(_CLIPS_BOUND) + 1e-4 else _CLIPS_BOUND
         super().__init__(
@@ -98,7 +103,7 @@ class DualEncoder(CLEFT):
                 **shared,
             ),
             max_logit_scale=bound,
-            logit_bias=None if bias is None else float(bias.detach()),
+            logit_bias=bias,
         )
         with torch.no_grad():
             self.logit_scale.fill_(scale)
@@ -117,12 +122,17 @@ class DualEncoder(CLEFT):
 
         Its ``save_pretrained`` writes a folder that ``AutoModel.from_pretrained`` takes. A learnt prompt is no part of
         it.
+
+        Raises:
+            BundleError: where this network has learnt a bias that the model has no place for.
         """
         text = copy.deepcopy(self.text_encoder)
         if isinstance(text.peft, Adapters):
             text.backbone = text.backbone.merge_and_unload()
         image = self.image_encoder.merged()
         model: Any = AutoModel.from_config(self.config)
+        if self.logit_bias is not None and not hasattr(model, "logit_bias"):
+            raise BundleError(f"dual_encoder: a {type(model).__name__} has no place for the logit bias that was learnt")
         parts = {
             "vision_model": image.backbone,
             "text_model": text.backbone,
@@ -227,6 +237,22 @@ class DualEncoderTokenizer:
         whole, alone = (self.tokenizer(words, add_special_tokens=special)["input_ids"] for special in (True, False))
         starts = range(len(whole) - len(alone) + 1)
         return next((start for start in starts if whole[start : start + len(alone)] == alone), 0), len(alone)
+
+
+def _scale_and_bias(
+    model: Any, name: str, temperature: float | None, logit_bias: float | None, random: bool
+) -> tuple[float, float | None]:
+    """Logarithm of the scale, and the bias, that training starts from: those given, or the model's own."""
+    own = None if getattr(model, "logit_bias", None) is None else float(model.logit_bias.detach())
+    if logit_bias is not None and own is not None and not random:
+        raise BundleError(
+            f"logit_bias: {name!r} was trained with a sigmoid loss, and brings its own scale and bias: leave "
+            "loss_sigmoid.json out"
+        )
+    if temperature is not None and temperature <= 0:
+        raise BundleError(f"temperature: expected a number above 0, got {temperature}")
+    scale = float(model.logit_scale.detach()) if temperature is None else -math.log(temperature)
+    return scale, own if logit_bias is None else logit_bias
 
 
 def _reads_padding(config: Any) -> bool:

@@ -45,6 +45,7 @@ def backbone_statistics(backbone: str | Mapping[str, Any]) -> tuple[Triple, Trip
 
     Returns:
         mean and standard deviation, three numbers each; 0 and 1 where the backbone's own processor does not normalise.
+        Where it brings values of 0..255 to another range than 0..1 before, that is in them.
 
     Raises:
         BundleError: names the backbone if nothing can be found out, or its file does not hold the six numbers.
@@ -59,12 +60,21 @@ def backbone_statistics(backbone: str | Mapping[str, Any]) -> tuple[Triple, Trip
         processor, _ = ImageProcessingMixin.get_image_processor_dict(backbone)
     except (OSError, ValueError):  # no such file, or no hub at hand: the backbone's own config may do
         return _of_family(_model_type(backbone), repr(backbone))
-    if not processor.get("do_normalize", True):
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    mean, std = (_triple(processor.get(name), f"{name} of {backbone!r}") for name in ("image_mean", "image_std"))
-    if min(std) <= 0:
-        raise BundleError(f"backbone: image_std of {backbone!r} is {list(std)}: numbers above 0 are expected")
-    return mean, std
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if processor.get("do_normalize", True):
+        mean, std = (_triple(processor.get(name), f"{name} of {backbone!r}") for name in ("image_mean", "image_std"))
+        if min(std) <= 0:
+            raise BundleError(f"backbone: image_std of {backbone!r} is {list(std)}: numbers above 0 are expected")
+    white = _white(processor, backbone)
+    return _triple([value / white for value in mean], "mean"), _triple([value / white for value in std], "std")
+
+
+def _white(processor: Mapping[str, Any], backbone: str) -> float:
+    """What a processor makes of 255 before it normalises: 1 as a rule."""
+    factor = processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 1.0
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or factor <= 0:
+        raise BundleError(f"backbone: rescale_factor of {backbone!r} is {factor!r}: a number above 0 is expected")
+    return round(255 * factor, 6)
 
 
 def _model_type(backbone: str) -> str:
