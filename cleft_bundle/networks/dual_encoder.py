@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
 
 from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks.backbones import describe_source, load_backbone
@@ -123,7 +123,13 @@ class DualEncoder(CLEFT):
 
         Its ``save_pretrained`` writes a folder that ``AutoModel.from_pretrained`` takes. A learnt prompt is no part of
         it.
+
+        Raises:
+            BundleError: where the library has no class for such a pair of towers.
         """
+        if not isinstance(self.config, PreTrainedConfig):
+            kinds = self.config.vision_config.model_type, self.config.text_config.model_type
+            raise BundleError(f"dual_encoder: no class of transformers holds a {kinds[0]} and a {kinds[1]} as this one")
         text = copy.deepcopy(self.text_encoder)
         if isinstance(text.peft, Adapters):
             text.backbone = text.backbone.merge_and_unload()

@@ -94,6 +94,21 @@ def test_the_image_tower_is_rebuilt_without_the_checkpoint(checkpoint):
 
 
 @torch.no_grad()
+def test_the_library_takes_it_back_where_it_has_such_a_pair(checkpoint, tmp_path):
+    source, expected = checkpoint
+    network = DualEncoder(source).eval()
+    if source.endswith("biomed"):
+        with pytest.raises(BundleError, match="no class of transformers holds a vit_msn and a bert as this one"):
+            network.library_model()
+        return
+    network.library_model().save_pretrained(tmp_path / "back")
+    back = DualEncoder(str(tmp_path / "back")).eval()
+    torch.testing.assert_close(back.encode_image(pixels()), expected["image"], atol=1e-6, rtol=0)
+    tokens = DualEncoderTokenizer(source, network)(CAPTIONS)
+    torch.testing.assert_close(back.encode_text(**tokens), expected["text"], atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
 def test_a_context_of_words_is_the_same_as_these_words(checkpoint):
     source, _ = checkpoint
     network = DualEncoder(source).eval()
