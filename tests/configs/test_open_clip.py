@@ -1,4 +1,4 @@
-"""A checkpoint of open_clip (as BiomedCLIP is one) through the configs that CLEFT is trained with, without open_clip."""
+"""A checkpoint of open_clip, as BiomedCLIP is one, through the configs that CLEFT is trained with."""
 
 import json
 
