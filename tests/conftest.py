@@ -61,7 +61,7 @@ def tiny_dual_encoder(model_type: str) -> dict[str, Any]:
     }
 
 
-def _words() -> list[str]:
+def words_of_prompts() -> list[str]:
     """The words of the class prompts, which the tiny tokenizers know."""
     return sorted(set(re.findall(r"\w+", (ROOT / "configs/prompts/chexpert.json").read_text().lower())))
 
@@ -75,7 +75,7 @@ def _tiny_tokenizer(model_type: str) -> PreTrainedTokenizerBase:
         tokenizer = Siglip2Tokenizer(characters, [])
         tokenizer._tokenizer.post_processor = ends
         return tokenizer
-    words = {word: number for number, word in enumerate([*special.values(), *_words()])}
+    words = {word: number for number, word in enumerate([*special.values(), *words_of_prompts()])}
     backend = Tokenizer(models.WordLevel(words, unk_token=special["unk_token"]))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     if model_type == "clip":

@@ -10,16 +10,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
 
 from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks.backbones import describe_source, load_backbone
 from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.dual_towers import DualImageEncoder, DualTextEncoder, cut_patches, pooled
 from cleft_bundle.networks.image_encoder import takes_interpolation
+from cleft_bundle.networks.open_clip.checkpoint import load_open_clip
+from cleft_bundle.networks.open_clip.tokenizer import load_open_clip_tokenizer
 from cleft_bundle.networks.peft_methods import Adapters
 from cleft_bundle.networks.text.text_encoder import Part
 from cleft_bundle.networks.weight_names import renamed
+from cleft_bundle.open_clip_files import is_open_clip
 
 _NEEDED = ("get_image_features", "get_text_features", "logit_scale", "vision_model", "text_model")
 _CLIPS_BOUND = 100.0
@@ -33,7 +36,8 @@ class DualEncoder(CLEFT):
 
     Args:
         source: hub id (``google/medsiglip-448``, ``openai/clip-vit-base-patch32``), local folder, or config values with
-            ``model_type`` for random weights.
+            ``model_type`` for random weights. An open_clip checkpoint is a folder with ``open_clip_config.json``, or
+            ``hf-hub:OWNER/NAME``, see :func:`cleft_bundle.networks.open_clip.load_open_clip`.
         seed: seed of random weights.
         peft: how the text model is adapted: ``lora``, ``dora``, ``ia3``, ``adalora``, ``none`` (frozen) or ``full``, or
             a config of the peft library, such as ``peft.LoraConfig``.
@@ -70,7 +74,9 @@ class DualEncoder(CLEFT):
         temperature: float | None = None,
         logit_bias: float | None = None,
     ) -> None:
-        model: Any = load_backbone(source, "dual_encoder", seed=seed)
+        model: Any = (
+            load_open_clip(source) if is_open_clip(source) else load_backbone(source, "dual_encoder", seed=seed)
+        )
         name = describe_source(source)
         if missing := [part for part in _NEEDED if not hasattr(model, part)]:
             raise BundleError(
@@ -124,8 +130,12 @@ class DualEncoder(CLEFT):
         it.
 
         Raises:
-            BundleError: where this network has learnt a bias that the model has no place for.
+            BundleError: where the library has no class for such a pair of towers, or no place for a bias that this
+                network has learnt.
         """
+        if not isinstance(self.config, PreTrainedConfig):
+            kinds = self.config.vision_config.model_type, self.config.text_config.model_type
+            raise BundleError(f"dual_encoder: no class of transformers holds a {kinds[0]} and a {kinds[1]} as this one")
         text = copy.deepcopy(self.text_encoder)
         if isinstance(text.peft, Adapters):
             text.backbone = text.backbone.merge_and_unload()
@@ -157,7 +167,7 @@ class DualEncoderTokenizer:
     and captions that are padded less come out near chance; it was trained on lower case.
 
     Args:
-        source: hub id or local folder of the tokenizer.
+        source: hub id or local folder of the tokenizer, or an open_clip checkpoint.
         network: the dual encoder, whose window it fills.
         room: how much of the window a learnt context will take, tokens.
         after: words that come before every caption from elsewhere, such as a learnt context. The tokens are those that
@@ -170,7 +180,8 @@ class DualEncoderTokenizer:
 
     def __init__(self, source: str, network: DualEncoder, room: int = 0, after: str = "", special: bool = True) -> None:
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(source)
+            own = is_open_clip(source)
+            self.tokenizer = load_open_clip_tokenizer(source) if own else AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError) as error:
             reason = one_line(error)
             raise BundleError(f"dual_encoder: the tokenizer of {source!r} cannot be loaded: {reason}") from error

@@ -215,7 +215,8 @@ class DualTextEncoder(nn.Module):
     @property
     def max_positions(self) -> int:
         """Number of tokens, special ones included, that the text model can take."""
-        return int(self.language_model.config.max_position_embeddings)
+        config = self.language_model.config
+        return int(getattr(config, "context_length", None) or config.max_position_embeddings)
 
     def embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Input embeddings [..., H] of tokens [...]."""
