@@ -56,7 +56,7 @@ class Outcome:
         images: number of images of a seed, the most.
         patients: number of patients of all seeds.
         parameters: what was trained for it.
-        seconds: of all its runs, the mean over seeds.
+        cpu_seconds: processor time of all its runs, of user and system, the mean over seeds.
         peak_memory: bytes, the most of any of its processes.
     """
 
@@ -66,7 +66,7 @@ class Outcome:
     images: int
     patients: int
     parameters: Parameters
-    seconds: float
+    cpu_seconds: float
     peak_memory: int
 
 
@@ -121,7 +121,7 @@ def _outcome(plan: Plan, line: Line, kept: Mapping[str, dict[int, Predictions]])
         images=max(map(len, parts.values())),
         patients=len(_patients(list(parts.values()))),
         parameters=count_trained([job.folder for job in chains[0]], _file_of(plan, line, next(iter(parts)))),
-        seconds=float(np.mean([sum(cost["seconds"] for cost in of_seed) for of_seed in costs])),
+        cpu_seconds=float(np.mean([sum(cost["cpu_seconds"] for cost in of_seed) for of_seed in costs])),
         peak_memory=max(cost["peak_memory_bytes"] for of_seed in costs for cost in of_seed),
     )
 

@@ -66,7 +66,7 @@ def readable(experiment: Experiment, found: Sequence[Outcome]) -> pd.DataFrame:
             "trained: image": f"{counts.image:,}",
             "text": f"{counts.text:,}",
             "heads": f"{counts.heads:,}",
-            "min": f"{outcome.seconds / 60:.1f}",
+            "CPU min": f"{outcome.cpu_seconds / 60:.1f}",
             "GB": f"{outcome.peak_memory / 2**30:.1f}",
         }
         rows.append(row)
@@ -102,7 +102,7 @@ def exact(found: Sequence[Outcome]) -> pd.DataFrame:
                     "trained_image": outcome.parameters.image,
                     "trained_text": outcome.parameters.text,
                     "trained_heads": outcome.parameters.heads,
-                    "seconds": outcome.seconds,
+                    "cpu_seconds": outcome.cpu_seconds,
                     "peak_memory_bytes": outcome.peak_memory,
                     "values": " ".join(f"{value:.6f}" for value in estimate.seeds.values()),
                 }
@@ -121,8 +121,8 @@ def notes_of(experiment: Experiment, found: Sequence[Outcome]) -> list[str]:
         f"Differences are to '{experiment.reference}' unless a row has a reference of its own, on the same images and "
         "the same resamples. p is two-sided, by Holm's correction for all differences of this table.",
         "Trained parameters: image tower, text tower, and projections, temperature, learnt prompts and classification "
-        "heads. min: minutes of all runs that a row takes, mean over seeds; runs that rows share count in each. GB: "
-        "resident memory of the largest process.",
+        "heads. CPU min: minutes of one processor that all runs of a row take, mean over seeds; runs that rows "
+        "share count in each. GB: resident memory of the largest process.",
     ]
     short = [one.line.label for one in found if len(one.seeds) < len(experiment.seeds)]
     return [*notes, f"Not all seeds have ended: {', '.join(short)}."] if short else notes
