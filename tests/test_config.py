@@ -1,12 +1,11 @@
 import json
-import subprocess
-import sys
 
 import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from cleft_bundle.config import bundle_root, command, command_line, top_level_scalars
 from cleft_bundle.errors import BundleError
+from tests import processes
 
 
 def workflow(root, **override):
@@ -107,16 +106,8 @@ def test_top_level_scalars_are_evaluated_and_never_run_the_workflow(root):
 
 @pytest.mark.slow
 def test_bad_input_is_one_line_on_the_console(root, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "monai.bundle",
-        "run",
-        "training",
-        "--config_file",
-        str(root / "configs/train.json"),
-    ]
-    done = subprocess.run([*command, "--epoches", "3"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    command = ["-m", "monai.bundle", "run", "training", "--config_file", root / "configs/train.json"]
+    done = processes.run([*command, "--epoches", "3"], tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == "error: unknown config id 'epoches' (did you mean 'epochs'?)"
     assert "Traceback" not in done.stderr

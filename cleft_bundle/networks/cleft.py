@@ -104,7 +104,7 @@ class CLEFT(DualNetwork):
         return self.image_encoder.tower
 
     @property
-    def patch_size(self) -> int:
+    def patch_size(self) -> int | None:
         """Patch size of the image tower, in pixels."""
         return self.image_encoder.patch_size
 

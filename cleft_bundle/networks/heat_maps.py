@@ -66,7 +66,7 @@ def heat_map(
         BundleError: where the tower is no vision transformer with one token a patch, or the method does not fit it.
     """
     require_one_of("method", method, get_args(Method))
-    size = network.patch_size
+    size = _patch_size(network)
     grid = image.shape[2] // size, image.shape[3] // size
     if direction.ndim == 2:
         direction = direction[None]
@@ -96,7 +96,7 @@ def pixel_map(
     Returns:
         maps [B, K, H, W], without gradient.
     """
-    step = max(1, network.patch_size // 3)
+    step = max(1, _patch_size(network) // 3)
     moves = [(0, 0), *([(-step, 0), (step, 0), (0, -step), (0, step)] if steady else [])]
     size = image.shape[2], image.shape[3]
     total = torch.zeros(())
@@ -104,6 +104,13 @@ def pixel_map(
         maps = _spread(heat_map(network, _move(image, down, right), direction, method), size)
         total = total.to(maps.device) + _move(maps, -down, -right)
     return total / len(moves)
+
+
+def _patch_size(network: Network) -> int:
+    size = network.patch_size
+    if size is None:
+        raise BundleError(f"heat map: {type(network).__name__} holds no vision transformer with square patches")
+    return size
 
 
 def _spread(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -143,7 +150,11 @@ class Head:
         Raises:
             BundleError: where it is in a form that cannot be looked into.
         """
-        weights, bias = network.calibrated_head
+        head = network.calibrated_head()
+        if head is None:
+            name = type(network).__name__
+            raise BundleError(f"heat map: {name} shows no maps; they need a model.pt or a finetuned.pt")
+        weights, bias = head
         return cls(weights, bias, network.task)
 
     def directions(self, embedding: torch.Tensor) -> torch.Tensor:
@@ -191,7 +202,7 @@ def class_maps(
         maps [B, K', H, W], without gradient, in :data:`UNIT`: what the log-odds of the calibrated score lose in the way
         of the method for each hundredth of the picture, whatever the size of picture and patches.
     """
-    size = network.patch_size
+    size = _patch_size(network)
     image = image.to(head.weights.device)
     with evaluating(network), torch.no_grad():
         directions = head.directions(network.embed(image))[:, list(classes)]
@@ -237,7 +248,7 @@ def removal(attention: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _occlusion(network: Network, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    size = network.patch_size
+    size = _patch_size(network)
     whole = network.embed(image)
     losses = []
     for row in range(grid[0]):

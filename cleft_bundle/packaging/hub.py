@@ -123,7 +123,7 @@ def head_tensors(classifier: DeployedClassifier) -> dict[str, torch.Tensor]:
     """
     if isinstance(classifier, ZeroShotClassifier):
         projection = classifier.image_encoder.projection.state_dict()
-        weight, bias = classifier.calibrated_head
+        weight, bias = classifier.calibrated_head()
         tensors = {f"projection.{name}": value for name, value in projection.items()}
     else:
         assert isinstance(classifier, FinetunedClassifier)  # noqa: S101 - there is no third

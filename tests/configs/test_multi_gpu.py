@@ -9,29 +9,43 @@ import mlflow
 import pytest
 import torch
 
+from tests import processes
 from tests.configs.conftest import TINY
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
 
-def launch(folder, data, names, launcher, run_id="training", **override):
+def command(folder, data, names, run_id="training", **override):
     values = TINY | {"dataset_dir": data, "output_dir": folder / "eval", "models_dir": folder / "models"} | override
     options = [part for key, value in values.items() for part in (f"--{key}", str(value))]
     files = str([str(ROOT / "configs" / name) for name in names])
-    command = [sys.executable, *launcher, "-m", "monai.bundle", "run", run_id, "--config_file", files, *options]
+    return ["-m", "monai.bundle", "run", run_id, "--config_file", files, *options]
+
+
+def torchrun(words, port):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(port)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    return subprocess.run([*launcher, *words], check=False, capture_output=True, text=True, env=environment)
+
+
+def as_torchrun(words, port, folder):
+    """What torchrun starts, from the server of processes: their exit codes, and all that they said."""
+    log, together = folder / "log.txt", {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    places = [os.environ | together | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    started = [processes.start(words, log, log, env=place) for place in places]
+    for process in started:
+        process.join(600)
+    return [process.exitcode for process in started], log.read_text()
 
 
 def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_port):
     """Half the batch each; without dropout and augmentation both runs compute the same numbers."""
     same = {"random_transforms": "[]", "peft#lora_dropout": 0.0, "epochs": 2}
-    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port)]
-    one = launch(tmp_path / "one", chest_phantoms, ["train.json"], [], **same, batch_size=16)
+    one = processes.run(command(tmp_path / "one", chest_phantoms, ["train.json"], **same, batch_size=16))
     assert one.returncode == 0, one.stderr[-2000:]
     names = ["train.json", "multi_gpu_train.json"]
-    two = launch(tmp_path / "two", chest_phantoms, names, torchrun, **same, batch_size=8)
+    two = torchrun(command(tmp_path / "two", chest_phantoms, names, **same, batch_size=8), free_port)
     assert two.returncode == 0, two.stderr[-2000:]
     runs = []
     for name in ("one", "two"):
@@ -49,11 +63,13 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_
     # 53 images, which neither the batch size nor the number of processes divides
     odd = {"evaluate_split": "train", "allow_trained_patients": "true", "train_fraction": 0.5, **same}
     names = ["train.json", "evaluate.json", "multi_gpu_train.json"]
-    alone = launch(tmp_path / "one", chest_phantoms, names[:2], [], "evaluating", **odd, batch_size=16)
+    alone = processes.run(command(tmp_path / "one", chest_phantoms, names[:2], "evaluating", **odd, batch_size=16))
+    assert alone.returncode == 0, alone.stderr[-1000:]
     report = tmp_path / "one" / "eval" / "report.json"
     estimates = [json.loads(report.read_text())]
-    shared = launch(tmp_path / "one", chest_phantoms, names, torchrun, "evaluating", **odd, batch_size=8)
-    assert alone.returncode == shared.returncode == 0, alone.stderr[-1000:] + shared.stderr[-1000:]
+    shared = command(tmp_path / "one", chest_phantoms, names, "evaluating", **odd, batch_size=8)
+    codes, said = as_torchrun(shared, free_port, tmp_path)
+    assert codes == [0, 0], said[-2000:]
     estimates.append(json.loads(report.read_text()))
     for name, metric in estimates[0]["metrics"].items():
         other = estimates[1]["metrics"][name]
@@ -68,6 +84,6 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_
 
 
 def test_without_torchrun_it_says_so(tmp_path, chest_phantoms):
-    done = launch(tmp_path, chest_phantoms, ["train.json", "multi_gpu_train.json"], [])
+    done = processes.run(command(tmp_path, chest_phantoms, ["train.json", "multi_gpu_train.json"]))
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: multi_gpu_train.json goes with torchrun")

@@ -11,6 +11,7 @@ import torch
 from monai.data import MetaTensor
 
 from cleft_bundle.errors import BundleError, one_line
+from cleft_bundle.networks.backbones import freeze
 from cleft_bundle.networks.classifiers.deployed_classifier import fitted, probabilities
 from cleft_bundle.networks.protocol import Network
 from cleft_bundle.vocabulary import Task
@@ -101,6 +102,7 @@ class TorchScriptClassifier(ExportedClassifier):
         except (RuntimeError, ValueError) as error:
             raise BundleError(f"{path} is no TorchScript: {one_line(error)}") from error
         super().__init__(path, json.loads(extra[METADATA] or "{}"))
+        freeze(network)
         self.network = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -129,6 +131,7 @@ class ProgramClassifier(ExportedClassifier):
         except (RuntimeError, ValueError, KeyError) as error:
             raise BundleError(f"{path} is no file of torch.export: {one_line(error)}") from error
         super().__init__(path, json.loads(extra[METADATA] or "{}"))
+        freeze(network)
         self.network = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

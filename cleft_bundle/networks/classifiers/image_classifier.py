@@ -74,7 +74,7 @@ class ImageClassifier(Network):
         return self.image_encoder.features(image)
 
     @property
-    def patch_size(self) -> int:
+    def patch_size(self) -> int | None:
         """Patch size of the tower, in pixels."""
         return self.image_encoder.patch_size
 
@@ -140,11 +140,10 @@ class FinetunedClassifier(DeployedClassifier):
         return self.network.embed(image)
 
     @property
-    def patch_size(self) -> int:
+    def patch_size(self) -> int | None:
         """Patch size of the tower, in pixels."""
         return self.network.patch_size
 
-    @property
     def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [K, width of the tower] and biases [K] that give the calibrated logits of features."""
         linear, temperature = self.network.head, self.temperature

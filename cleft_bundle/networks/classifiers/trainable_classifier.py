@@ -28,7 +28,7 @@ class TrainableClassifier(Network):
         super().__init__()
         self._start = [copy.deepcopy(classifier)]  # in a list, so that its tensors are none of this network
         self.image_encoder = copy.deepcopy(classifier.image_encoder).requires_grad_(True)
-        self.weights, self.bias = (nn.Parameter(part.detach().clone()) for part in classifier.calibrated_head)
+        self.weights, self.bias = (nn.Parameter(part.detach().clone()) for part in classifier.calibrated_head())
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Classify images [B, 3, H, W], prepared as the classifier says.
@@ -48,11 +48,10 @@ class TrainableClassifier(Network):
         return self.image_encoder.tower
 
     @property
-    def patch_size(self) -> int:
+    def patch_size(self) -> int | None:
         """Patch size of the image tower, in pixels."""
         return self.image_encoder.patch_size
 
-    @property
     def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Head that is learnt."""
         return self.weights, self.bias
