@@ -22,7 +22,7 @@ from cleft_bundle.packaging import export_classifier
 from cleft_bundle.transforms import backbone_statistics
 from tests.configs import test_breast_overlays, test_data_overlays
 from tests.configs.conftest import bundle_error
-from tests.configs.dual_encoders import BASE, run, weights
+from tests.configs.dual_encoders import BASE, TINY, run, weights
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,9 @@ SERVED = {"num_workers": 0, "workflow_type": "infer"}
 #: Configs that are not run here, and why.
 EXCEPTIONS = {
     "metadata": "describes the bundle and is no config to run",
-    **dict.fromkeys(("net_bert", "net_small", "net_cleft", "net_cleft_random"), "chooses another network"),
+    **dict.fromkeys(
+        ("net_bert", "net_small", "net_cleft", "net_cleft_random"), "chooses another network, which is refused"
+    ),
 }
 
 
@@ -299,6 +301,23 @@ def test_every_config_is_run_or_excused():
     assert len(run_here) == len(set(run_here))
     assert set(run_here) | EXCEPTIONS.keys() == there
     assert not EXCEPTIONS.keys() & set(run_here)
+
+
+@pytest.mark.parametrize(
+    ("names", "override", "named"),
+    [
+        (["net_small.json"], {}, "image_backbone"),
+        (["net_bert.json"], {}, "text_backbone"),
+        ([], {"embedding_dim": 64}, "embedding_dim"),
+        ([], {"max_caption_tokens": 12}, "max_caption_tokens"),
+        ([], {"image_std": 0.5}, "image_std"),
+    ],
+)
+def test_what_only_another_network_reads_is_refused(names, override, named, tmp_path):
+    given = TINY | {"dual_encoder": str(tmp_path), "models_dir": str(tmp_path), "output_dir": str(tmp_path)}
+    with pytest.raises(RuntimeError) as caught:
+        run([*BASE, *names], "training", **given | override)
+    assert bundle_error(caught).startswith(f"{named}: nothing reads it here")
 
 
 CASES = [(family, names) for family in ("clip", "siglip") for names in RUNS]
