@@ -63,7 +63,8 @@ def tiny_dual_encoder(model_type: str) -> dict[str, Any]:
 
 def words_of_prompts() -> list[str]:
     """The words of the class prompts, which the tiny tokenizers know."""
-    return sorted(set(re.findall(r"\w+", (ROOT / "configs/prompts/chexpert.json").read_text().lower())))
+    texts = [path.read_text().lower() for path in (ROOT / "configs/prompts").glob("*.json")]
+    return sorted(set(re.findall(r"\w+", " ".join(texts))))
 
 
 def _tiny_tokenizer(model_type: str) -> PreTrainedTokenizerBase:
