@@ -73,9 +73,11 @@ def run_config(tmp_path: Path) -> Callable[..., ConfigWorkflow]:
     """Run config files of the bundle with overrides; outputs go to ``tmp_path``."""
 
     def run(names: list[str], run_id: str = "run", **override: Any) -> ConfigWorkflow:
-        outputs = {"output_dir": str(tmp_path / "eval")}
+        outputs: dict[str, Any] = {"output_dir": str(tmp_path / "eval")}
         if "train.json" in names:
             outputs["models_dir"] = str(tmp_path / "models")
+        if "evaluate.json" in names:
+            outputs["shift_images"] = 24  # of each set; to read all 60 would be a quarter of the run
         workflow = ConfigWorkflow(
             [str(ROOT / "configs" / name) for name in names],
             logging_file=False,
