@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -20,6 +19,7 @@ from cleft_bundle.losses import SigmoidLoss
 from cleft_bundle.networks import DualEncoder, DualEncoderTokenizer
 from cleft_bundle.packaging import export_classifier
 from cleft_bundle.transforms import backbone_statistics
+from tests import processes
 from tests.configs import test_breast_overlays, test_data_overlays
 from tests.configs.conftest import bundle_error
 from tests.configs.dual_encoders import BASE, TINY, run, weights
@@ -47,12 +47,14 @@ class Case:
         trained: the folder of its training, which nothing else writes into.
         options: the overrides of the training.
         own: an empty folder for what follows.
+        port: that nothing listens on.
     """
 
     family: str
     trained: Path
     options: dict[str, Any]
     own: Path
+    port: int
 
     def run(self, names: list[str], run_id: str = "training", **override: Any) -> ConfigWorkflow:
         """Run configs; what they write goes into :attr:`own`."""
@@ -201,12 +203,16 @@ def by_two(case: Case) -> None:
     values |= {"output_dir": str(case.own / "two/eval"), "models_dir": str(case.own / "two/models")}
     options = [part for key, value in values.items() for part in (f"--{key}", str(value))]
     files = str([str(ROOT / "configs" / name) for name in [*BASE, "multi_gpu_train.json"]])
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [sys.executable, *launcher, "-m", "monai.bundle", "run", "training", "--config_file", files, *options]
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    started = []
+    for rank in "01":  # as torchrun starts them
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(case.port)}
+        command = ["-m", "monai.bundle", "run", "training", "--config_file", files, *options]
+        with patch.dict(os.environ, place):
+            started.append(processes.start(command, case.own / f"out{rank}", case.own / f"err{rank}"))
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0, 0], (case.own / "err0").read_text()[-2000:]
     one, two = (weights(folder / "models/cleft.pt") for folder in (case.own, case.own / "two"))
     assert one.keys() == two.keys()
     for name, value in one.items():
@@ -325,6 +331,6 @@ CASES += [("siglip2", names) for names in RUNS if names[0] in MAIN]
 
 
 @pytest.mark.parametrize(("family", "names"), CASES, ids=[f"{family}-{names[0]}" for family, names in CASES])
-def test_a_dual_encoder_goes_through(family, names, dual_training, tmp_path):
+def test_a_dual_encoder_goes_through(family, names, dual_training, tmp_path, free_port):
     folder, options = dual_training(family)
-    RUNS[names](Case(family, folder, dict(options), tmp_path))
+    RUNS[names](Case(family, folder, dict(options), tmp_path, free_port))
