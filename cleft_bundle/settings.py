@@ -151,6 +151,7 @@ class Settings(BaseModel):
     positives: Text = ""
     gather: Switch = True
     image_peft: Text = ""
+    strategy: Text = ""
     embedding_dim: Count = 1
     pooling: Text = ""
     text_pooling: Text = ""

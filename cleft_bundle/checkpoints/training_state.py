@@ -10,11 +10,12 @@ from typing import Any
 from cleft_bundle import files
 from cleft_bundle.errors import BundleError
 
-FORMAT = 2
+FORMAT = 3
 MADE_BY = "there is nothing to resume; start without --resume"
 #: Values of a config that may differ between a run and its continuation: they decide where it runs, not what it learns.
 FREE = (
     *("resume", "run_name", "training_checkpoint", "checkpoint_interval", "device", "num_workers"),
+    *("strategy", "batch_size"),  # beside the number of processes; what a step sees of images is compared
     *("cache_dir", "cache_rate"),
     *("tracking_uri", "experiment_name", "bundle_root", "output_dir", "models_dir", "dataset_dir", "dataset_name"),
 )
@@ -54,7 +55,8 @@ def check_same_data(stored: Mapping[str, Any], current: Mapping[str, Any], run: 
     """Refuse to go on with other data, or with data that are divided otherwise.
 
     Args:
-        stored: ``fingerprint`` of the data, ``processes`` and ``epoch_length`` (steps) of the interrupted run.
+        stored: ``fingerprint`` of the data, ``step_images`` (of all processes) and ``epoch_length`` (steps) of the
+            interrupted run.
         current: those of this one.
         run: name of the interrupted run.
 
@@ -63,7 +65,7 @@ def check_same_data(stored: Mapping[str, Any], current: Mapping[str, Any], run: 
     """
     for key, what in {
         "fingerprint": "the fingerprint of the data (images, splits, captions, labels) is",
-        "processes": "the number of processes is",
+        "step_images": "the number of images of a step (batch_size x processes) is",
         "epoch_length": "the number of steps of an epoch is",
     }.items():
         if stored[key] != current[key]:

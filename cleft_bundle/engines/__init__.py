@@ -21,6 +21,7 @@ from cleft_bundle.engines.linear_probe import LinearProbe, Probing, check_learna
 from cleft_bundle.engines.optimizer import adamw, parameter_groups
 from cleft_bundle.engines.prepare_batch import PrepareImageText
 from cleft_bundle.engines.schedule import epochs_for, planned_updates, short_warmup, validation_interval, warmup_cosine
+from cleft_bundle.engines.strategy import distribute
 from cleft_bundle.engines.training import run_evaluation, run_training
 from cleft_bundle.engines.training_step import TrainingStep
 
@@ -39,6 +40,7 @@ __all__ = [
     "check_evaluated_pictures",
     "check_learnable",
     "choose_strength",
+    "distribute",
     "epochs_for",
     "finish_evaluation",
     "finish_finetuning",

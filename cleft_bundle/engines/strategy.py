@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils._pytree import tree_map_only
 
-from cleft_bundle.distributed import from_first, world_size
+from cleft_bundle.distributed import from_first, whole, world_size
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.backbones import blocks_of
 from cleft_bundle.networks.peft_methods import RankedAdapters
@@ -146,14 +146,9 @@ def clip_gradients(network: nn.Module, longest: float) -> None:
         if parameter.grad is not None:
             kinds.setdefault(isinstance(parameter, DTensor), []).append(parameter)
     norms = [get_total_norm([p.grad for p in group if p.grad is not None]) for group in kinds.values()]
-    total = get_total_norm([norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms])
+    total = get_total_norm(whole(norms))
     for group in kinds.values():
         clip_grads_with_norm_(group, longest, total)
-
-
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor as it is without division; where it is divided, all processes must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _divide(network: Any) -> None:
@@ -162,6 +157,8 @@ def _divide(network: Any) -> None:
         if isinstance(adapted.method, RankedAdapters):
             name = adapted.method.name
             raise BundleError(f"strategy: fsdp divides matrices that {name} must see as a whole; expected ddp")
+    if "image tower" in network.adapted:
+        raise BundleError("strategy: fsdp divides matrices into which image_peft is to be merged; expected ddp")
     for tower in (network.image_encoder, getattr(network, "text_encoder", None)):
         for block in () if tower is None else blocks_of(tower.backbone):
             fully_shard(block)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,12 +86,11 @@ class TrainingStep:
             engine.optimizer.zero_grad(set_to_none=True)
         engine.network.train()
         self._check(engine, len(image))
-        if self._sharing is None:
-            self._sharing = sharing(engine.network)
+        shared = self._shared(engine)
         ends = ends_group(before + 1, engine.state.epoch_length, share)
         if self.chunk_size is None:
-            with self._sharing.waiting(not ends):
-                pred, penalty = self._sharing.run(lambda: self._forward(engine, image, args, text))
+            with shared.waiting(not ends):
+                pred, penalty = shared.run(lambda: self._forward(engine, image, args, text))
                 engine.fire_event(IterationEvents.FORWARD_COMPLETED)
                 loss = self._loss(engine, pred, target, penalty)
                 (loss / share).backward()
@@ -98,7 +98,7 @@ class TrainingStep:
             pred, loss = self._in_chunks(engine, image, target, text, share, ends)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         if ends:
-            self._sharing.finish(engine.network)
+            shared.finish(engine.network)
             if self.max_grad_norm is not None:
                 clip_gradients(engine.network, self.max_grad_norm)
             engine.optimizer.step()
@@ -159,6 +159,7 @@ class TrainingStep:
         ends: bool,
     ) -> tuple[Embeddings, torch.Tensor]:
         network: DualNetwork = engine.network
+        shared = self._shared(engine)
         images, captions = list(self._chunks(image)), list(self._chunks(text["input_ids"], text["attention_mask"]))
         work = [_Chunk("encode_image", part) for part in images] + [_Chunk("encode_text", part) for part in captions]
         with torch.no_grad():
@@ -166,19 +167,20 @@ class TrainingStep:
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         leaves = [part.requires_grad_() for part in embedded]
         joined = network.pair(torch.cat(leaves[: len(images)]), torch.cat(leaves[len(images) :]), text["caption_index"])
-        factors = [None if part is None else part.detach().requires_grad_() for part in joined[2:]]
-        pred = Embeddings(joined.image, joined.text, *factors)
+        scale = joined.logit_scale.detach().requires_grad_()
+        bias = None if joined.logit_bias is None else joined.logit_bias.detach().requires_grad_()
+        pred = Embeddings(joined.image, joined.text, scale, bias)
         loss = self._loss(engine, pred, target, 0.0)
         (loss / share).backward()
         # the last of each tower, and what has no rows, go together: one backward pass of them all ends the sum
         last = [len(images) - 1, len(work) - 1]
         for number, (chunk, leaf) in enumerate(zip(work, leaves, strict=True)):
             if number not in last:
-                with self._sharing.waiting(True):
-                    output = self._sharing.run(lambda chunk=chunk: self._encode(network, chunk))
+                with shared.waiting(True):
+                    output = shared.run(partial(self._encode, network, chunk))
                     _backward([(output, leaf.grad)])
-        with self._sharing.waiting(not ends):
-            outputs, scales, penalty = self._sharing.run(
+        with shared.waiting(not ends):
+            outputs, scales, penalty = shared.run(
                 lambda: (
                     [self._encode(network, work[number]) for number in last],
                     (network.scale, network.logit_bias),
@@ -186,12 +188,20 @@ class TrainingStep:
                 )
             )
             pairs = [(output, leaves[number].grad) for output, number in zip(outputs, last, strict=True)]
-            pairs += [(scale, factor.grad) for scale, factor in zip(scales, factors, strict=True) if factor is not None]
+            pairs.append((scales[0], scale.grad))
+            if bias is not None:
+                pairs.append((scales[1], bias.grad))
             if isinstance(penalty, torch.Tensor):
                 pairs.append((penalty, torch.ones_like(penalty) / share))
                 loss = loss + penalty
             _backward(pairs)
         return pred, loss
+
+    def _shared(self, engine: SupervisedTrainer) -> Alone:
+        """The way in which the processes share the network: a replica is made once it has its weights."""
+        if self._sharing is None:
+            self._sharing = sharing(engine.network)
+        return self._sharing
 
     def _chunks(self, *tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
         yield from zip(*(tensor.split(self.chunk_size) for tensor in tensors), strict=True)
@@ -220,7 +230,7 @@ def _backward(pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> None
     """Give outputs their gradients, and go on from there to the weights; a frozen tower has nothing to learn."""
     learning = [(out, grad.to(out.dtype)) for out, grad in pairs if out.requires_grad and grad is not None]
     if learning:
-        torch.autograd.backward(*map(list, zip(*learning, strict=True)))
+        torch.autograd.backward([out for out, _ in learning], [grad for _, grad in learning])
 
 
 def mean_of_all(loss: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from cleft_bundle.config import executed_config
 from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.data.epochs import derive_seed
 from cleft_bundle.data.item import Item
-from cleft_bundle.distributed import rank, world_size
+from cleft_bundle.distributed import divide_state, rank, whole, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save
 from cleft_bundle.handlers.updates import ends_group
@@ -68,8 +68,10 @@ class BestCheckpoint:
             raise BundleError(
                 f"validation: {state.key_metric_name} is not defined, so no epoch can be chosen: {NEEDED}"
             )
-        if state.best_metric_epoch == state.epoch and rank() == 0:
-            save(self.state.state_dict(), self.path)
+        if state.best_metric_epoch == state.epoch:
+            content = self.state.state_dict()  # of all processes, which may have a part each
+            if rank() == 0:
+                save(content, self.path)
 
 
 #: What a validation must hold for its AUROC to be defined.
@@ -114,7 +116,7 @@ class TrainingCheckpoint:
         if parts["network"].checkpoint == "trained":  # the files hold nothing that is frozen
             self.parts["network"] = TrainedState(parts["network"])
         self.config = flatten(executed_config())
-        self.data: dict[str, Any] = {"fingerprint": fingerprint(splits, labels=True), "processes": world_size()}
+        self.data: dict[str, Any] = {"fingerprint": fingerprint(splits, labels=True)}
         self.complete = False
         self._due = False
         if identity.resumed is not None:
@@ -123,6 +125,7 @@ class TrainingCheckpoint:
     def attach(self, engine: Trainer) -> None:
         """Register with a trainer whose data come from :func:`cleft_bundle.data.training_loader`."""
         self.data["epoch_length"] = len(engine.data_loader)
+        self.data["step_images"] = engine.data_loader.batch_size * world_size()
         engine.add_event_handler(Events.ITERATION_STARTED, self._seed_step)
         if self.interval:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
@@ -132,7 +135,7 @@ class TrainingCheckpoint:
         """Put a trainer that this is attached to where the interrupted run stood, if this is its continuation.
 
         Raises:
-            BundleError: where the interrupted run had other data, steps per epoch or processes.
+            BundleError: where the interrupted run had other data, steps per epoch or images per step.
         """
         if self.identity.resumed is not None:
             self._restore(engine, self.identity.resumed)
@@ -158,6 +161,7 @@ class TrainingCheckpoint:
 
     def _save(self, engine: Trainer) -> None:
         self._due = False
+        parts = {name: whole(part.state_dict()) for name, part in self._all_parts(engine).items()}
         if rank():
             return
         best = self.evaluator.state
@@ -170,7 +174,7 @@ class TrainingCheckpoint:
                 "complete": engine.state.iteration == engine.state.max_epochs * engine.state.epoch_length,
                 "iteration": engine.state.iteration,
                 "best": {"best_metric": best.best_metric, "best_metric_epoch": best.best_metric_epoch},
-                "parts": {name: part.state_dict() for name, part in self._all_parts(engine).items()},
+                "parts": parts,
             },
             self.path,
         )
@@ -179,6 +183,7 @@ class TrainingCheckpoint:
         check_same_data(state["data"], self.data, self.identity.name)
         for name, part in self._all_parts(engine).items():
             part.load_state_dict(state["parts"][name])
+        divide_state(engine.optimizer)
         engine.state.iteration = state["iteration"]
         engine.state.epoch, done = divmod(state["iteration"], self.data["epoch_length"])
         engine.data_loader.sampler.resume(engine.state.epoch, done * engine.data_loader.batch_size)

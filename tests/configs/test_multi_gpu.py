@@ -33,17 +33,21 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_
     names = ["train.json", "multi_gpu_train.json"]
     two = launch(tmp_path / "two", chest_phantoms, names, torchrun, **same, batch_size=8)
     assert two.returncode == 0, two.stderr[-2000:]
+    divided = launch(tmp_path / "divided", chest_phantoms, names, torchrun, **same, batch_size=8, strategy="fsdp")
+    assert divided.returncode == 0, divided.stderr[-2000:]
     runs = []
-    for name in ("one", "two"):
+    folders = "one", "two", "divided"
+    for name in folders:
         client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/{name}/eval/mlruns.db")
         (run,) = client.search_runs([client.get_experiment_by_name("cleft_bundle").experiment_id])
         assert run.info.status == "FINISHED"
         runs.append({key: value for key, value in run.data.metrics.items() if key != "lr"})
     assert runs[0].keys() == runs[1].keys()
-    assert runs[0] == pytest.approx(runs[1], abs=1e-4)
-    weights = [torch.load(tmp_path / n / "models" / "cleft.pt", weights_only=True)["weights"] for n in ("one", "two")]
-    for name, value in weights[0].items():
-        torch.testing.assert_close(value, weights[1][name], atol=1e-4, rtol=0, msg=name)
+    weights = [torch.load(tmp_path / n / "models" / "cleft.pt", weights_only=True)["weights"] for n in folders]
+    for other in (1, 2):
+        assert runs[0] == pytest.approx(runs[other], abs=1e-4)
+        for name, value in weights[0].items():
+            torch.testing.assert_close(value, weights[other][name], atol=1e-4, rtol=0, msg=name)
     assert two.stdout.count("training is done") + two.stderr.count("training is done") == 1
 
     # 53 images, which neither the batch size nor the number of processes divides

@@ -9,8 +9,9 @@ import torch.multiprocessing as mp
 from monai.engines import SupervisedTrainer
 from torch.distributed.tensor import DTensor
 
+from cleft_bundle.distributed import whole
 from cleft_bundle.engines import PrepareImageText, TrainingStep
-from cleft_bundle.engines.strategy import distribute, whole
+from cleft_bundle.engines.strategy import distribute
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers.rank_allocation import RankAllocation
 from cleft_bundle.losses import ContrastiveLoss, SigmoidLoss
@@ -137,10 +138,10 @@ def test_one_process_is_not_for_several(monkeypatch):
 
 @pytest.mark.parametrize(("memory", "divided"), [(1 << 40, False), (1 << 10, True)])
 def test_auto_divides_what_does_not_fit(memory, divided, monkeypatch):
+    seen = []
     monkeypatch.setattr("cleft_bundle.engines.strategy.world_size", lambda: 2)
     monkeypatch.setattr("cleft_bundle.engines.strategy.from_first", lambda value: value)
-    monkeypatch.setattr("cleft_bundle.engines.strategy._divide", lambda network: seen.append(network))
+    monkeypatch.setattr("cleft_bundle.engines.strategy._divide", seen.append)
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": memory}))
-    seen = []
     distribute(build())
     assert bool(seen) == divided
