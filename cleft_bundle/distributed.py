@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import ignite.distributed as idist
@@ -21,6 +21,7 @@ from cleft_bundle.errors import BundleError
 __all__ = [
     "divide_state",
     "fill",
+    "first_does",
     "from_first",
     "gather_lists",
     "gather_uneven",
@@ -86,6 +87,27 @@ def from_first(value: T) -> T:
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]
+
+
+def first_does(action: Callable[[], T]) -> T:
+    """What the first process finds on its disk, for all: the others may be on machines that have no such file.
+
+    Args:
+        action: what the first process does.
+
+    Raises:
+        BundleError: of ``action``, in all processes.
+    """
+    found: tuple[T | None, BundleError | None] = None, None
+    if rank() == 0:
+        try:
+            found = action(), None
+        except BundleError as error:
+            found = None, error
+    result, failed = from_first(found)
+    if failed is not None:
+        raise failed
+    return result  # type: ignore[return-value]  # it is None where the action says so
 
 
 def gather_lists(values: list[T]) -> list[T]:

@@ -106,6 +106,7 @@ class Settings(BaseModel):
     num_workers: Whole = 0
     num_threads: Count | None = None
     checkpoint_interval: Whole = 0
+    checkpoint_every_minutes: Rate | None = None
     cache_rate: UpToOne = 0.0
     resume: Annotated[bool | str, Field(description="true, false or auto")] = False
     # data

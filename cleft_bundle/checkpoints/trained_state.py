@@ -11,7 +11,7 @@ import torch
 from cleft_bundle import files
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import MADE_BY, TrainedOn
-from cleft_bundle.distributed import fill, whole
+from cleft_bundle.distributed import fill, first_does, whole
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, ImageEncoder, TextEncoder
 from cleft_bundle.networks.weight_names import own_name, renamed
@@ -94,7 +94,7 @@ def load_trained(network: CLEFT, path: str | Path, identity: RunIdentity | None 
     Raises:
         BundleError: where the file does not exist, does not belong to this network, or is another run's.
     """
-    state = files.load(path, MADE_BY)
+    state = first_does(lambda: files.load(path, MADE_BY))
     if identity is not None:
         identity.check_own(state, path)
     try:

@@ -25,6 +25,7 @@ from cleft_bundle.distributed import divide_state, rank, whole, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save
 from cleft_bundle.handlers.updates import ends_group
+from cleft_bundle.handlers.when_to_save import WhenToSave
 from cleft_bundle.networks.protocol import Network
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class TrainingCheckpoint:
     that wait for one are not stored.
 
     Args:
-        interval: steps between two writings, and so what a killed run can lose. 0 writes none.
+        when: how often it is written, and so what a killed run can lose.
         identity: the run, its file, in which each newer state replaces the last, and the state that it goes on from, if
             any.
         splits: the divided datalist, which must be the same where a run goes on.
@@ -102,14 +103,14 @@ class TrainingCheckpoint:
 
     def __init__(
         self,
-        interval: int,
+        when: WhenToSave,
         identity: RunIdentity,
         splits: Mapping[str, Sequence[Item]],
         evaluator: Evaluator,
         parts: Mapping[str, Any],
     ) -> None:
         self.path = str(identity.training_checkpoint)
-        self.interval = interval
+        self.when = when
         self.identity = identity
         self.evaluator = evaluator
         self.parts = dict(parts)
@@ -127,7 +128,7 @@ class TrainingCheckpoint:
         self.data["epoch_length"] = len(engine.data_loader)
         self.data["step_images"] = engine.data_loader.batch_size * world_size()
         engine.add_event_handler(Events.ITERATION_STARTED, self._seed_step)
-        if self.interval:
+        if self.when.ever:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_after_validation)
 
@@ -149,7 +150,7 @@ class TrainingCheckpoint:
         torch.manual_seed(derive_seed(engine.data_loader.sampler.seed, "step", engine.state.iteration, rank()))
 
     def _save_within_epoch(self, engine: Trainer) -> None:
-        self._due = self._due or engine.state.iteration % self.interval == 0
+        self._due = self.when.asked(engine.state.iteration) or self._due
         step = engine.state.iteration % engine.state.epoch_length
         if self._due and step and ends_group(step, engine.state.epoch_length, engine.accumulation_steps):
             self._save(engine)
@@ -160,7 +161,21 @@ class TrainingCheckpoint:
             self._save(engine)
 
     def _save(self, engine: Trainer) -> None:
+        """Write the state; of several processes the first one does.
+
+        Raises:
+            BundleError: after it, where the run was asked to end.
+        """
+        self._write(engine)
+        if self.when.end and engine.state.iteration < engine.state.max_epochs * engine.state.epoch_length:
+            raise BundleError(
+                f"SIGTERM: run {self.identity.name} ends after step {engine.state.iteration}, whose state is written; "
+                "--resume true goes on"
+            )
+
+    def _write(self, engine: Trainer) -> None:
         self._due = False
+        self.when.saved()
         parts = {name: whole(part.state_dict()) for name, part in self._all_parts(engine).items()}
         if rank():
             return

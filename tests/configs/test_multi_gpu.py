@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import mlflow
 import pytest
@@ -15,13 +17,18 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.slow
 
 
-def launch(folder, data, names, launcher, run_id="training", **override):
+ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def arguments(folder, data, names, launcher, run_id="training", **override):
     values = TINY | {"dataset_dir": data, "output_dir": folder / "eval", "models_dir": folder / "models"} | override
     options = [part for key, value in values.items() for part in (f"--{key}", str(value))]
     files = str([str(ROOT / "configs" / name) for name in names])
-    command = [sys.executable, *launcher, "-m", "monai.bundle", "run", run_id, "--config_file", files, *options]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    return [sys.executable, *launcher, "-m", "monai.bundle", "run", run_id, "--config_file", files, *options]
+
+
+def launch(*args, **override):
+    return subprocess.run(arguments(*args, **override), check=False, capture_output=True, text=True, env=ALONE)
 
 
 def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_port):
@@ -69,6 +76,29 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_
     evaluated = [run.data.metrics for run in client.search_runs([experiment]) if "evaluate" in run.info.run_name]
     assert len(evaluated) == 2
     assert evaluated[0] == pytest.approx(evaluated[1], abs=1e-6)
+
+
+def test_a_run_of_two_processes_goes_on_in_one(tmp_path, chest_phantoms, free_port):
+    """Killed by SIGKILL; what a step sees of images stays the same."""
+    same = {"random_transforms": "[]", "peft#lora_dropout": 0.0, "epochs": 4, "checkpoint_interval": 3}
+    whole = launch(tmp_path / "whole", chest_phantoms, ["train.json"], [], **same, batch_size=16)
+    assert whole.returncode == 0, whole.stderr[-2000:]
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(free_port)]
+    folder, names = tmp_path / "broken", ["train.json", "multi_gpu_train.json"]
+    state = folder / "models/checkpoints/training.pt"
+    command = arguments(folder, chest_phantoms, names, torchrun, **same, batch_size=8, strategy="fsdp")
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, env=ALONE) as process:
+        while process.poll() is None and not state.is_file():
+            time.sleep(0.01)
+        assert process.poll() is None, "the run ended before it could be killed"
+        os.killpg(process.pid, signal.SIGKILL)
+    wrong = launch(folder, chest_phantoms, ["train.json"], [], **same, batch_size=8, resume="true")
+    assert "the number of images of a step (batch_size x processes) is another one" in wrong.stderr
+    done = launch(folder, chest_phantoms, ["train.json"], [], **same, batch_size=16, resume="true")
+    assert done.returncode == 0, done.stderr[-2000:]
+    weights = [torch.load(tmp_path / n / "models/cleft.pt", weights_only=True)["weights"] for n in ("whole", "broken")]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], atol=1e-4, rtol=0, msg=name)
 
 
 def test_without_torchrun_it_says_so(tmp_path, chest_phantoms):
