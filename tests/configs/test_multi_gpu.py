@@ -31,6 +31,14 @@ def launch(*args, **override):
     return subprocess.run(arguments(*args, **override), check=False, capture_output=True, text=True, env=ALONE)
 
 
+def assert_equal(first, second):
+    """Softmax does not depend on a bias of the keys: its gradient is rounding alone, which Adam makes large."""
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        if not name.endswith("k_proj.bias"):
+            torch.testing.assert_close(value, second[name], atol=1e-4, rtol=0, msg=name)
+
+
 def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_port):
     """Half the batch each; without dropout and augmentation both runs compute the same numbers."""
     same = {"random_transforms": "[]", "peft#lora_dropout": 0.0, "epochs": 2}
@@ -53,8 +61,7 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_
     weights = [torch.load(tmp_path / n / "models" / "cleft.pt", weights_only=True)["weights"] for n in folders]
     for other in (1, 2):
         assert runs[0] == pytest.approx(runs[other], abs=1e-4)
-        for name, value in weights[0].items():
-            torch.testing.assert_close(value, weights[other][name], atol=1e-4, rtol=0, msg=name)
+        assert_equal(weights[0], weights[other])
     assert two.stdout.count("training is done") + two.stderr.count("training is done") == 1
 
     # 53 images, which neither the batch size nor the number of processes divides
@@ -97,8 +104,7 @@ def test_a_run_of_two_processes_goes_on_in_one(tmp_path, chest_phantoms, free_po
     done = launch(folder, chest_phantoms, ["train.json"], [], **same, batch_size=16, resume="true")
     assert done.returncode == 0, done.stderr[-2000:]
     weights = [torch.load(tmp_path / n / "models/cleft.pt", weights_only=True)["weights"] for n in ("whole", "broken")]
-    for name, value in weights[0].items():
-        torch.testing.assert_close(value, weights[1][name], atol=1e-4, rtol=0, msg=name)
+    assert_equal(*weights)
 
 
 def test_without_torchrun_it_says_so(tmp_path, chest_phantoms):
