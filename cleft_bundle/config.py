@@ -24,7 +24,7 @@ from cleft_bundle.distributed import start_processes
 from cleft_bundle.errors import BundleError, UsageError, cause_of, nearest
 from cleft_bundle.literals import as_written, keep_literals, literal, typed_options
 from cleft_bundle.secrets import mask_logs, masked, masked_values
-from cleft_bundle.settings import FORMER, SAME, check_settings
+from cleft_bundle.settings import FORMER, RENAMED, SAME, check_settings
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def bundle_root() -> str:
 
 
 def begin(seed: int | None = None) -> None:
-    """What every workflow does first: check its config, join the processes of ``torchrun``, make it repeatable.
+    """Begin a workflow: check its config, join the processes of ``torchrun``, make it repeatable.
 
     Args:
         seed: of all random numbers. None leaves them alone.
@@ -80,6 +80,8 @@ def check_config() -> None:
     known = _known_ids(workflow.config_root_path)
     referenced = set(_REFERENCE.findall(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str)))
     for key in config:
+        if key in RENAMED and RENAMED[key] in config and key not in referenced:
+            raise UsageError(f"unknown config id {key!r}: since 0.9.0 it is {RENAMED[key]}")
         if key not in known[""] | referenced | {"_meta_"}:
             raise UsageError(f"unknown config id {key!r}{_nearest(key, known[''])}")
     for section in ("train", "validate"):
@@ -118,7 +120,7 @@ def executed_config() -> dict[str, Any]:
 
 
 def executed_part(name: str) -> Any:
-    """What :func:`executed_config` holds under an id at its top; None where there is no such id."""
+    """Value of :func:`executed_config` under an id at its top; None where there is no such id."""
     return executed_config().get(name)
 
 
@@ -140,7 +142,7 @@ def resolved(name: str) -> Any:
 
 
 def preprocessing_settings(image_size: int) -> dict[str, Any]:
-    """How the running config prepares images for the network, as classifiers keep it.
+    """Settings by which the running config prepares images for the network, as classifiers keep them.
 
     Args:
         image_size: side of the prepared images, pixels.

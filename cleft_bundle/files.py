@@ -158,7 +158,7 @@ def sha256(path: str | Path) -> str:
 
 
 def file_stamp(path: str | Path, *, inode: bool = False) -> str:
-    """What changes when a file does: its size in bytes and the time of its modification in ns, such as ``512-17``.
+    """Stamp that changes when a file does: its size in bytes and its time of modification in ns, such as ``512-17``.
 
     Args:
         path: the file.

@@ -89,7 +89,8 @@ def keep_literals(workflow: ConfigWorkflow, words: list[str]) -> None:
     if made_from is None:
         return
     files, overrides = made_from
-    _check_overrides(overrides, workflow.parser)
+    check_references(overrides, workflow.parser)
+    _check_expressions(overrides, workflow.parser)
     options = typed_options(words)
     typed: dict[str, Any] = {key: text for key, text in options.items() if _was_misread(key, text, overrides)}
     # MONAI has rewritten these in place
@@ -171,7 +172,16 @@ def _texts(value: Any) -> Iterator[str]:
         yield value
 
 
-def _check_overrides(overrides: Mapping[str, Any], parser: ConfigParser) -> None:
+def check_references(overrides: Mapping[str, Any], parser: ConfigParser) -> None:
+    """Refuse overrides that refer to what does not exist, or to something where a name is meant.
+
+    Args:
+        overrides: values by config id.
+        parser: of the config with its overrides.
+
+    Raises:
+        BundleError: names the override, and what there is none of.
+    """
     for key, value in overrides.items():
         if not isinstance(value, str):
             continue
@@ -180,13 +190,23 @@ def _check_overrides(overrides: Mapping[str, Any], parser: ConfigParser) -> None
                 f"{key}: {value!r} is read as a macro, the content of another config id; a name that begins with % is "
                 f"given as ./{value}"
             )
-        for reference in ReferenceResolver.match_refs_pattern(value):
+        for reference in [*ReferenceResolver.match_refs_pattern(value), *_macros(value)]:
             if reference not in parser:
                 raise BundleError(
                     f"{key}: {value!r} refers to the config id '{reference}', and there is none; a name that begins "
-                    f"with @ is given as ./{value}"
+                    f"with {value[0] if value[0] in LANGUAGE else '@'} is given as ./{value}"
                 )
-        if value.startswith("$") and (reason := _wrong_expression(value[1:], parser)):
+
+
+def _macros(value: str) -> list[str]:
+    """The id whose content a value is replaced by; none where that of another file is meant, or there is no macro."""
+    path, place = ConfigParser.split_path_id(value[1:]) if value.startswith("%") else ("", "")
+    return [place] if place and not path else []
+
+
+def _check_expressions(overrides: Mapping[str, Any], parser: ConfigParser) -> None:
+    for key, value in overrides.items():
+        if isinstance(value, str) and value.startswith("$") and (reason := _wrong_expression(value[1:], parser)):
             raise BundleError(
                 f"{key}: {value!r} is read as a Python expression, and {reason}; a name that begins with $ is given as "
                 f"./{value}"

@@ -20,7 +20,7 @@ def refresh_interval() -> float:
 
 
 def bar(of: Iterable[T], description: str | None, unit: str, *, hidden: bool = False, **options: Any) -> Iterable[T]:
-    """What is gone through, with a progress bar on stderr meanwhile.
+    """Iterate over things with a progress bar on stderr.
 
     Args:
         of: the elements.

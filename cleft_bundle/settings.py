@@ -32,6 +32,9 @@ FORMER = {
     "validation_dataset": "validation_dataloader",
 }
 
+#: Components of before 0.9.0 whose name means another thing now, and what they are called.
+RENAMED = {"comparison": "label_efficiency"}
+
 
 def _device(value: str) -> str:
     """Refuse what is no device, or none of this machine."""

@@ -12,7 +12,7 @@ _SCHEME = "sqlite:///"
 
 
 def tracking_uri(output_dir: str | Path) -> str:
-    """Where MLflow keeps runs: what MLFLOW_TRACKING_URI says, or ``mlruns.db`` in the folder of the outputs."""
+    """Store in which MLflow keeps runs: that of MLFLOW_TRACKING_URI, or ``mlruns.db`` in the folder of the outputs."""
     named = os.environ.get("MLFLOW_TRACKING_URI")
     return sqlite_uri(f"{output_dir}/mlruns.db") if named is None else named
 

@@ -1,4 +1,4 @@
-"""How often the pixels alone tell how a radiograph lies, for each of the eight flips and turns; and by what weights.
+"""Share of radiographs whose pixels alone tell how they lie, for each of the eight flips and turns; the weights.
 
 python scripts/check_orientation.py measure FOLDER... [--held_back]
 python scripts/check_orientation.py fit NIH_FOLDER KERMANY_FOLDER

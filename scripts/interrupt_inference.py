@@ -101,7 +101,7 @@ def classifier(seed: int) -> ZeroShotClassifier:
 
 
 def score(options: dict[str, object]) -> None:
-    """What the killed process does: ``monai.bundle run`` on the real config."""
+    """Work of the killed process: ``monai.bundle run`` on the real config."""
     multiprocessing.set_start_method("fork", force=True)  # that of a run from a shell
     torch.set_num_threads(1)
     workflow = ConfigWorkflow(str(CONFIG), workflow_type="infer", logging_file=False, **options)
@@ -126,7 +126,7 @@ def run(context: multiprocessing.context.BaseContext, output: Path, options: dic
 
 
 def rows(output: Path) -> int:
-    """How many rows the journal has, without its first line."""
+    """Number of rows of the journal, without its first line."""
     journal = output / "predictions.jsonl"
     return max(0, journal.read_bytes().count(b"\n") - 1) if journal.is_file() else 0
 

@@ -71,7 +71,7 @@ def main(
 
 
 def train(options: dict[str, Any]) -> None:
-    """What the killed process does: ``monai.bundle run`` on the real config, under ``--resume auto``."""
+    """Work of the killed process: ``monai.bundle run`` on the real config, under ``--resume auto``."""
     torch.set_num_threads(1)
     log = os.open(Path(options["output_dir"]).parent / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, sys.stdout.fileno())
@@ -117,7 +117,7 @@ def flat(path: str, value: Any) -> list[tuple[str, Any]]:
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two leaves are equal to the last bit."""
+    """True where two leaves are equal to the last bit."""
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
         return torch.equal(first, second)
     return type(first) is type(second) and first == second

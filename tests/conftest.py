@@ -61,7 +61,7 @@ def tiny_dual_encoder(model_type: str) -> dict[str, Any]:
     }
 
 
-def _words() -> list[str]:
+def words_of_prompts() -> list[str]:
     """The words of the class prompts, which the tiny tokenizers know."""
     return sorted(set(re.findall(r"\w+", (ROOT / "configs/prompts/chexpert.json").read_text().lower())))
 
@@ -75,7 +75,7 @@ def _tiny_tokenizer(model_type: str) -> PreTrainedTokenizerBase:
         tokenizer = Siglip2Tokenizer(characters, [])
         tokenizer._tokenizer.post_processor = ends
         return tokenizer
-    words = {word: number for number, word in enumerate([*special.values(), *_words()])}
+    words = {word: number for number, word in enumerate([*special.values(), *words_of_prompts()])}
     backend = Tokenizer(models.WordLevel(words, unk_token=special["unk_token"]))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     if model_type == "clip":
@@ -98,7 +98,16 @@ def save_dual_encoder(folder: Path, model_type: str) -> str:
     values["text_config"] |= {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     load_backbone(values, "dual_encoder").save_pretrained(folder)
     statistics = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
-    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True, **statistics}))
+    common = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, **statistics}
+    side = {"height": 28, "width": 28}
+    own = {
+        "clip": {"size": {"shortest_edge": 28}, "do_center_crop": True, "crop_size": side, "resample": 3},
+        "siglip": {"size": side, "resample": 3},
+        "siglip2": {"patch_size": 14, "max_num_patches": 4, "resample": 2},
+    }[model_type]
+    kind = {"clip": "CLIP", "siglip": "Siglip", "siglip2": "Siglip2"}[model_type]
+    processor = {"image_processor_type": f"{kind}ImageProcessor", **common, **own}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     return str(folder)
 
 

@@ -14,61 +14,93 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_PRELOADED = ["monai.bundle", "monai.engines", "monai.handlers", "fire", "sklearn.metrics"]
-_PRELOADED += [f"cleft_bundle.{room}" for room in ("evaluation", "handlers", "inference", "engines")]
+import torch.multiprocessing
+
+PRELOADED = ("monai.bundle", "monai.engines", "monai.handlers", "fire", "sklearn.metrics")
+PRELOADED += tuple(f"cleft_bundle.{room}" for room in ("reports", "handlers", "inference", "engines"))
 
 
-def start(arguments: Sequence[str], out: Path, err: Path, cwd: Path | None = None) -> Any:
-    """Start ``python ARGUMENTS``, a script or ``-m`` and a module, with what they take.
+def forked() -> multiprocessing.context.ForkServerContext:
+    """The context whose processes have imported what all of them import."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
+
+
+def spawn(worker: Callable[..., None], arguments: tuple[Any, ...], number: int) -> None:
+    """As :func:`torch.multiprocessing.spawn`: ``worker(rank, *arguments)`` in each of several processes."""
+    forked()
+    torch.multiprocessing.start_processes(worker, arguments, number, start_method="forkserver")
+
+
+def start(
+    arguments: Sequence[Any],
+    out: Path,
+    err: Path,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    session: bool = False,
+) -> Any:
+    """Start ``python ARGUMENTS``: a script, ``-m`` and a module or ``-c`` and code, with what they take.
 
     Args:
         arguments: as behind ``python`` in a shell.
         out: file that receives the standard output.
-        err: file that receives the standard error.
+        err: file that receives the standard error; it may be the same one.
         cwd: the working directory.
+        env: the environment; ``None``: that of this process.
+        session: leads a session, and a group of processes, of its own.
 
     Returns:
         a :class:`multiprocessing.Process` that runs.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
-    where = str(cwd or Path.cwd())
-    process = context.Process(
-        target=_run, args=([str(a) for a in arguments], where, dict(os.environ), str(out), str(err))
+    where, environ = str(cwd or Path.cwd()), dict(os.environ if env is None else env)
+    process = forked().Process(
+        target=_run, args=(list(map(str, arguments)), where, environ, str(out), str(err), session)
     )
     process.start()
     return process
 
 
 def run(
-    arguments: Sequence[str], cwd: Path | None = None, check: bool = False, timeout: float = 600
+    arguments: Sequence[Any],
+    cwd: Path | None = None,
+    check: bool = False,
+    timeout: float = 600,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """As :func:`subprocess.run` does with captured text, of :func:`start`."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = start(arguments, out, err, cwd)
+        process = start(arguments, out, err, cwd, env)
         process.join(timeout)
         if process.is_alive():
             process.kill()
             process.join()
-            raise subprocess.TimeoutExpired(list(arguments), timeout, out.read_text(), err.read_text())
-        done = subprocess.CompletedProcess(list(arguments), process.exitcode, out.read_text(), err.read_text())
+            raise subprocess.TimeoutExpired(list(arguments), timeout, _text(out), _text(err))
+        done = subprocess.CompletedProcess(list(arguments), process.exitcode, _text(out), _text(err))
     if check:
         done.check_returncode()
     return done
 
 
-def _run(arguments: list[str], cwd: str, environ: Mapping[str, str], out: str, err: str) -> None:
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace")
+
+
+def _run(arguments: list[str], cwd: str, environ: Mapping[str, str], out: str, err: str, session: bool) -> None:
     """Be the process."""
+    if session:
+        os.setsid()
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(cwd)
     for path, stream in ((out, sys.stdout), (err, sys.stderr)):
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(file, stream.fileno())
         os.close(file)
     try:
@@ -76,6 +108,10 @@ def _run(arguments: list[str], cwd: str, environ: Mapping[str, str], out: str, e
             sys.argv = arguments[1:]
             sys.path.insert(0, cwd)
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        elif arguments[0] == "-c":
+            sys.argv = ["-c", *arguments[2:]]
+            sys.path.insert(0, cwd)
+            exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - as python -c does
         else:
             sys.argv = arguments
             sys.path.insert(0, str(Path(arguments[0]).resolve().parent))

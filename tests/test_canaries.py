@@ -2,12 +2,11 @@
 
 import os
 import socket
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
 
+from tests import processes
 from tests.configs.test_identifiers import SECRETS as PATIENTS
 from tests.configs.test_identifiers import with_canaries
 from tests.conftest import ROOT
@@ -50,9 +49,9 @@ def run(place, run_id, files, environment=None, **options):
     """Run configs as a user does, and return what the console shows."""
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     names = [str(ROOT / "configs" / name) for name in files]
-    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(names), *words]
+    command = ["-m", "monai.bundle", "run", run_id, "--config_file", names, *words]
     env = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"} | (environment or {})
-    done = subprocess.run(command, cwd=place, env=env, capture_output=True, text=True, errors="replace", check=False)
+    done = processes.run(command, place, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

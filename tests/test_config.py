@@ -1,12 +1,11 @@
 import json
-import subprocess
-import sys
 
 import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from cleft_bundle.config import bundle_root, command, command_line, top_level_scalars
 from cleft_bundle.errors import BundleError
+from tests import processes
 
 
 def workflow(root, **override):
@@ -60,6 +59,16 @@ def test_an_override_that_nothing_knows_is_an_error_with_the_nearest_id(override
     assert message in str(caught.value.__cause__)
 
 
+@pytest.mark.parametrize("name", ["finetune.json", "linear_probe.json"])
+@pytest.mark.parametrize("former", [{"resamples": 50}, {"_target_": "cleft_bundle.handlers.LabelEfficiency"}])
+def test_the_former_id_of_a_component_is_an_error_where_nothing_takes_it(former, name, root, tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps({"comparison": former}))
+    files = [str(root / "configs" / "train.json"), str(root / "configs" / name), str(tmp_path / "mine.json")]
+    with pytest.raises(RuntimeError) as caught:
+        ConfigWorkflow(files, logging_file=False, workflow_type="train").initialize()
+    assert str(caught.value.__cause__) == "unknown config id 'comparison': since 0.9.0 it is label_efficiency"
+
+
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False)])
 def test_switches_of_the_command_line_are_booleans(text, value, root):
     read = workflow(root, gather=text, dataset_name="$'seen' if @gather else 'not seen'")
@@ -97,16 +106,8 @@ def test_top_level_scalars_are_evaluated_and_never_run_the_workflow(root):
 
 @pytest.mark.slow
 def test_bad_input_is_one_line_on_the_console(root, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "monai.bundle",
-        "run",
-        "training",
-        "--config_file",
-        str(root / "configs/train.json"),
-    ]
-    done = subprocess.run([*command, "--epoches", "3"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    command = ["-m", "monai.bundle", "run", "training", "--config_file", root / "configs/train.json"]
+    done = processes.run([*command, "--epoches", "3"], tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1] == "error: unknown config id 'epoches' (did you mean 'epochs'?)"
     assert "Traceback" not in done.stderr

@@ -4,7 +4,6 @@ import ignite.distributed as idist
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed.nn import all_gather
 
 from cleft_bundle.distributed import (
@@ -19,6 +18,7 @@ from cleft_bundle.distributed import (
 )
 from cleft_bundle.errors import BundleError
 from cleft_bundle.losses.gather import gather_rows
+from tests import processes
 
 NAMES = [[], ["a\tb.dcm", "thorax\udcfc.dcm", ""]]
 
@@ -75,7 +75,7 @@ def worker(number, port, folder):
 
 @pytest.mark.slow
 def test_two_processes_share_what_they_have(tmp_path, free_port):
-    mp.spawn(worker, (free_port, str(tmp_path)), nprocs=2)
+    processes.spawn(worker, (free_port, str(tmp_path)), 2)
     for number in range(2):
         found = torch.load(tmp_path / f"{number}.pt", weights_only=True)
         assert found["place"] == (number, 2, number, str(number))

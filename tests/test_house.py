@@ -1,14 +1,18 @@
 """The house: how many rooms a floor has, how long a file is, and who may import whom."""
 
+import ast
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import cleft_bundle
+from tests.conftest import ROOT
 
 PACKAGE = Path(cleft_bundle.__file__).parent
 MODULES, LINES = 20, 400
+QUESTIONS = {"How", "That", "What", "When", "Where", "Whether", "Which", "Who", "Why"}
 
 
 def test_no_folder_has_more_modules_than_one_can_take_in():
@@ -26,5 +30,23 @@ def test_rooms_import_downwards_and_in_no_circle(monkeypatch, capsys):
     cli = pytest.importorskip("importlinter.cli", reason="import-linter comes with the extra test")
     assert version("import-linter")
     monkeypatch.chdir(PACKAGE.parent)
+    monkeypatch.setattr("logging.config.dictConfig", lambda config: None)  # it silences the loggers of other tests
     code = cli.lint_imports(config_filename="pyproject.toml", no_cache=True)
     assert code == cli.EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+def docstrings(folder: Path) -> Iterator[tuple[str, str]]:
+    """Place and docstring of every module, and of every class and function with a public name."""
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+                name = getattr(node, "name", "module")
+                if not name.startswith("_") or name.startswith("__"):
+                    yield f"{path.relative_to(folder.parent)}, {name}", text
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, ROOT / "scripts"], ids=lambda path: path.name)
+def test_a_docstring_begins_with_the_thing_and_not_with_a_question(folder):
+    found = dict(docstrings(folder))
+    assert found
+    assert [place for place, text in found.items() if text.split(maxsplit=1)[0] in QUESTIONS] == []

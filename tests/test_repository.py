@@ -152,3 +152,20 @@ def test_the_model_card_has_the_header_that_hubs_index(root):
     assert (values["license"], values["library_name"]) == ("apache-2.0", "monai")
     assert {"monai", "medical", "radiology"} <= set(values["tags"])
     assert card.lstrip().startswith("# Model card")
+
+
+def prose(text):
+    """Lines of a Markdown page that can be wrapped: no code, table row, picture or header."""
+    fenced = text.startswith("---\n")
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.lstrip().startswith("```") or (line == "---" and number > 1):
+            fenced = not fenced if line != "---" else False
+        elif not fenced and not line.lstrip().startswith(("|", "![", "<")):
+            yield number, line
+
+
+def test_prose_keeps_to_120_columns(root):
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob(".github/**/*.md")]
+    assert len(pages) > 20
+    lines = [(page, *found) for page in pages for found in prose(page.read_text(encoding="utf-8"))]
+    assert [f"{page.name}:{number}" for page, number, line in lines if len(line) > 120 and " " in line.strip()] == []

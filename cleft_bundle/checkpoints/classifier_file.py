@@ -30,7 +30,7 @@ MADE_BY = "training writes it at its end, or pass --model_path"
 
 
 class DeployableState:
-    """What ``model.pt`` would hold of a classifier that is being trained.
+    """Content of ``model.pt`` for a classifier that is being trained.
 
     Args:
         network: the classifier.

@@ -111,7 +111,7 @@ def build_finetuned(state: Any, path: str | Path, identity: RunIdentity | None =
 
 
 def is_finetuned(state: Any) -> bool:
-    """Whether the content of a file is a fine-tuned classifier of the format that is known here."""
+    """True for the content of a file of a fine-tuned classifier, in the format that is known here."""
     return isinstance(state, dict) and state.get("finetuned_format") == FORMAT
 
 

@@ -60,7 +60,7 @@ _BIOMEDLM_SHAPE = (28896, 2560, 32)  # vocabulary, width, layers
 
 
 class Entry(NamedTuple):
-    """What became of one key of the file."""
+    """Outcome of one key of the file."""
 
     key: str
     status: Literal["mapped", "ignored"]
@@ -69,7 +69,7 @@ class Entry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class OfficialImport:
-    """What an official checkpoint became.
+    """Result of importing an official checkpoint.
 
     Args:
         network: the network, in evaluation mode.
@@ -111,7 +111,7 @@ def import_official(path: str | Path) -> OfficialImport:
 
 
 def is_biomedlm(network: CLEFT) -> bool:
-    """Whether the language model has the size of BioMedLM, so that its hub id can stand for it."""
+    """True where the language model has the size of BioMedLM, so that its hub id can stand for it."""
     config = network.text_encoder.language_model.config
     return (config.vocab_size, config.hidden_size, config.num_hidden_layers) == _BIOMEDLM_SHAPE
 

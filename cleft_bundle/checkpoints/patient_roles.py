@@ -37,13 +37,13 @@ _TABLES = (*COUNTED, "age")
 
 
 def salt_probe() -> str:
-    """What tells the present salt from others."""
+    """Digest that tells the present salt from others."""
     return keyed_digest(_SALT_PROBE, _BYTES)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What a file remembers of its patients and images; JSON-able as :meth:`state_dict`.
+    """Patients and images that a file remembers; JSON-able as :meth:`state_dict`.
 
     Args:
         fingerprint: of the divided datalist of the last training.
@@ -65,7 +65,7 @@ class Memory:
 
     @classmethod
     def recall(cls, stored: Mapping[str, Any] | None) -> Memory:
-        """What stands under ``trained_on`` in a file; nothing at all for None, as in an imported checkpoint."""
+        """Memory from the value of ``trained_on`` in a file; an empty one for None, as in an imported checkpoint."""
         if stored is None:
             return cls("", {}, frozenset(ROLES))
         patients = stored["patients"]
@@ -79,7 +79,7 @@ class Memory:
         return cls(stored["fingerprint"], known, unknown, images, stored["salt"], lost, pictures)
 
     def state_dict(self) -> dict[str, Any]:
-        """The memory as JSON-able values: digests in base64, eight bytes a patient and role."""
+        """The memory as JSON-able values: digests in base64, eight bytes per patient and role."""
         return {
             "fingerprint": self.fingerprint,
             "salt": self.salt,
@@ -124,15 +124,15 @@ class Memory:
 
     @property
     def same_salt(self) -> bool:
-        """Whether its digests were made with the salt that is set now."""
+        """True where its digests were made with the salt that is set now."""
         return self.salt == salt_probe()
 
     def count(self, digests: torch.Tensor) -> dict[str, int]:
-        """How many of some patients it used, by role; a role of which nothing is known is absent."""
+        """Number of the given patients that it used, by role; a role of which nothing is known is absent."""
         return {role: int(torch.isin(digests, self.patients[role]).sum()) for role in ROLES if role in self.patients}
 
     def count_any(self, digests: torch.Tensor, roles: Sequence[str]) -> int:
-        """How many of some patients it used in any of these roles."""
+        """Number of the given patients that it used in any of these roles."""
         known = [self.patients[role] for role in roles if role in self.patients]
         return int(torch.isin(digests, torch.cat(known)).sum()) if known else 0
 
@@ -207,7 +207,7 @@ def _added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def other_salt() -> str:
-    """What is said where a file was made under another salt."""
+    """Message for a file that was made under another salt."""
     return (
         f"its patients' pseudonyms were made with another salt (environment variable {SALT_VARIABLE}), so they cannot "
         "be compared, and a split drawn now is another one: set the salt of its training"

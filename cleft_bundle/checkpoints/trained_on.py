@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from cleft_bundle import files
 from cleft_bundle.checkpoints.patient_roles import (
@@ -87,7 +87,7 @@ class TrainedOn:
             self.memory = self.memory.seen(picture_digests(splits[split]), use)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a file keeps under ``trained_on``.
+        """Value of ``trained_on`` in a file.
 
         Returns:
             :meth:`Memory.state_dict`, JSON-able: ``fingerprint`` of the divided datalist, ``salt`` (by which another
@@ -97,11 +97,15 @@ class TrainedOn:
         return (self.memory if self._remember else self.memory.forgotten()).state_dict()
 
 
-def roles(source: str | Path | Mapping[str, Any], items: Sequence[Item]) -> dict[str, int]:
+#: What knows whom it was made with: a file, the provenance of a classifier, or a training that goes on.
+Source: TypeAlias = str | Path | Mapping[str, Any] | TrainedOn
+
+
+def roles(source: Source, items: Sequence[Item]) -> dict[str, int]:
     """Count the patients whom a file was made with, by what they were used for.
 
     Args:
-        source: a checkpoint, a ``model.pt``, or the provenance of a classifier.
+        source: a checkpoint, a ``model.pt``, the provenance of a classifier, or what a training remembers by now.
         items: items with ``patient_id``, such as those to be evaluated.
 
     Returns:
@@ -116,7 +120,7 @@ def roles(source: str | Path | Mapping[str, Any], items: Sequence[Item]) -> dict
     return memory.count(patient_digests(items)) if memory.same_salt else {}
 
 
-def unknown_roles(source: str | Path | Mapping[str, Any]) -> tuple[str, ...]:
+def unknown_roles(source: Source) -> tuple[str, ...]:
     """The roles in which a file, or one that it started from, may have used patients of whom it says nothing.
 
     Args:
@@ -126,7 +130,7 @@ def unknown_roles(source: str | Path | Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(role for role in ROLES if role in memory.unknown or not memory.same_salt)
 
 
-def picture_roles(source: str | Path | Mapping[str, Any], items: Sequence[Item]) -> dict[str, int]:
+def picture_roles(source: Source, items: Sequence[Item]) -> dict[str, int]:
     """Count the images whose pictures a file was made with, under whatever patient.
 
     Args:
@@ -151,7 +155,7 @@ def picture_roles(source: str | Path | Mapping[str, Any], items: Sequence[Item])
     return counts
 
 
-def check_pictures(source: str | Path | Mapping[str, Any], items: Sequence[Item]) -> dict[str, int]:
+def check_pictures(source: Source, items: Sequence[Item]) -> dict[str, int]:
     """Say in the log which pictures a file was made with though their patients are others; see :func:`picture_roles`.
 
     Args:
@@ -172,7 +176,7 @@ def check_pictures(source: str | Path | Mapping[str, Any], items: Sequence[Item]
     return counts
 
 
-def training_images(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+def training_images(source: Source) -> dict[str, Any]:
     """Counts of the images that a file was trained on, see :func:`count_images`; empty where it does not say.
 
     Args:
@@ -181,19 +185,19 @@ def training_images(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     return dict(recall(source).images)
 
 
-def recall(source: str | Path | Mapping[str, Any]) -> Memory:
-    """What a file remembers of its patients.
+def recall(source: Source) -> Memory:
+    """Memory of the patients that a file was made with.
 
     Args:
         source: as for :func:`roles`.
     """
-    return Memory.recall(_stored(source))
+    return source.memory if isinstance(source, TrainedOn) else Memory.recall(_stored(source))
 
 
 def provenance_of(
     path: str | Path, calibrated_on: Sequence[Item] | None = None, remember: bool = True
 ) -> dict[str, Any]:
-    """How a classifier that is built from a checkpoint came about, for its own file.
+    """Provenance of a classifier that is built from a checkpoint, for its own file.
 
     Args:
         path: the checkpoint.

@@ -6,8 +6,8 @@ import sys
 from importlib import import_module
 
 from cleft_bundle import __version__
-from cleft_bundle.commands.command_line import call, help_of, nearest, summary_of
-from cleft_bundle.errors import UsageError, cause_of
+from cleft_bundle.commands.command_line import call, help_of, summary_of
+from cleft_bundle.errors import UsageError, cause_of, nearest
 from cleft_bundle.secrets import masked
 
 #: Each command and the module of this package that holds it, as a function of the module's name.

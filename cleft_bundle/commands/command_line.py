@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import fire
 
-from cleft_bundle.errors import UsageError
+from cleft_bundle.errors import UsageError, nearest
 
 _SECTION = re.compile(r"^(Returns|Raises|Source)\b.*", re.MULTILINE | re.DOTALL)
 _ROLE = re.compile(r":\w+:`~?(?:[\w.]*\.)?(\w+)`|``(.+?)``")
@@ -108,7 +107,7 @@ def _names(text: str) -> list[str]:
 
 
 def help_of(name: str, function: Callable[..., Any]) -> str:
-    """What a command does and takes: its usage, and the docstring of its function."""
+    """Help of a command: its usage, and the docstring of its function."""
     usage = [f"usage: cleft {name}"]
     for parameter in inspect.signature(function).parameters.values():
         word = parameter.name.upper()
@@ -130,9 +129,3 @@ def summary_of(module: str) -> str:
     tree = ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8"))
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == module)
     return (ast.get_docstring(function) or "").splitlines()[0].rstrip(".")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The part of a message that helps with a mistyped name; nothing where no known name is near."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f": did you mean {found[0]!r}?" if found else ""

@@ -8,11 +8,10 @@ from typing import Any
 
 from monai.bundle import ConfigParser, run
 
-from cleft_bundle.commands.command_line import nearest
 from cleft_bundle.commands.init import shipped
 from cleft_bundle.config import report_errors
-from cleft_bundle.errors import BundleError, UsageError
-from cleft_bundle.literals import literal
+from cleft_bundle.errors import BundleError, UsageError, nearest
+from cleft_bundle.literals import check_references, literal
 
 
 def run_with(overlay: str, run_id: str, config_file: Sequence[str], override: Mapping[str, Any]) -> None:
@@ -32,7 +31,11 @@ def run_with(overlay: str, run_id: str, config_file: Sequence[str], override: Ma
     files = existing(config_file)
     beside = Path(files[0]).with_name(overlay)
     last = beside if beside.is_file() else shipped() / "configs" / overlay
-    run(run_id=run_id, config_file=[*files, str(last)], workflow_type="train", **override)
+    files = [*files, str(last)]
+    parser = ConfigParser()
+    parser.read_config(files)
+    _override(parser, override)  # by MONAI a wrong one is a traceback, before the run begins
+    run(run_id=run_id, config_file=files, workflow_type="train", **override)
 
 
 def read_config(config_file: str | Sequence[str], override: Mapping[str, Any] | None = None) -> ConfigParser:
@@ -46,18 +49,26 @@ def read_config(config_file: str | Sequence[str], override: Mapping[str, Any] | 
         the parser, of which nothing is built yet.
 
     Raises:
-        BundleError: a file does not exist, or an id is unknown; names it.
+        BundleError: a file does not exist, or an id is unknown, or there is none that a value refers to; names it.
     """
     files = existing([config_file] if isinstance(config_file, str) else config_file)
     parser = ConfigParser()
     parser.read_config(files)
     if parser.get("bundle_root") == ".":
         parser["bundle_root"] = literal(str(Path(files[0]).resolve().parent.parent))
-    for key, value in (override or {}).items():
+    for key in override or {}:
         if key not in parser:
             raise UsageError(f"unknown config id '{key}'{nearest(key, parser.get())}")
-        parser[key] = value
+    _override(parser, override or {})
     return parser
+
+
+def _override(parser: ConfigParser, override: Mapping[str, Any]) -> None:
+    for key, value in override.items():
+        if key.rpartition("#")[0] not in parser:
+            raise UsageError(f"unknown config id '{key}': there is nothing that it could be a part of")
+        parser[key] = value
+    check_references(override, parser)
 
 
 def existing(config_file: Sequence[str]) -> list[str]:

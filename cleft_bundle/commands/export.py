@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cleft_bundle.checkpoints import load_deployed
-from cleft_bundle.commands.command_line import nearest
 from cleft_bundle.commands.configs import run_with
-from cleft_bundle.errors import UsageError, require_one_of
+from cleft_bundle.errors import UsageError, nearest, require_one_of
 from cleft_bundle.literals import literal
 from cleft_bundle.packaging import FILES, FORMS, export_classifier
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from cleft_bundle.commands.contact_sheets import SIDE, write_sheets
 from cleft_bundle.commands.looking import COLUMNS, look_at_all, mark_duplicates
-from cleft_bundle.data.datasets.file_trees import walk
 from cleft_bundle.data.image_lists import list_images
+from cleft_bundle.data.images.file_trees import walk
 from cleft_bundle.data.images.turns import NOT_GIVEN, UNKNOWN
 from cleft_bundle.data.tolerant_dataset import reading_workers
 from cleft_bundle.errors import BundleError

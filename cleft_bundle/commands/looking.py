@@ -15,8 +15,9 @@ from PIL import Image
 
 from cleft_bundle.data.dicom import header as dicom_header
 from cleft_bundle.data.dicom.upright import upright_turn
+from cleft_bundle.data.images.formats import sniff
 from cleft_bundle.data.quiet import quiet
-from cleft_bundle.data.radiograph_reader import RadiographReader, sniff
+from cleft_bundle.data.radiograph_reader import RadiographReader
 from cleft_bundle.errors import RadiographError, one_line
 from cleft_bundle.progress import bar
 from cleft_bundle.transforms import seen_turn
@@ -34,7 +35,7 @@ _BATCH = 1000  # files that processes are started for: as many as one that break
 
 @dataclass
 class Look:
-    """What a look at one file gives.
+    """Result of looking at one file.
 
     Attributes:
         row: a text for each of :data:`COLUMNS`.

@@ -37,7 +37,7 @@ from cleft_bundle.secrets import masked
 
 @dataclass(frozen=True)
 class Options:
-    """What ``cleft report`` is told, as texts; see :func:`report`."""
+    """Options of ``cleft report``, as texts; see :func:`report`."""
 
     labels: str = ""
     scores: str = ""
@@ -73,12 +73,12 @@ class Options:
 
     @property
     def title(self) -> str:
-        """What the classifier is called."""
+        """Name of the classifier."""
         return self.name or Path(self.scores or self.model).name
 
     @property
     def settings(self) -> Settings:
-        """How the report is made."""
+        """Settings of the report."""
         whole = {key: _whole(key, getattr(self, key), least) for key, least in _LEAST.items()}
         return Settings(
             resampling=Resampling(whole["resamples"], _number("confidence", self.confidence), whole["seed"]),
@@ -91,7 +91,7 @@ class Options:
 
     @property
     def loading(self) -> dict[str, int]:
-        """How a classifier reads images."""
+        """Options by which a classifier reads images."""
         return {key: _whole(key, getattr(self, key), least) for key, least in _READING.items()}
 
 

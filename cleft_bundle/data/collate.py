@@ -76,7 +76,7 @@ class CaptionTokenizer:
         return f"max_caption_tokens {self.max_length}"
 
     def is_cut(self, captions: Sequence[str]) -> list[bool]:
-        """Whether each caption is longer than the window, so that its end is not read."""
+        """True for each caption that is longer than the window, so that its end is not read."""
         rows = self.tokenizer([self.after + caption for caption in captions], verbose=False)["input_ids"]
         return [len(row) - self._skipped > self.max_length - 1 for row in rows]
 

@@ -44,7 +44,7 @@ def warn_of(counts: Counter[str], images: int, what: str = "cached images") -> N
 
 
 def count_doubts(images: Iterable[Any]) -> Counter[str]:
-    """How many images each of :data:`DOUBTS` holds of."""
+    """Number of images that each of :data:`DOUBTS` holds of."""
     return Counter(name for image in images for name in doubts_of(image))
 
 
@@ -75,5 +75,5 @@ class Tally:
             warn_of(self.counts(), int((self.notes > 0).sum()))
 
     def counts(self) -> Counter[str]:
-        """How many of the images that have come by each of :data:`DOUBTS` holds of."""
+        """Number of the images seen so far that each of :data:`DOUBTS` holds of."""
         return Counter({name: int((self.notes & (2 << place) > 0).sum()) for place, name in enumerate(DOUBTS)})

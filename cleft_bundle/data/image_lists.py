@@ -15,7 +15,7 @@ import pydicom
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from cleft_bundle.data import tables
-from cleft_bundle.data.datasets.file_trees import walk
+from cleft_bundle.data.images.file_trees import walk
 from cleft_bundle.errors import BundleError
 from cleft_bundle.names import printable
 
@@ -28,7 +28,7 @@ def list_images(source: str | None, exclude: Sequence[str] = ("DICOMDIR",)) -> l
     ``source`` is one of
 
     - a folder: every regular file below it, whatever its suffix, links followed and each file once; hidden files and
-      folders are left out. The log counts what is (:func:`cleft_bundle.data.datasets.file_trees.walk`);
+      folders are left out. The log counts what is (:func:`cleft_bundle.data.images.file_trees.walk`);
     - a ``.txt``, one path a line; blank lines are passed over;
     - a ``.json``, a list of paths;
     - a ``.csv`` with a column ``image``;

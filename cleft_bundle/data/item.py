@@ -7,7 +7,7 @@ from typing import Any, Required, TypedDict
 
 
 class Described(TypedDict, total=False):
-    """What holds for an image as for an exam: words, labels, and whose it is. None of it names a person.
+    """Keys that images and exams share: words, labels, and whose it is. None of it names a person.
 
     Attributes:
         caption: one line of text; "" where a datalist file has none.

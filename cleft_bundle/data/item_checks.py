@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def is_multi_label(items: Iterable[Item]) -> bool:
-    """Whether any image carries more than one class, so that classes are scored one by one and not against each other.
+    """True where any image carries several classes, so that these are scored one by one, not against each other.
 
     Args:
         items: items with ``label``.

@@ -157,7 +157,7 @@ def shared_pictures(splits: Mapping[str, Sequence[Item]]) -> dict[str, Any]:
 
 
 def describe_shared(counts: Mapping[str, Any]) -> str:
-    """What :func:`shared_pictures` found as a sentence, "" where nothing is shared."""
+    """Result of :func:`shared_pictures` as a sentence, "" where nothing is shared."""
     if not counts["shared"]:
         return ""
     parts = [f"{count} between {pair}" for pair, count in counts["between"].items() if count]

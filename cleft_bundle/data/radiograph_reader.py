@@ -26,6 +26,7 @@ from cleft_bundle.data.dicom.layout import declared_layout
 from cleft_bundle.data.dicom.lut import palette_to_rgb
 from cleft_bundle.data.dicom.pixels import LEAST_LEVELS, MONOCHROME, Rendered, luminance, render, whole_range
 from cleft_bundle.data.dicom.sop_classes import intent_of
+from cleft_bundle.data.images.formats import SUFFIXES, known_format, picture_format, sniff
 from cleft_bundle.data.images.large_pictures import load_picture, open_picture
 from cleft_bundle.data.images.picture_notes import NAME, read_note
 from cleft_bundle.data.quiet import quiet
@@ -33,9 +34,6 @@ from cleft_bundle.errors import RadiographError, one_line
 
 nib, _ = optional_import("nibabel")
 
-# Their first bytes, and Pillow's names; TIFF has either byte order
-_PICTURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
-_SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz")
 _TEXTS = (
     *("modality", "view", "laterality", "patient_orientation", "horizontal_flip", "photometric_interpretation"),
     *("view_source", "laterality_source", "traits", "decoder", "voi_applied"),
@@ -52,7 +50,7 @@ METADATA = frozenset(
 
 @dataclass(frozen=True)
 class RadiographFile:
-    """What `RadiographReader.read` returns: a file that has not been opened yet."""
+    """Result of `RadiographReader.read`: a file that has not been opened yet."""
 
     path: str
 
@@ -71,7 +69,7 @@ class RadiographReader(ImageReader):
     the same holds for PNG, JPEG, TIFF and NIfTI, which have none, so that one scene gives one tensor in any format. A
     file of `RadiographWriter` says of itself what its values mean, and they come back as they were.
     Colour becomes luminance (ITU-R BT.601), with one warning. Where a compressed image and the header around it
-    contradict each other about the values, the compressed image decides, or the file is refused: see `dicom_layout`.
+    contradict each other about the values, the compressed image decides, or the file is refused: see `dicom.layout`.
 
     NIfTI is taken as ITK, MONAI's SaveImage and MONAI Label write it: the first voxel axis runs along a row, the
     second down a column, shape (W, H) or (W, H, 1). The reader swaps the two and does not flip, whatever the affine
@@ -82,16 +80,16 @@ class RadiographReader(ImageReader):
     `original_channel_dim` (nan: no channel), `space`; `original_spacing` (float64 [2], mm between the rows and between
     the columns of the file, nan where unknown; that of a resized image is `geometry.pixel_spacing`); `blank` (whether
     all pixels but padding have one grey); and strings, "" where unknown: `modality`, `view`, `laterality`,
-    `patient_orientation`, `horizontal_flip`, `photometric_interpretation`, `manufacturer` (one of `makers`),
+    `patient_orientation`, `horizontal_flip`, `photometric_interpretation`, `manufacturer` (one of `dicom.makers`),
     `presentation_intent`, `voi_applied` ("window 1", "lut 1", ..., "percentiles", "none": the whole range), and the
     pseudonyms `patient` and `study`. `view_source` and `laterality_source` say where view and side come from
-    ("description" is a guess from free text), `traits` what sets the image apart (both: `dicom_views`), and `decoder`
+    ("description" is a guess from free text), `traits` what sets the image apart (both: `dicom.views`), and `decoder`
     who decoded it. The image is never flipped: `patient_orientation` and `horizontal_flip` say what the header
     declares.
 
     Args:
         voi: "auto": the first window, or the first table in a file without windows; where it shows less than
-            `dicom_pixels.LEAST_LEVELS` of the grey levels, as one that was written for another range of values does,
+            `dicom.pixels.LEAST_LEVELS` of the grey levels, as one that was written for another range of values does,
             the next that the file declares, and `percentiles` after the last, with a warning. Or the number of the
             window to use, from 0 (of the table, in a file that has tables and no windows), whatever it shows; "lut":
             the first VOI table where there is one; "percentile": ignore the file's VOI and stretch `percentiles`;
@@ -155,9 +153,9 @@ class RadiographReader(ImageReader):
         self.max_pixels = max_pixels
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Whether this reader knows the format of the file or of all files, by content or else by suffix."""
+        """True where this reader knows the format of the file or of all files, by content or else by suffix."""
         return all(
-            str(name).lower().endswith(_SUFFIXES) or (Path(name).is_file() and bool(sniff(str(name))))
+            str(name).lower().endswith(SUFFIXES) or (Path(name).is_file() and bool(sniff(str(name))))
             for name in ensure_tuple(filename)
         )
 
@@ -194,7 +192,7 @@ class RadiographReader(ImageReader):
         into every traceback.
         """
         try:
-            kind = _known_format(path)
+            kind = known_format(path)
             with quiet():
                 rendered, details = getattr(self, f"_read_{kind}")(path)
         except RadiographError as e:
@@ -234,7 +232,7 @@ class RadiographReader(ImageReader):
 
     def _read_picture(self, path: str) -> tuple[Rendered, dict[str, Any]]:
         with open(path, "rb") as file:
-            format_ = _picture_format(file.read(8))
+            format_ = picture_format(file.read(8))
             file.seek(0)
             picture = open_picture(file, format_)
             self._check_size(picture.width, picture.height)
@@ -279,41 +277,6 @@ class RadiographReader(ImageReader):
             raise RadiographError(f"is {height} x {width}: 1 to {self.max_pixels} pixels are expected")
 
 
-def sniff(path: str) -> str | None:
-    """Tell a file's format by its first bytes (NIfTI by its suffix): "dicom", "picture", "nifti" or None."""
-    if path.lower().endswith((".nii", ".nii.gz")):
-        return "nifti"
-    with Path(path).open("rb") as f:
-        start = f.read(132)
-    if start[128:] == b"DICM":  # before the others: the 128 bytes ahead of it may hold the start of a TIFF
-        return "dicom"
-    if start.startswith(tuple(_PICTURES)):
-        return "picture"
-    # DICOM without its preamble starts with an element of group 0002 or 0008 (PS3.10 section 7.1), and its first
-    # element number is small; text does not. In big endian, which always names its VR, the bytes are swapped.
-    bare = len(start) >= 8 and start[:2] in (b"\x02\0", b"\x08\0") and start[3] == 0
-    swapped = start[:3] == b"\0\x08\0" and start[4:6].isalpha() and start[4:6].isupper()
-    return "dicom" if bare or swapped else None
-
-
-def _picture_format(start: bytes) -> str:
-    """Pillow's name of the format of a picture, by its first bytes."""
-    return next(name for first, name in _PICTURES.items() if start.startswith(first))
-
-
-def _known_format(path: str) -> str:
-    if not Path(path).exists():
-        raise RadiographError("does not exist")
-    if not Path(path).is_file():
-        raise RadiographError("is not a file")
-    if Path(path).stat().st_size == 0:
-        raise RadiographError("is empty")
-    found = sniff(path)
-    if not found:
-        raise RadiographError("is not an image that is known here: DICOM, PNG, JPEG, TIFF or NIfTI is expected")
-    return found
-
-
 def _in_one_line(error: Exception, *, quoting: bool) -> str:
     """What a library says is wrong, without its text where that may quote the header."""
     text = one_line(error, None) if quoting else ""
@@ -355,7 +318,7 @@ def _warn_of(path: str, rendered: Rendered, details: dict[str, Any]) -> None:
 
 @cache
 def _warn_of_colour() -> None:
-    """Warn, once a process: Python's own memory of warnings is lost whenever a library changes the filters."""
+    """Warn, once per process: Python's own memory of warnings is lost whenever a library changes the filters."""
     warnings.warn("a colour image is read as its luminance", stacklevel=2)
 
 

@@ -31,7 +31,7 @@ class Windowed(Protocol):
         """Its limit in words, such as ``max_caption_tokens 64``."""
 
     def is_cut(self, texts: Sequence[str]) -> list[bool]:
-        """Whether each of the texts is longer than the window."""
+        """True for each of the texts that is longer than the window."""
 
 
 def token_rows(tokens: Mapping[str, torch.Tensor]) -> list[tuple[int, ...]]:
@@ -45,7 +45,7 @@ def token_rows(tokens: Mapping[str, torch.Tensor]) -> list[tuple[int, ...]]:
 
 
 def opening_length(words: Sequence[int], nothing: Sequence[int]) -> int:
-    """How many of the tokens of a text stand before what may follow it: all but those that close every text.
+    """Number of the tokens of a text before what may follow it: all but those that close every text.
 
     Args:
         words: tokens of the text.

@@ -55,7 +55,7 @@ class TolerantDataset(Dataset):
 
 
 def is_blank(item: Any) -> bool:
-    """Whether the reader found an item's `image` to have one grey only; False where its metadata do not say."""
+    """True where the reader found an item's `image` to have one grey only; False where its metadata do not say."""
     image = item.get("image") if isinstance(item, dict) else None
     return isinstance(image, MetaTensor) and bool(image.meta.get("blank", False))
 
@@ -65,7 +65,7 @@ def _failure(item: Any, reason: str) -> dict[str, Any]:
 
 
 def reading_workers(most: int = 8) -> int:
-    """How many processes read while the network computes: one less than the cores that this process may use.
+    """Number of processes that read while the network computes: one less than the cores that this process may use.
 
     Processes, not threads, because much of decoding and windowing should hold Python's lock, which the loop that feeds
     the network needs too; the two were not measured against each other.

@@ -50,13 +50,13 @@ def class_numbers(labels: Labels) -> Labels:
 
 
 def exclusive(labels: np.ndarray) -> np.ndarray:
-    """What labels [N, K] of a ``multiclass`` task say of each class.
+    """Classes that labels [N, K] of a ``multiclass`` task say to be present or absent.
 
     A usable image has its class and none of the others. One of several classes says nothing. One without a positive
     says of which classes it is not, which is an answer to "this class or not", and to no other question.
 
     Returns:
-        float [N, K] of 1, 0 and NaN, with one 1 an image at most.
+        float [N, K] of 1, 0 and NaN, with at most one 1 per image.
     """
     positives = (labels == 1).sum(axis=1, keepdims=True)
     return np.where(positives == 1, (labels == 1).astype(float), np.where(positives > 1, np.nan, labels))

@@ -99,7 +99,7 @@ def calibrate(
 
 
 def chosen_by(screening: Screening, scale: Calibration) -> dict[str, Any]:
-    """How a calibration and thresholds were chosen, as a classifier's file tells it.
+    """Record of how a calibration and thresholds were chosen, for a classifier's file.
 
     Returns:
         the rules of the screening and, where a temperature was fitted, ``temperature_interval`` (its 95 % interval)

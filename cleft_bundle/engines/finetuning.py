@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from cleft_bundle.checkpoints import RunIdentity, TrainedOn, load_finetuned
+from cleft_bundle.checkpoints import RunIdentity, TrainedOn, check_pictures, load_finetuned
 from cleft_bundle.checkpoints.finetuned import FinetunedState
 from cleft_bundle.data.item import Item
 from cleft_bundle.data.usable_labels import label_matrix
@@ -101,11 +101,12 @@ def finish_finetuning(
         classifier = FinetunedClassifier(network).eval()
         validation = _look(classifier, items["validation"], loading)
         same = items["evaluated"] is items["validation"]
-        _, embedded = validation if same else _look(classifier, items["evaluated"], loading)
-        logits = classifier.raw_logits(embedded.to(loading["device"])).cpu()
+        evaluated = validation if same else _look(classifier, items["evaluated"], loading)
+        logits = classifier.raw_logits(evaluated.embeddings.to(loading["device"])).cpu()
         if rank() > 0:
             return
-        writer.write(classifier, items["validation"], validation, identity)
+        check_pictures(record.trained_on, evaluated.items)
+        writer.write(classifier, items["validation"], (validation.greys, validation.embeddings), identity)
         settings: dict[str, Any] = {
             "run": identity.id,
             "best_epoch": best.best_metric_epoch,
@@ -126,13 +127,18 @@ def finish_finetuning(
     logger.info("\n".join(lines))
 
 
-def _look(
-    classifier: FinetunedClassifier, items: Sequence[Item], loading: Mapping[str, Any]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Grey levels [N, 2] and embeddings [N, D] of images, which are read once for both."""
+class _Looked(NamedTuple):
+    """N images that were read once: grey levels [N, 2], embeddings [N, D], and items with the digests of pictures."""
+
+    greys: torch.Tensor
+    embeddings: torch.Tensor
+    items: list[Item]
+
+
+def _look(classifier: FinetunedClassifier, items: Sequence[Item], loading: Mapping[str, Any]) -> _Looked:
 
     def encode(image: torch.Tensor) -> torch.Tensor:
         return torch.cat([grey_levels(image), classifier.embed(image)], dim=1)
 
-    rows, _ = embed_together(items, encode=encode, **loading)
-    return rows[:, :2], rows[:, 2:]
+    rows, pictured = embed_together(items, encode=encode, **loading)
+    return _Looked(rows[:, :2], rows[:, 2:], pictured)

@@ -22,7 +22,7 @@ PICTURES = ("loss_curve.png", "roc_curves.png", "confusion_matrix.png")
 
 
 class Report(Protocol):
-    """What writes the report of an evaluation, such as :class:`cleft_bundle.reports.evaluation.EvaluationReport`."""
+    """Writer of an evaluation's report, such as :class:`cleft_bundle.reports.evaluation.EvaluationReport`."""
 
     def write(self, evaluator: SupervisedEvaluator) -> list[Path]:
         """Write what an engine has found, and return the paths of page, estimates and table."""

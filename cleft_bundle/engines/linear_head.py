@@ -42,7 +42,7 @@ class LinearHead:
     @classmethod
     def of(cls, classifier: ZeroShotClassifier) -> LinearHead:
         """The head of a classifier with its scale and its calibration, on the CPU."""
-        return cls(*(part.detach().double().cpu() for part in classifier.calibrated_head))
+        return cls(*(part.detach().double().cpu() for part in classifier.calibrated_head()))
 
     def logits(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Logits float64 [N, K] of embeddings [N, D]."""

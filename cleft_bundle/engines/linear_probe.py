@@ -40,7 +40,7 @@ MAX_STEPS = 5000
 class LinearProbe:
     """scikit-learn's logistic regression on standardised features.
 
-    ``multiclass`` fits one multinomial regression on the images of exactly one class; ``multilabel`` one regression a
+    ``multiclass`` fits one multinomial regression on the images of exactly one class; ``multilabel`` one per
     class, each on the images whose label for it is known. The rule is that of
     :mod:`cleft_bundle.data.usable_labels`, as for every other training on labels.
 

@@ -69,19 +69,19 @@ def run_training(
 
 
 class Gathering(Protocol):
-    """What lets an engine score further images first: :class:`cleft_bundle.reports.evaluation.Operating`."""
+    """Scorer of further images, before an evaluation: :class:`cleft_bundle.reports.evaluation.Operating`."""
 
     def gather(self, evaluator: SupervisedEvaluator) -> None:
-        """Run the engine on them, and keep what it found."""
+        """Score them with the network of an engine, and keep what it found."""
 
 
 def run_evaluation(evaluator: SupervisedEvaluator, operating: Gathering, tracker: RunTracker) -> None:
     """Evaluate, once the images on which calibration and thresholds are chosen have been scored.
 
     Args:
-        evaluator: the engine that scores both.
+        evaluator: the engine that scores the evaluated ones.
         operating: gathers the scores of the former.
-        tracker: MLflow's run, of the evaluated images alone: it listens from then on.
+        tracker: MLflow's run, of the evaluated images alone.
     """
     operating.gather(evaluator)
     tracker.attach(evaluator)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,12 +26,14 @@ class Estimate:
         seeds: from each seed to its value.
         interval: of the mean over seeds, by resampling patients.
         difference: the mean minus that of the reference, over the seeds that both have; None for the reference itself.
+        differences: from each of these seeds to its own difference.
         holm: the p-value of the difference, corrected for all those of the table; NaN where there is none.
     """
 
     seeds: Mapping[int, float]
     interval: Interval
     difference: Difference | None = None
+    differences: Mapping[int, float] = field(default_factory=dict)
     holm: float = math.nan
 
     @property
@@ -42,7 +44,16 @@ class Estimate:
     @property
     def sd(self) -> float:
         """Over the seeds, with n - 1; NaN for a single one."""
-        return float(np.std(list(self.seeds.values()), ddof=1)) if len(self.seeds) > 1 else math.nan
+        return _sd(self.seeds)
+
+    @property
+    def difference_sd(self) -> float:
+        """Of the difference over the seeds, with n - 1; NaN for a single one."""
+        return _sd(self.differences)
+
+
+def _sd(values: Mapping[int, float]) -> float:
+    return float(np.std(list(values.values()), ddof=1)) if len(values) > 1 else math.nan
 
 
 @dataclass(frozen=True)
@@ -55,8 +66,9 @@ class Outcome:
         seeds: the seeds that have ended.
         images: number of images of a seed, the most.
         patients: number of patients of all seeds.
+        positives: names of classes to the number of their images, of the first seed.
         parameters: what was trained for it.
-        seconds: of all its runs, the mean over seeds.
+        cpu_seconds: processor time of all its runs, of user and system, the mean over seeds.
         peak_memory: bytes, the most of any of its processes.
     """
 
@@ -65,8 +77,9 @@ class Outcome:
     seeds: Sequence[int]
     images: int
     patients: int
+    positives: Mapping[str, int]
     parameters: Parameters
-    seconds: float
+    cpu_seconds: float
     peak_memory: int
 
 
@@ -120,8 +133,9 @@ def _outcome(plan: Plan, line: Line, kept: Mapping[str, dict[int, Predictions]])
         seeds=list(parts),
         images=max(map(len, parts.values())),
         patients=len(_patients(list(parts.values()))),
+        positives=_positives(next(iter(parts.values()))),
         parameters=count_trained([job.folder for job in chains[0]], _file_of(plan, line, next(iter(parts)))),
-        seconds=float(np.mean([sum(cost["seconds"] for cost in of_seed) for of_seed in costs])),
+        cpu_seconds=float(np.mean([sum(cost["cpu_seconds"] for cost in of_seed) for of_seed in costs])),
         peak_memory=max(cost["peak_memory_bytes"] for of_seed in costs for cost in of_seed),
     )
 
@@ -178,38 +192,60 @@ def _estimates(
     """Metrics to estimates; those that are not defined are absent."""
     experiment = plan.experiment
     own = _measured(list(parts.values()), experiment.metrics)
-    once = [
-        {name: value[0] for name, value in one(np.ones((1, len(one.predictions)), np.uint8)).items()} for one in own
-    ]
+    once = _of_all_images(own)
     patients = _patients(list(parts.values()))
     resampled = resample(OverSeeds(own, experiment.metrics, patients), np.arange(len(patients)), experiment.resamples)
     shared = [seed for seed in parts if seed in (reference or {})]
-    differences: dict[str, Difference] = {}
+    differences: dict[str, tuple[Difference, list[float]]] = {}
     if reference is not None and shared:
         differences = _differences(plan, [parts[seed] for seed in shared], [reference[seed] for seed in shared])
     return {
         name: Estimate(
             {seed: float(values[name]) for seed, values in zip(parts, once, strict=True)},
             resampled.interval(name, experiment.confidence),
-            differences.get(name),
+            *_of_seeds(shared, differences.get(name)),
         )
         for name in experiment.metrics
         if name in resampled.values
     }
 
 
-def _differences(plan: Plan, own: Sequence[Predictions], other: Sequence[Predictions]) -> dict[str, Difference]:
-    """Means over seeds minus those of the reference: both meet the same resamples of patients."""
+def _differences(
+    plan: Plan, own: Sequence[Predictions], other: Sequence[Predictions]
+) -> dict[str, tuple[Difference, list[float]]]:
+    """Means over seeds minus those of the reference, both on the same resamples of patients; and of each seed."""
     experiment = plan.experiment
     measured = _measured([*own, *other], experiment.metrics)
     patients = _patients(own)
     pair = [OverSeeds(half, experiment.metrics, patients) for half in (measured[: len(own)], measured[len(own) :])]
     resampled = resample(Both(*pair), np.arange(len(patients)), experiment.resamples)
+    each = [_of_all_images(half.parts) for half in pair]
     return {
-        name: difference(resampled, f"first/{name}", f"second/{name}", experiment.confidence)
+        name: (
+            difference(resampled, f"first/{name}", f"second/{name}", experiment.confidence),
+            [float(first[name] - second[name]) for first, second in zip(*each, strict=True)],
+        )
         for name in experiment.metrics
         if {f"first/{name}", f"second/{name}"} <= set(resampled.values)
     }
+
+
+def _of_seeds(
+    seeds: Sequence[int], found: tuple[Difference, list[float]] | None
+) -> tuple[Difference | None, dict[int, float]]:
+    """A difference, and each seed's own."""
+    return (None, {}) if found is None else (found[0], dict(zip(seeds, found[1], strict=True)))
+
+
+def _of_all_images(parts: Sequence[ClassificationMetrics]) -> list[dict[str, float]]:
+    """The metrics of each of some predictions, every image once."""
+    each = [part(np.ones((1, len(part.predictions)), np.uint8)) for part in parts]
+    return [{name: float(value[0]) for name, value in values.items()} for values in each]
+
+
+def _positives(part: Predictions) -> dict[str, int]:
+    counts = np.nansum(np.asarray(part.labels, dtype=float), axis=0)
+    return {name: int(count) for name, count in zip(part.class_names, counts, strict=True)}
 
 
 def _measured(parts: Sequence[Predictions], metrics: Sequence[str]) -> list[ClassificationMetrics]:

@@ -29,7 +29,7 @@ class _Part(BaseModel):
 
 
 class Base(_Part):
-    """What all cells have in common: config files, and values over them by their ids."""
+    """Config files that all cells have in common, and values over them by their ids."""
 
     config_files: Annotated[Files, Field(min_length=1)]
     overrides: Values = {}
@@ -44,7 +44,7 @@ class Step(_Part):
 
 
 class Point(_Part):
-    """Which of several scores a linear probe or a fine-tuning has left is meant."""
+    """Choice of one of the scores that a linear probe or a fine-tuning has left."""
 
     source: str | None = None
     fraction: float | None = None
@@ -66,12 +66,19 @@ class Row(_Part):
 
 
 class LabelTable(_Part):
-    """A ``labels.csv`` made from another one: which column is the finding, and what its values are called."""
+    """A ``labels.csv`` made from another one: which column is the finding, and what its values are called.
+
+    ``caption`` names a column of text, or is a text with names of columns in braces, whose values come in small letters
+    and joined by commas. ``where`` keeps the rows that have these values in these columns, and ``without`` leaves out
+    columns, such as ``split`` where the experiment draws its own.
+    """
 
     source: Annotated[str, Field(alias="from")]
     finding: str = "finding"
     values: dict[str, str] = {}
     caption: str | None = None
+    where: dict[str, str] = {}
+    without: list[str] = []
 
 
 class Experiment(_Part):
@@ -88,7 +95,7 @@ class Experiment(_Part):
     reference: str
     metrics: Annotated[list[str], Field(min_length=1)]
     split: Literal["test"] = "test"
-    resamples: Annotated[int, Field(ge=1)] = 1000
+    resamples: Annotated[int, Field(ge=1)] = 10_000
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
 
 

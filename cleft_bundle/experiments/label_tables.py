@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,8 @@ from cleft_bundle.names import joined
 
 #: Columns that :func:`cleft_bundle.data.datasets.folder.datalist` reads, and that are taken as they are.
 KEPT = ("patient_id", "study_id", "split", "laterality", "view", "sex", "age")
+
+_COLUMN = re.compile(r"\{([^{}]+)\}")
 
 
 def write_label_table(table: LabelTable, source: str, folder: str | Path) -> Path:
@@ -35,17 +38,27 @@ def write_label_table(table: LabelTable, source: str, folder: str | Path) -> Pat
     if not path.is_file():
         raise BundleError(f"{path} does not exist")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for column in ("image", table.finding, table.caption or "image"):
+    words = _COLUMN.split(table.caption or "")
+    spoken = words[1::2] or ([table.caption] if table.caption else [])
+    for column in ("image", table.finding, *spoken, *table.where, *table.without):
         if column not in frame:
             raise BundleError(f"{path}: there is no column {column!r}{nearest(column, map(str, frame.columns))}")
+    for column, value in table.where.items():
+        frame = frame[frame[column] == value].reset_index(drop=True)
     found = pd.DataFrame({"image": [os.path.abspath(path.parent / name) for name in frame["image"]]})
     found["finding"] = [joined(_named(value, table.values)) for value in frame[table.finding]]
-    if table.caption is not None:
+    if len(words) > 1:
+        found["caption"] = [
+            "".join(row[word].replace("|", ", ").lower() if place % 2 else word for place, word in enumerate(words))
+            for row in frame.to_dict("records")
+        ]
+    elif table.caption is not None:
         found["caption"] = frame[table.caption]
-    found = found.join(frame[[column for column in KEPT if column in frame]])
+    found = found.join(frame[[column for column in KEPT if column in frame and column not in table.without]])
     found = found[found["finding"] != ""]
     if found.empty:
-        raise BundleError(f"{path}: no row of column {table.finding!r} has any of {', '.join(table.values)}")
+        lacking = f"column {table.finding!r} has any of {', '.join(table.values) or 'its values'}"
+        raise BundleError(f"{path}: no row {''.join(f'with {k} {v!r} ' for k, v in table.where.items())}of {lacking}")
     place = Path(folder) / "labels.csv"
     text = found.to_csv(index=False)
     if not place.is_file() or place.read_text(encoding="utf-8") != text:

@@ -24,7 +24,7 @@ DONE = "done.json"
 
 @dataclass(frozen=True)
 class Places:
-    """Where things are.
+    """Folders and files of an experiment.
 
     Args:
         root: the bundle, whose ``configs`` the experiment names.
@@ -69,12 +69,12 @@ class Job:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Name for people."""
         return f"{self.row}, {self.step}, seed {self.seed}"
 
     @property
     def arguments(self) -> list[str]:
-        """What follows ``python``."""
+        """Arguments of ``python``."""
         names = ",".join(repr(file) for file in (*self.files, str(self.folder / SETTINGS)))
         return ["-m", "monai.bundle", "run", self.run, "--config_file", f"[{names}]"]
 
@@ -86,7 +86,7 @@ class Job:
         return f"python {shlex.join(words)} {quoted}"
 
     def cost(self) -> dict[str, Any] | None:
-        """What ``done.json`` says, None where the run has not ended well or had other settings."""
+        """Content of ``done.json``, None where the run has not ended well or had other settings."""
         try:
             done = json.loads((self.folder / DONE).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -16,12 +16,14 @@ from threading import Lock
 from typing import Any
 
 from cleft_bundle.errors import BundleError
+from cleft_bundle.experiments import measured
 from cleft_bundle.experiments.plan import DONE, Job, Plan
 from cleft_bundle.files import save_text
 from cleft_bundle.handlers.mlflow_handler import PARENT
 from cleft_bundle.locks import FolderLock
 
 LOG = "log.txt"
+_SPENT = "spent.json"
 _LAST = 4000  # bytes of a log in which its last line is looked for
 
 
@@ -88,7 +90,7 @@ class Runner:
         """End the processes that run."""
         with self._lock:
             for process in self._processes:
-                process.terminate()
+                _close_input(process)
 
     def _is_to_run(self, job: Job) -> bool:
         if job.cost() is not None:
@@ -105,31 +107,42 @@ class Runner:
         job.write_settings()
         log = job.folder / LOG
         begun = time.monotonic()
-        with log.open("wb") as out, self._lock:
-            process = subprocess.Popen(  # noqa: S603 - the bundle's own workflow
-                [sys.executable, *job.arguments],
-                cwd=self.plan.places.root,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-            self._processes.add(process)
-        peak = _waited_for(process)
-        with self._lock:
-            self._processes.discard(process)
-        if process.returncode:
-            raise BundleError(f"{job.title}: {_reason(process.returncode, log)}; see {log}")
+        spent = self._measured(job, log)
+        if code := spent.pop("code"):
+            raise BundleError(f"{job.title}: {_reason(code, log)}; see {log}")
         for folder in job.folder.rglob("checkpoints"):  # a run that has ended is not gone on with
             shutil.rmtree(folder)
         done = {
             "fingerprint": job.fingerprint,
             "command": job.command,
             "seconds": time.monotonic() - begun,
-            "peak_memory_bytes": peak,
+            **spent,
             "ended": time.strftime("%F %T"),
         }
         save_text(json.dumps(done, indent=1) + "\n", job.folder / DONE)
+
+    def _measured(self, job: Job, log: Path) -> dict[str, Any]:
+        """Run a job; its exit code, and the processor time and memory of it and the processes that it has started."""
+        place = job.folder / _SPENT
+        with log.open("wb") as out, self._lock:
+            process = subprocess.Popen(  # noqa: S603 - the bundle's own workflow
+                [sys.executable, "-S", measured.__file__, str(place), sys.executable, *job.arguments],
+                cwd=self.plan.places.root,
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+            self._processes.add(process)
+        code = process.wait()
+        with self._lock:
+            self._processes.discard(process)
+            _close_input(process)
+        if code or not place.is_file():
+            return {"code": code or 1}
+        spent: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        place.unlink()
+        return spent
 
     def _ended(self, job: Job, future: Future[None]) -> None:
         """Say what has become of a job, and how long the rest may take."""
@@ -179,14 +192,10 @@ def _clear(job: Job) -> None:
     job.folder.mkdir(parents=True)
 
 
-def _waited_for(process: subprocess.Popen[Any]) -> int:
-    """Wait for a process; the bytes that it, or a process that it has started, had in memory at most.
-
-    Linux counts the process that starts a run with it, so that nothing below its own memory is seen.
-    """
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def _close_input(process: subprocess.Popen[bytes]) -> None:
+    """End what :mod:`cleft_bundle.experiments.measured` runs, if it still does."""
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _reason(code: int, log: Path) -> str:

@@ -11,15 +11,17 @@ import pandas as pd
 
 from cleft_bundle.experiments.estimates import Estimate, Outcome
 from cleft_bundle.experiments.experiment_file import Experiment
+from cleft_bundle.experiments.forest import draw_forest, name_of
 from cleft_bundle.files import replacing, save_text
 from cleft_bundle.metrics.intervals import p_text
 from cleft_bundle.reports.pages.page import write_page
+from cleft_bundle.reports.pages.pictures import svg_uri
 
 NONE = "-"
 
 
 def write_tables(experiment: Experiment, found: Sequence[Outcome], folder: str | Path) -> list[Path]:
-    """Write ``table.md``, ``table.tex``, ``table.html`` and ``table.csv``.
+    """Write ``table.md``, ``table.tex``, ``table.html``, ``table.csv``, and the differences as ``forest.svg``.
 
     Args:
         experiment: what it is called and how it was measured.
@@ -36,6 +38,9 @@ def write_tables(experiment: Experiment, found: Sequence[Outcome], folder: str |
     heading = f"# {_markdown(experiment.name)}\n\n" + (
         f"{experiment.description}\n\n" if experiment.description else ""
     )
+    picture = draw_forest(experiment, found)
+    places["svg"] = folder / "forest.svg"
+    save_text(picture, places["svg"])
     save_text(heading + _markdown_table(table) + "\n\n" + "\n".join(map(_markdown, notes)) + "\n", places["md"])
     caption = "".join(f"% {note}\n" for note in notes)
     save_text(caption + table.to_latex(index=False, escape=True), places["tex"])
@@ -46,6 +51,7 @@ def write_tables(experiment: Experiment, found: Sequence[Outcome], folder: str |
         description=experiment.description,
         columns=list(table.columns),
         rows=table.to_numpy().tolist(),
+        picture=svg_uri(picture),
         notes=notes,
         phantom=False,
     )
@@ -66,7 +72,7 @@ def readable(experiment: Experiment, found: Sequence[Outcome]) -> pd.DataFrame:
             "trained: image": f"{counts.image:,}",
             "text": f"{counts.text:,}",
             "heads": f"{counts.heads:,}",
-            "min": f"{outcome.seconds / 60:.1f}",
+            "CPU min": f"{outcome.cpu_seconds / 60:.1f}",
             "GB": f"{outcome.peak_memory / 2**30:.1f}",
         }
         rows.append(row)
@@ -94,6 +100,7 @@ def exact(found: Sequence[Outcome]) -> pd.DataFrame:
                     "high": estimate.interval.high,
                     "reference": outcome.line.reference if apart else "",
                     "difference": apart.value if apart else math.nan,
+                    "difference_sd": estimate.difference_sd,
                     "difference_low": apart.low if apart else math.nan,
                     "difference_high": apart.high if apart else math.nan,
                     "p_value": apart.p_value if apart else math.nan,
@@ -102,7 +109,7 @@ def exact(found: Sequence[Outcome]) -> pd.DataFrame:
                     "trained_image": outcome.parameters.image,
                     "trained_text": outcome.parameters.text,
                     "trained_heads": outcome.parameters.heads,
-                    "seconds": outcome.seconds,
+                    "cpu_seconds": outcome.cpu_seconds,
                     "peak_memory_bytes": outcome.peak_memory,
                     "values": " ".join(f"{value:.6f}" for value in estimate.seeds.values()),
                 }
@@ -111,25 +118,29 @@ def exact(found: Sequence[Outcome]) -> pd.DataFrame:
 
 
 def notes_of(experiment: Experiment, found: Sequence[Outcome]) -> list[str]:
-    """What stands under the table."""
-    images, patients = max(one.images for one in found), max(one.patients for one in found)
+    """Notes under the table."""
+    most = max(found, key=lambda one: one.images)
     share = f"{100 * experiment.confidence:g} %"
+    classes = ", ".join(f"{count} {name}" for name, count in most.positives.items())
+    tests = sum(one.difference is not None for outcome in found for one in outcome.estimates.values())
     notes = [
-        f"Measured on {images} images of the split '{experiment.split}', {patients} patients in all, the same for "
-        "every row of a seed. Mean and SD over seeds.",
-        f"{share} intervals are of that mean, by resampling patients {experiment.resamples} times.",
+        f"Measured on the split '{experiment.split}', the same images for every row of a seed: up to {most.images} of "
+        f"a seed ({classes}), {max(one.patients for one in found)} patients in all. Mean and SD over seeds.",
+        f"{share} intervals are of that mean, by resampling patients {experiment.resamples:,} times. They hold for "
+        "these trained models: what another seed would change is the SD's to say.",
         f"Differences are to '{experiment.reference}' unless a row has a reference of its own, on the same images and "
-        "the same resamples. p is two-sided, by Holm's correction for all differences of this table.",
+        "the same resamples, ± SD over seeds. p is two-sided, from these resamples, by Holm's correction for all "
+        f"{tests} differences of this table.",
         "Trained parameters: image tower, text tower, and projections, temperature, learnt prompts and classification "
-        "heads. min: minutes of all runs that a row takes, mean over seeds; runs that rows share count in each. GB: "
-        "resident memory of the largest process.",
+        "heads. CPU min: minutes of one processor that all runs of a row take, mean over seeds; runs that rows "
+        "share count in each. GB: resident memory of the largest process.",
     ]
     short = [one.line.label for one in found if len(one.seeds) < len(experiment.seeds)]
     return [*notes, f"Not all seeds have ended: {', '.join(short)}."] if short else notes
 
 
 def _cells(metric: str, estimate: Estimate | None, share: str) -> dict[str, str]:
-    name = metric.replace("auroc", "AUROC").replace("_macro", ", macro").replace("/", ", ").replace("_", " ")
+    name = name_of(metric)
     columns = [name, f"{name}: {share}", f"{name}: difference", f"{name}: p"]
     if estimate is None:
         return dict.fromkeys(columns, NONE)
@@ -142,9 +153,10 @@ def _cells(metric: str, estimate: Estimate | None, share: str) -> dict[str, str]
     apart = estimate.difference
     if apart is None:
         return dict(zip(columns, [*cells, "reference", NONE], strict=True))
+    spread = "" if math.isnan(estimate.difference_sd) else f" ± {estimate.difference_sd:.3f}"
     bounds = f" ({apart.low:+.3f} to {apart.high:+.3f})" if apart.is_known else ""
     p_value = NONE if math.isnan(estimate.holm) else p_text(estimate.holm, apart.p_is_bound)
-    return dict(zip(columns, [*cells, f"{apart.value:+.3f}{bounds}", p_value], strict=True))
+    return dict(zip(columns, [*cells, f"{apart.value:+.3f}{spread}{bounds}", p_value], strict=True))
 
 
 def _markdown_table(table: pd.DataFrame) -> str:

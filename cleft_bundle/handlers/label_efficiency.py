@@ -1,4 +1,8 @@
-"""Label efficiency: what an image tower makes of 1, 10 or 100 % of the labels, gathered over methods and commands."""
+"""Label efficiency: what an image tower makes of 1, 10 or 100 % of the labels, gathered over methods and commands.
+
+The ledger is the table in the folder and not MLflow, whose store may be switched off, masked, or out of reach of the
+command that adds the next point.
+"""
 
 from __future__ import annotations
 
@@ -232,8 +236,8 @@ class LabelEfficiency:
 
 
 def _described(point: Point) -> dict[str, Any]:
-    """What a point is, without its figures."""
-    return {key: value for key, value in asdict(point).items() if key != "figures"}
+    """What a point is, without its estimates."""
+    return {key: value for key, value in asdict(point).items() if key != "estimates"}
 
 
 def _interval(stored: Mapping[str, Any]) -> Interval:

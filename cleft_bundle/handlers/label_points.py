@@ -51,12 +51,12 @@ class Point:
 
     @property
     def line(self) -> tuple[str, str, str]:
-        """What points of one line have in common: method, source, and the checkpoint that the source came from."""
+        """Key that points of one line share: method, source, and the checkpoint that the source came from."""
         return self.method, self.source, str(self.settings.get("checkpoint", ""))
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells it from other points of a comparison."""
+        """Key that tells it from other points of a comparison."""
         return *self.line, self.fraction, *sorted(self.seeds.items())
 
 

@@ -55,7 +55,7 @@ class NamingClient:
         self.client = client
 
     def __getattr__(self, name: str) -> Any:
-        """What is not changed here comes from the client."""
+        """Attribute of the client, for all that is not changed here."""
         return getattr(self.client, name)
 
     def log_batch(

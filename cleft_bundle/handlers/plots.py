@@ -123,7 +123,7 @@ def loss_figure(losses: Sequence[float], validations: Sequence[tuple[int, float]
 
 @mpl.rc_context(PLAIN)
 def roc_figure(scores: np.ndarray, labels: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
-    """Draw one ROC curve a class; scores and labels [N, K], NaN labels are left out.
+    """Draw one ROC curve per class; scores and labels [N, K], NaN labels are left out.
 
     Of more than 25 classes the curves are grey, and the legend names those with the three lowest and the three highest
     AUROCs.
@@ -155,7 +155,7 @@ def shown_name(name: str) -> str:
 
 
 def named_curves(curves: Sequence[tuple[Any, ...]]) -> list[bool]:
-    """Which curves of (AUROC, ...) a picture names: all, or of more than 25 the three worst and the three best."""
+    """Choice of the curves (AUROC, ...) that a picture names: all, or of more than 25 the three worst and best."""
     order = np.argsort([curve[0] for curve in curves], kind="stable")
     named = set(range(len(curves))) if len(curves) <= MANY else {*order[:ENDS].tolist(), *order[-ENDS:].tolist()}
     return [place in named for place in range(len(curves))]

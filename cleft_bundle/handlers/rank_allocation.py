@@ -32,7 +32,7 @@ class RankAllocation:
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._allocate)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the methods need, by tower, for a run that is resumed."""
+        """State that the methods need, by tower, for a run that is resumed."""
         return {tower: method.state_dict(model) for tower, (method, model) in self.adapted.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

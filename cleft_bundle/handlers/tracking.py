@@ -42,7 +42,7 @@ def package_versions() -> dict[str, str]:
 
 
 def run_parameters(network: Network, dataset_fingerprint: str) -> dict[str, Any]:
-    """What MLflow keeps of a run as parameters.
+    """Parameters that MLflow keeps of a run.
 
     Args:
         network: the network, whose parameters are counted.
@@ -64,7 +64,7 @@ def run_parameters(network: Network, dataset_fingerprint: str) -> dict[str, Any]
 
 
 def loss_and_scale(output: dict[str, Any]) -> dict[str, float]:
-    """What MLflow keeps of every training step, from the trainer's output: the loss, and what embeddings carry."""
+    """Values of a training step for MLflow, from the trainer's output: the loss, and what embeddings carry."""
     kept = {"train_loss": float(output["loss"])}
     if isinstance(output["pred"], Embeddings):  # logits of a classification carry no scale
         kept["logit_scale"] = float(output["pred"].logit_scale.detach())
@@ -87,9 +87,7 @@ def training_tracker(
         network: what is trained.
         splits: what :func:`cleft_bundle.data.make_splits` returns.
     """
-    described = run_parameters(network, fingerprint(splits))
-    named = {"experiment_name": experiment_name, "experiment_param": described}
-    return RunTracker(tracking_uri, identity, output_transform=loss_and_scale, **named)
+    return _tracker(tracking_uri, experiment_name, identity, network, splits, output_transform=loss_and_scale)
 
 
 def evaluation_tracker(
@@ -100,9 +98,19 @@ def evaluation_tracker(
     splits: Mapping[str, Sequence[Item]],
 ) -> RunTracker:
     """Build the tracker of an evaluation, which keeps nothing of single batches; see :func:`training_tracker`."""
+    return _tracker(tracking_uri, experiment_name, identity, network, splits, iteration_log=False)
+
+
+def _tracker(
+    tracking_uri: str,
+    experiment_name: str,
+    identity: RunIdentity,
+    network: Network,
+    splits: Mapping[str, Sequence[Item]],
+    **kept: Any,
+) -> RunTracker:
     described = run_parameters(network, fingerprint(splits))
-    named = {"experiment_name": experiment_name, "experiment_param": described}
-    return RunTracker(tracking_uri, identity, iteration_log=False, **named)
+    return RunTracker(tracking_uri, identity, experiment_name=experiment_name, experiment_param=described, **kept)
 
 
 class MetricTracker:

@@ -11,7 +11,7 @@ from monai.handlers import LrScheduleHandler
 
 
 def ends_group(step_in_epoch: int, epoch_length: int, accumulation_steps: int) -> bool:
-    """Whether the weights are updated after a step.
+    """True where the weights are updated after a step.
 
     Groups of batches begin anew with each epoch, and the last one of an epoch may be smaller, as with MONAI's
     ``SupervisedTrainer``. Between two updates a run cannot be interrupted and go on exactly, because gradients are not
@@ -31,7 +31,7 @@ def count_updates(epoch_length: int, accumulation_steps: int) -> int:
 
 
 def has_updated(trainer: SupervisedTrainer) -> bool:
-    """Whether the running step updates the weights: MONAI's own fires ``MODEL_COMPLETED`` after every batch."""
+    """True where the running step updates the weights: MONAI's own fires ``MODEL_COMPLETED`` after every batch."""
     return ends_group(_step(trainer), trainer.state.epoch_length, trainer.accumulation_steps)
 
 

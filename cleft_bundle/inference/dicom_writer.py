@@ -50,7 +50,7 @@ class DicomResultWriter:
         raise NotImplementedError
 
     def source(self, path: str) -> Dataset | None:
-        """What an object needs that refers to a listed image; None, and counted, where it cannot be referred to."""
+        """Attributes of a listed image for an object that refers to it; None, and counted, where nothing can."""
         try:
             return read_source(self.journal.file(path))
         except RadiographError as error:

@@ -23,7 +23,7 @@ WORDS = (CALLED, ALL)
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a classifier says of one class in one image.
+    """Verdict of a classifier on one class in one image.
 
     Args:
         score: calibrated.
@@ -84,11 +84,11 @@ class HeatMaps:
 
     @property
     def decides(self) -> bool:
-        """Whether there is anything by which a finding could be called."""
+        """True where there is anything by which a finding could be called."""
         return self.network.task == "multiclass" or bool(self.thresholds)
 
     def verdict(self, name: str, scores: Mapping[str, float]) -> Verdict:
-        """What the classifier says of one class, by an image's scores by name of class.
+        """Verdict of the classifier on one class, by an image's scores by name of class.
 
         For ``multiclass`` the class of the highest score is called, and for ``multilabel`` those whose scores are at or
         above their thresholds; a class without one is not.

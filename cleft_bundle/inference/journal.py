@@ -22,7 +22,7 @@ _SYNC_SECONDS = 1.0  # what a power failure can cost; a killed process loses not
 
 @dataclass(frozen=True)
 class Scored:
-    """What became of an image: its class scores in the order of the classes, or why it could not be read."""
+    """Outcome of an image: its class scores in the order of the classes, or why it could not be read."""
 
     scores: tuple[float, ...] | None = None
     error: str | None = None
@@ -77,7 +77,7 @@ class PredictionJournal:
         return self._listed[path][0]
 
     def name(self, path: str) -> str:
-        """What the outputs of an image are called, 16 hexadecimal digits: the pseudonym of its file's full path."""
+        """Name of the outputs of an image, 16 hexadecimal digits: the pseudonym of its file's full path."""
         return self._listed[path][1]
 
     def open(self) -> None:

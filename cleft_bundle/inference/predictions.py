@@ -27,7 +27,7 @@ FIXED = ("image", *_CALLS, "error", "name")  # the columns that are no class
 class PredictionWriter:
     """Note each batch in a journal, and write ``predictions.csv`` and ``predictions.json`` when an inference run ends.
 
-    The columns are ``image`` (the path as listed), one a class with its probability, ``prediction`` (the class with
+    The columns are ``image`` (the path as listed), one per class with its probability, ``prediction`` (the class with
     the highest one), ``positive`` (the classes that reach their threshold, by ``|`` in the table), ``error``, the
     reason why an image could not be read, or ``blank`` where it shows nothing (then the others are empty), and
     ``name``, by which the image's other files are called. Rows are in the order of the listing. A class's column is

@@ -16,7 +16,7 @@ CPU_IMAGES = 4
 
 @dataclass(frozen=True)
 class Predicted:
-    """What :func:`predict` found of B images, on the CPU.
+    """Result of :func:`predict` for B images, on the CPU.
 
     Args:
         scores: float64 [B, K], calibrated probabilities. In double precision, sure ones do not become equal.

@@ -25,7 +25,7 @@ from cleft_bundle.vocabulary import Task
 
 @dataclass(frozen=True)
 class Scores:
-    """What a classifier says of N images.
+    """Scores of N images by a classifier.
 
     Args:
         scores: float64 [N, K], calibrated probabilities in the order of the classes; rows of NaN where an image could
@@ -41,7 +41,7 @@ class Scores:
     embeddings: np.ndarray | None = None
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Number of images."""
         return len(self.errors)
 
 
@@ -88,12 +88,12 @@ class Scorer:
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """How images are prepared, see :class:`cleft_bundle.networks.DeployedClassifier`."""
+        """Settings by which images are prepared, see :class:`cleft_bundle.networks.DeployedClassifier`."""
         return self.network.preprocessing
 
     @property
     def calibration(self) -> Calibration | None:
-        """What turns logits into scores; None where the classifier is not calibrated: its temperature is 1 then.
+        """Calibration from logits to scores; None where the classifier is not calibrated: its temperature is 1 then.
 
         The interval of the temperature and the number of images are those that its file tells; files before version
         0.8.0 tell neither.
@@ -120,7 +120,7 @@ class Scorer:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """How the classifier came about: ``run``, ``seen`` and what else its file says; empty for old files."""
+        """Provenance of the classifier: ``run``, ``seen`` and what else its file says; empty for old files."""
         return self.network.provenance
 
     def score(

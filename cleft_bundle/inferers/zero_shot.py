@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from cleft_bundle.vocabulary import Task
 
 
 class ZeroShotInferer(Inferer):
-    """Score images against class prompts; the prompts are embedded once an evaluation, never once a batch.
+    """Score images against class prompts; the prompts are embedded once per evaluation, never per batch.
 
     The same object stands among the evaluator's handlers: attached, it embeds the prompts anew whenever an evaluation
     begins, with the weights that the network has then.
@@ -79,6 +80,12 @@ class ZeroShotInferer(Inferer):
             for number in (range(count) if count > 1 else ())
         ]
 
+    def plain(self) -> ZeroShotInferer:
+        """The same for scores of the classes alone, without retrieval and single prompts."""
+        other = copy(self)
+        other.retrieval = other.variants = False
+        return other
+
     def attach(self, engine: Engine) -> None:
         """Embed the class prompts whenever the engine starts an epoch."""
         engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.embed_prompts(engine.network))
@@ -126,7 +133,7 @@ class ZeroShotInferer(Inferer):
 class ClassPromptInferer(Inferer):
     """Score images against class prompts while the prompts' context is being learnt.
 
-    The classes are embedded once a call, for all images of the batch, and with gradients.
+    The classes are embedded once per call, for all images of the batch, and with gradients.
 
     Args:
         prompts: class name to its prompts, in the order of the scores.

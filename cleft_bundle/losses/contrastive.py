@@ -115,7 +115,7 @@ def gather_batch(embeddings: Embeddings, target: torch.Tensor, gather: bool) -> 
 
 
 def positive_pairs(target: torch.Tensor, positives: Positives, logits: torch.Tensor, first: int = 0) -> torch.Tensor:
-    """How far image i and caption j belong together.
+    """Degree to which image i and caption j belong together.
 
     Args:
         target: of all N images and captions, see :meth:`ContrastiveLoss.forward`.

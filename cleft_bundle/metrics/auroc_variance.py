@@ -37,7 +37,7 @@ def delong(
     """Compute an AUROC and its variance.
 
     DeLong's own variance holds for independent images. Given their patients, it is Obuchowski's, in which the images of
-    a patient may depend on each other; with one image a patient both are the same.
+    a patient may depend on each other; with one image per patient both are the same.
 
     Args:
         scores: float [N].

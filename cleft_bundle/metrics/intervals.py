@@ -14,7 +14,7 @@ _MIN_DRAWS = 0.5  # share of the draws in which a figure must be defined
 
 @dataclass(frozen=True)
 class Basis:
-    """What a figure rests on.
+    """Images and patients that a figure rests on.
 
     Args:
         n_images: number of images that count for it.
@@ -58,7 +58,7 @@ class Interval:
 
     @property
     def is_known(self) -> bool:
-        """Whether there is an interval."""
+        """True where there is an interval."""
         return not np.isnan(self.low)
 
 

@@ -21,7 +21,7 @@ _RATIOS = ("lr_positive", "lr_negative")
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a threshold does to the images of a test set; a figure without a definition is NaN.
+    """Effect of a threshold on the images of a test set; a figure without a definition is NaN.
 
     Args:
         threshold: the score from which on an image is called positive.

@@ -20,7 +20,7 @@ THRESHOLDS = np.arange(1, 100) / 100
 
 @dataclass(frozen=True)
 class CalibrationLine:
-    """How the log odds that came true depend on those that were predicted; a figure that does not exist is NaN.
+    """Line from the log odds that were predicted to those that came true; a figure that does not exist is NaN.
 
     Args:
         slope: of the line: 1 where probabilities are as spread as they should be, less where they are too extreme.

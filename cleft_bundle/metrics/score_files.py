@@ -21,7 +21,7 @@ SCORES = "scores.npz"
 
 @dataclass(frozen=True)
 class KeptScores:
-    """What a file of scores holds.
+    """Content of a file of scores.
 
     Args:
         name: what the evaluation is called.

@@ -26,7 +26,7 @@ MIN_IMAGES = 15
 
 @dataclass(frozen=True)
 class Chosen:
-    """What :meth:`Screening.choose` found.
+    """Result of :meth:`Screening.choose`.
 
     Args:
         calibration: turns logits into probabilities.
@@ -40,7 +40,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Screening:
-    """How to choose them.
+    """Rules by which calibration and thresholds are chosen.
 
     Args:
         calibration: ``temperature`` (:func:`fit_temperature`), ``bias`` (:func:`fit_bias`, a temperature and a bias

@@ -23,7 +23,7 @@ _AT_MOST = 5000  # images of a side that tell embeddings apart
 
 @dataclass(frozen=True)
 class Shift:
-    """How far the values of a variable lie from those of a reference; what does not apply is NaN.
+    """Distance of the values of a variable from those of a reference; what does not apply is NaN.
 
     Args:
         n_reference: number of known values of the reference.
@@ -48,7 +48,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class EmbeddingShift:
-    """How far embeddings lie from those of a reference.
+    """Distance of embeddings from those of a reference.
 
     Args:
         auroc: of a logistic regression that tells one from the other, of patients whom it was not fitted on: 0.5 where

@@ -26,7 +26,7 @@ _STEP = 1e-4
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns logits into calibrated probabilities: ``logits / temperature + bias``, then softmax or sigmoid.
+    """Map from logits to calibrated probabilities: ``logits / temperature + bias``, then softmax or sigmoid.
 
     Args:
         temperature: above 1 makes probabilities less extreme.
@@ -162,7 +162,7 @@ class _Likelihood:
         return total, np.concatenate([[slope], excess.sum(axis=0)])
 
     def design_effect(self, parameters: np.ndarray) -> float:
-        """How many times more the temperature varies than of independent labels, 1 or more."""
+        """Factor by which the temperature varies more than of independent labels, 1 or more."""
         slopes = (self.excess(parameters) * self.logits).sum(axis=1) * np.exp(parameters[0])
         spread = (np.bincount(self.owner, slopes) ** 2).sum()
         step = np.zeros(len(parameters))

@@ -100,12 +100,12 @@ class CLEFT(DualNetwork):
 
     @property
     def tower(self) -> ImageEncoder | None:
-        """That of the image tower."""
+        """The image tower whose projected tokens :meth:`embed` averages, if there is one."""
         return self.image_encoder.tower
 
     @property
-    def patch_size(self) -> int:
-        """That of the image tower."""
+    def patch_size(self) -> int | None:
+        """Patch size of the image tower, in pixels."""
         return self.image_encoder.patch_size
 
     @property
@@ -146,7 +146,7 @@ class CLEFT(DualNetwork):
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Embed captions [N, T] as unit vectors [N, D]; see :class:`TextEncoder` on the mask.
 
-        A learnt prompt stands before each caption; one that has a context a class wants N classes in their order.
+        A learnt prompt stands before each caption; one that has a context per class wants N classes in their order.
         """
         return self.text_encoder(input_ids, attention_mask, self._context(input_ids))
 
@@ -183,9 +183,9 @@ class CLEFT(DualNetwork):
         embedded = self.encode_image(image)
         features = self.text_encoder.features(input_ids, attention_mask, self._context(input_ids))
         if caption_index is not None:
-            features = features[caption_index]  # before the projection: batch norm counts a caption once an image
+            features = features[caption_index]  # before the projection: batch norm counts a caption once per image
         return self.pair(embedded, self.text_encoder.project(features))
 
     def penalty(self) -> torch.Tensor | float:
-        """What the adapters of both towers add to the training loss, see :meth:`TextEncoder.penalty`."""
+        """Term that the adapters of both towers add to the training loss, see :meth:`TextEncoder.penalty`."""
         return self.text_encoder.penalty() + self.image_encoder.penalty()

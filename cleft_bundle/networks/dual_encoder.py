@@ -10,16 +10,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, PreTrainedConfig
 
 from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks.backbones import describe_source, load_backbone
 from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.dual_towers import DualImageEncoder, DualTextEncoder, cut_patches, pooled
 from cleft_bundle.networks.image_encoder import takes_interpolation
+from cleft_bundle.networks.open_clip.checkpoint import load_open_clip
+from cleft_bundle.networks.open_clip.tokenizer import load_open_clip_tokenizer
 from cleft_bundle.networks.peft_methods import Adapters
 from cleft_bundle.networks.text.text_encoder import Part
 from cleft_bundle.networks.weight_names import renamed
+from cleft_bundle.open_clip_files import is_open_clip
 
 _NEEDED = ("get_image_features", "get_text_features", "logit_scale", "vision_model", "text_model")
 _CLIPS_BOUND = 100.0
@@ -33,7 +36,8 @@ class DualEncoder(CLEFT):
 
     Args:
         source: hub id (``google/medsiglip-448``, ``openai/clip-vit-base-patch32``), local folder, or config values with
-            ``model_type`` for random weights.
+            ``model_type`` for random weights. An open_clip checkpoint is a folder with ``open_clip_config.json``, or
+            ``hf-hub:OWNER/NAME``, see :func:`cleft_bundle.networks.open_clip.load_open_clip`.
         seed: seed of random weights.
         peft: how the text model is adapted: ``lora``, ``dora``, ``ia3``, ``adalora``, ``none`` (frozen) or ``full``, or
             a config of the peft library, such as ``peft.LoraConfig``.
@@ -42,9 +46,12 @@ class DualEncoder(CLEFT):
         frozen_blocks: where the vision model is trained in full: freeze its embeddings and this many of its first
             blocks.
         gradient_checkpointing: recompute activations in the backward pass to save memory.
+        temperature: initial temperature in place of the model's own.
+        logit_bias: start of a learnt bias for :class:`cleft_bundle.losses.SigmoidLoss`, where the model brings none.
 
     Raises:
-        BundleError: where the model cannot be loaded or is no dual encoder, or a method does not go with it.
+        BundleError: where the model cannot be loaded or is no dual encoder, a method does not go with it, or it brings
+            a bias of its own.
 
     Source: Radford et al., "CLIP", ICML 2021; Zhai et al., "Sigmoid Loss for Language Image Pre-Training", ICCV 2023;
     Tschannen et al., "SigLIP 2", 2025.
@@ -64,8 +71,12 @@ class DualEncoder(CLEFT):
         unfreeze: Sequence[Part] = (),
         frozen_blocks: int = 0,
         gradient_checkpointing: bool = False,
+        temperature: float | None = None,
+        logit_bias: float | None = None,
     ) -> None:
-        model: Any = load_backbone(source, "dual_encoder", seed=seed)
+        model: Any = (
+            load_open_clip(source) if is_open_clip(source) else load_backbone(source, "dual_encoder", seed=seed)
+        )
         name = describe_source(source)
         if missing := [part for part in _NEEDED if not hasattr(model, part)]:
             raise BundleError(
@@ -75,7 +86,7 @@ class DualEncoder(CLEFT):
         visual = getattr(model, "visual_projection", nn.Identity())
         width = int(getattr(visual, "out_features", model.vision_model.config.hidden_size))
         shared: dict[str, Any] = {"gradient_checkpointing": gradient_checkpointing, "source": name, "seed": seed}
-        scale, bias = float(model.logit_scale.detach()), getattr(model, "logit_bias", None)
+        scale, bias = _scale_and_bias(model, name, temperature, logit_bias, isinstance(source, Mapping))
         # CLIP was trained under a bound; SigLIP was not, and a model that is beyond it keeps its own scale
         bound = None if bias is not None or scale > math.log(_CLIPS_BOUND) + 1e-4 else _CLIPS_BOUND
         super().__init__(
@@ -98,7 +109,7 @@ class DualEncoder(CLEFT):
                 **shared,
             ),
             max_logit_scale=bound,
-            logit_bias=None if bias is None else float(bias.detach()),
+            logit_bias=bias,
         )
         with torch.no_grad():
             self.logit_scale.fill_(scale)
@@ -117,12 +128,21 @@ class DualEncoder(CLEFT):
 
         Its ``save_pretrained`` writes a folder that ``AutoModel.from_pretrained`` takes. A learnt prompt is no part of
         it.
+
+        Raises:
+            BundleError: where the library has no class for such a pair of towers, or no place for a bias that this
+                network has learnt.
         """
+        if not isinstance(self.config, PreTrainedConfig):
+            kinds = self.config.vision_config.model_type, self.config.text_config.model_type
+            raise BundleError(f"dual_encoder: no class of transformers holds a {kinds[0]} and a {kinds[1]} as this one")
         text = copy.deepcopy(self.text_encoder)
         if isinstance(text.peft, Adapters):
             text.backbone = text.backbone.merge_and_unload()
         image = self.image_encoder.merged()
         model: Any = AutoModel.from_config(self.config)
+        if self.logit_bias is not None and not hasattr(model, "logit_bias"):
+            raise BundleError(f"dual_encoder: a {type(model).__name__} has no place for the logit bias that was learnt")
         parts = {
             "vision_model": image.backbone,
             "text_model": text.backbone,
@@ -147,7 +167,7 @@ class DualEncoderTokenizer:
     and captions that are padded less come out near chance; it was trained on lower case.
 
     Args:
-        source: hub id or local folder of the tokenizer.
+        source: hub id or local folder of the tokenizer, or an open_clip checkpoint.
         network: the dual encoder, whose window it fills.
         room: how much of the window a learnt context will take, tokens.
         after: words that come before every caption from elsewhere, such as a learnt context. The tokens are those that
@@ -160,7 +180,8 @@ class DualEncoderTokenizer:
 
     def __init__(self, source: str, network: DualEncoder, room: int = 0, after: str = "", special: bool = True) -> None:
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(source)
+            own = is_open_clip(source)
+            self.tokenizer = load_open_clip_tokenizer(source) if own else AutoTokenizer.from_pretrained(source)
         except (OSError, ValueError) as error:
             reason = one_line(error)
             raise BundleError(f"dual_encoder: the tokenizer of {source!r} cannot be loaded: {reason}") from error
@@ -211,7 +232,7 @@ class DualEncoderTokenizer:
         return DualEncoderTokenizer(*self._built_from, after=words, room=length)
 
     def is_cut(self, captions: Sequence[str]) -> list[bool]:
-        """Whether each caption is longer than the window, so that its end is not read."""
+        """True for each caption that is longer than the window, so that its end is not read."""
         return [len(row) > self.max_length for row in self._rows(captions, verbose=False)]
 
     def _rows(self, captions: Sequence[str], **how: Any) -> list[list[int]]:
@@ -227,6 +248,22 @@ class DualEncoderTokenizer:
         whole, alone = (self.tokenizer(words, add_special_tokens=special)["input_ids"] for special in (True, False))
         starts = range(len(whole) - len(alone) + 1)
         return next((start for start in starts if whole[start : start + len(alone)] == alone), 0), len(alone)
+
+
+def _scale_and_bias(
+    model: Any, name: str, temperature: float | None, logit_bias: float | None, random: bool
+) -> tuple[float, float | None]:
+    """Logarithm of the scale, and the bias, that training starts from: those given, or the model's own."""
+    own = None if getattr(model, "logit_bias", None) is None else float(model.logit_bias.detach())
+    if logit_bias is not None and own is not None and not random:
+        raise BundleError(
+            f"logit_bias: {name!r} was trained with a sigmoid loss, and brings its own scale and bias: leave "
+            "loss_sigmoid.json out"
+        )
+    if temperature is not None and temperature <= 0:
+        raise BundleError(f"temperature: expected a number above 0, got {temperature}")
+    scale = float(model.logit_scale.detach()) if temperature is None else -math.log(temperature)
+    return scale, own if logit_bias is None else logit_bias
 
 
 def _reads_padding(config: Any) -> bool:

@@ -18,6 +18,7 @@ from cleft_bundle.networks.image_encoder import ImageEncoder, takes_interpolatio
 from cleft_bundle.networks.peft_methods import Adapters, Frozen, Full, PeftMethod, resolve_peft
 from cleft_bundle.networks.protocol import Adapted
 from cleft_bundle.networks.text.text_encoder import Part, unfreeze_parts
+from cleft_bundle.networks.token_layout import TokenLayout, measure_layout
 from cleft_bundle.networks.weight_names import save_by_own_names
 
 KIND = "dual_encoder"
@@ -65,6 +66,7 @@ class DualImageEncoder(ImageEncoder):
         self.projection_kind = "linear"
         self.embedding_dim = embedding_dim
         self.projection = projection.requires_grad_(True)
+        self.layout = _layout(vision)
         own = list(vision.named_parameters())
         if gradient_checkpointing:
             vision.gradient_checkpointing_enable({"use_reentrant": False})
@@ -80,11 +82,6 @@ class DualImageEncoder(ImageEncoder):
         return _base(self.backbone)
 
     @property
-    def prefix_tokens(self) -> int:
-        """Tokens before those of the patches, which are of no interest here."""
-        return 0
-
-    @property
     def width(self) -> int:
         """Width of the pooled features."""
         return int(self.vision.config.hidden_size)
@@ -95,7 +92,7 @@ class DualImageEncoder(ImageEncoder):
         return {"image tower": Adapted(self.peft, self.backbone)} if isinstance(self.peft, Adapters) else {}
 
     def penalty(self) -> torch.Tensor | float:
-        """What the adapters add to the training loss."""
+        """Term that the adapters add to the training loss."""
         return self.peft.penalty(self.backbone)
 
     def trained_statistics(self) -> dict[str, torch.Tensor]:
@@ -109,20 +106,8 @@ class DualImageEncoder(ImageEncoder):
 
     @property
     def takes_patches(self) -> bool:
-        """Whether it is a SigLIP 2 of flexible resolution; the others are ``siglip``."""
-        return str(self.vision.config.model_type).startswith("siglip2")
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels.
-
-        Raises:
-            BundleError: where there are no square patches.
-        """
-        size = getattr(self.vision.config, "patch_size", None)
-        if not isinstance(size, int):
-            raise BundleError(f"heat map: {self.source} holds no vision transformer with square patches")
-        return size
+        """True for a SigLIP 2 of flexible resolution; the others are ``siglip``."""
+        return _takes_patches(self.vision)
 
     @property
     def image_size(self) -> int:
@@ -158,14 +143,7 @@ class DualImageEncoder(ImageEncoder):
         """
         image = image.as_tensor() if isinstance(image, MetaTensor) else image
         rows, columns = int(image.shape[-2]), int(image.shape[-1])
-        patch = getattr(self.vision.config, "patch_size", None)
-        if isinstance(patch, int) and (rows % patch or columns % patch):
-            side = rows if rows % patch else columns
-            near = side // patch * patch
-            raise BundleError(
-                f"image_size: {side} px is no multiple of the patch of {self.source}, {patch} px: the nearest are "
-                f"{near} and {near + patch}"
-            )
+        self.layout.check_size(rows, columns)
         if self.takes_patches:
             return self._flexible(image, rows // self.patch_size, columns // self.patch_size)
         vision = self.vision
@@ -237,14 +215,15 @@ class DualTextEncoder(nn.Module):
     @property
     def max_positions(self) -> int:
         """Number of tokens, special ones included, that the text model can take."""
-        return int(self.language_model.config.max_position_embeddings)
+        config = self.language_model.config
+        return int(getattr(config, "context_length", None) or config.max_position_embeddings)
 
     def embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Input embeddings [..., H] of tokens [...]."""
         return self.language_model.get_input_embeddings()(input_ids)
 
     def penalty(self) -> torch.Tensor | float:
-        """What the method adds to the training loss."""
+        """Term that the method adds to the training loss."""
         return self.peft.penalty(self.backbone)
 
     def forward(
@@ -348,6 +327,18 @@ def pooled(output: Any) -> torch.Tensor:
     """The pooled feature [N, H] of what a transformer gives; the first token's where it pools nothing."""
     found = getattr(output, "pooler_output", None)
     return output.last_hidden_state[:, 0] if found is None else found
+
+
+def _takes_patches(vision: Any) -> bool:
+    return str(vision.config.model_type).startswith("siglip2")
+
+
+def _layout(vision: Any) -> TokenLayout:
+    """What a vision model gives; one that takes patches in place of images gives a token each."""
+    if not _takes_patches(vision):
+        return measure_layout(vision)
+    width = int(vision.config.hidden_size)
+    return TokenLayout(int(vision.config.patch_size), 0, False, True, {"mean_patches": width, "pooled": width})
 
 
 def _method(name: str, peft: Any) -> PeftMethod:

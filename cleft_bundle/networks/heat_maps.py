@@ -65,7 +65,7 @@ def heat_map(
         BundleError: where the tower is no vision transformer with one token a patch, or the method does not fit it.
     """
     require_one_of("method", method, get_args(Method))
-    size = network.patch_size
+    size = _patch_size(network)
     grid = image.shape[2] // size, image.shape[3] // size
     if direction.ndim == 2:
         direction = direction[None]
@@ -95,7 +95,7 @@ def pixel_map(
     Returns:
         maps [B, K, H, W], without gradient.
     """
-    step = max(1, network.patch_size // 3)
+    step = max(1, _patch_size(network) // 3)
     moves = [(0, 0), *([(-step, 0), (step, 0), (0, -step), (0, step)] if steady else [])]
     size = image.shape[2], image.shape[3]
     total = torch.zeros(())
@@ -103,6 +103,13 @@ def pixel_map(
         maps = _spread(heat_map(network, _move(image, down, right), direction, method), size)
         total = total.to(maps.device) + _move(maps, -down, -right)
     return total / len(moves)
+
+
+def _patch_size(network: Network) -> int:
+    size = network.patch_size
+    if size is None:
+        raise BundleError(f"heat map: {type(network).__name__} holds no vision transformer with square patches")
+    return size
 
 
 def _spread(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -123,7 +130,7 @@ def _move(image: torch.Tensor, down: int, right: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Head:
-    """What turns the embeddings that a network gives of images into its calibrated logits.
+    """Calibrated logits from the embeddings that a network gives of images.
 
     Args:
         weights: [K, D].
@@ -142,11 +149,15 @@ class Head:
         Raises:
             BundleError: where it is in a form that cannot be looked into.
         """
-        weights, bias = network.calibrated_head
+        head = network.calibrated_head()
+        if head is None:
+            name = type(network).__name__
+            raise BundleError(f"heat map: {name} shows no maps; they need a model.pt or a finetuned.pt")
+        weights, bias = head
         return cls(weights, bias, network.task)
 
     def directions(self, embedding: torch.Tensor) -> torch.Tensor:
-        """What each class's score depends on, to first order: the gradient of its log-odds, log(p / (1 - p)).
+        """First-order directions of each class's score: the gradient of its log-odds, log(p / (1 - p)).
 
         For ``multilabel`` it is the class's weights, which hold its negative prompt already. For ``multiclass`` they
         are set against the other classes' weights, each by its share of what is left to them: against a rival more
@@ -190,7 +201,7 @@ def class_maps(
         maps [B, K', H, W], without gradient, in :data:`UNIT`: what the log-odds of the calibrated score lose in the way
         of the method for each hundredth of the picture, whatever the size of picture and patches.
     """
-    size = network.patch_size
+    size = _patch_size(network)
     image = image.to(head.weights.device)
     with _evaluating(network), torch.no_grad():
         directions = head.directions(network.embed(image))[:, list(classes)]
@@ -220,7 +231,7 @@ def _attention(network: Network, image: torch.Tensor, direction: torch.Tensor, g
 
 
 def removal(attention: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """What a score loses when a token gets no attention and its share goes to the others, if the score were linear.
+    """Loss of a score when a token gets no attention and its share goes to the others, if the score were linear.
 
     Args:
         attention: [B, heads, T, T], rows (queries) add up to 1.
@@ -236,7 +247,7 @@ def removal(attention: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _occlusion(network: Network, image: torch.Tensor, direction: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-    size = network.patch_size
+    size = _patch_size(network)
     whole = network.embed(image)
     losses = []
     for row in range(grid[0]):

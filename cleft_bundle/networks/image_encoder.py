@@ -141,7 +141,7 @@ class ImageEncoder(Network):
 
     @property
     def title(self) -> str:
-        """What the backbone is called, and by which method it is adapted, if by any."""
+        """Name of the backbone, and of the method that adapts it, if any."""
         return f"{self.source}, {self.peft}" if self.adapted else self.source
 
     @property
@@ -150,7 +150,7 @@ class ImageEncoder(Network):
         return {} if self._peft_model is None else {"image tower": Adapted(self.peft, self._peft_model[0])}
 
     def penalty(self) -> torch.Tensor | float:
-        """What the adapters add to the training loss."""
+        """Term that the adapters add to the training loss."""
         return 0.0 if self._peft_model is None else self.peft.penalty(self._peft_model[0])
 
     def trained_statistics(self) -> dict[str, torch.Tensor]:

@@ -35,7 +35,7 @@ ATTENTION = (
 
 
 class PeftMethod:
-    """What all methods have in common; the answers are those of one that adds nothing to a model.
+    """Base of all methods; its answers are those of one that adds nothing to a model.
 
     Attributes:
         name: what configs call it.
@@ -68,7 +68,7 @@ class PeftMethod:
         return None
 
     def penalty(self, model: Any) -> torch.Tensor | float:
-        """What is added to the training loss."""
+        """Term that is added to the training loss."""
         return 0.0
 
     def begin(self, model: Any, updates: int) -> None:
@@ -78,14 +78,14 @@ class PeftMethod:
         """Do what follows an update of the weights, counted from 1."""
 
     def state_dict(self, model: Any) -> dict[str, Any]:
-        """What a training that is resumed needs besides the weights."""
+        """State that a training needs besides the weights to be resumed."""
         return {}
 
     def load_state_dict(self, model: Any, state: Mapping[str, Any]) -> None:
         """Take what :meth:`state_dict` gave."""
 
     def keeps(self, name: str) -> bool:
-        """Whether a parameter belongs into checkpoints although no optimizer sees it."""
+        """True where a parameter belongs into checkpoints although no optimizer sees it."""
         return False
 
 
@@ -212,7 +212,7 @@ class RankedAdapters(Adapters):
             raise BundleError(f"adalora: init_r is {config.init_r}, expected at least target_r = {config.target_r}")
 
     def penalty(self, model: Any) -> torch.Tensor:
-        """What keeps the factors orthogonal: the mean distance of their Gram matrices from one."""
+        """Penalty that keeps the factors orthogonal: the mean distance of their Gram matrices from one."""
         factors = [p for name, p in model.named_parameters() if ".lora_A." in name or ".lora_B." in name]
         grams = [p @ p.T if len(p) < p.shape[1] else p.T @ p for p in factors]
         off = [gram - torch.eye(len(gram), device=gram.device) for gram in grams]

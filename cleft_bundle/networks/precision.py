@@ -32,7 +32,7 @@ def train_in_float32(model: nn.Module) -> None:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module is a norm, of which language models have kinds of their own (``LlamaRMSNorm``)."""
+    """True for a norm, of which language models have kinds of their own (``LlamaRMSNorm``)."""
     return "norm" in type(module).__name__.lower()
 
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import torch
 from torch import nn
 
-from cleft_bundle.errors import BundleError
-
 if TYPE_CHECKING:
     from cleft_bundle.networks.image_encoder import ImageEncoder
     from cleft_bundle.networks.peft_methods import PeftMethod
@@ -40,10 +38,6 @@ class Embeddings(NamedTuple):
     logit_bias: torch.Tensor | None = None
 
 
-class AbsentError(BundleError, AttributeError):
-    """A property that this network does not have: what looks for it, as PyTorch's tracer does, finds none."""
-
-
 class Network(nn.Module):
     """A network that embeds or classifies images; the answers are those of one that has nothing special.
 
@@ -58,14 +52,8 @@ class Network(nn.Module):
     embeds_apart: ClassVar[bool] = False
     embeds: ClassVar[bool] = True
 
-    def __getattr__(self, name: str) -> torch.Tensor | nn.Module:
-        """What PyTorch keeps by this name; a property that is not offered says why, not PyTorch."""
-        if isinstance(offered := getattr(type(self), name, None), property):
-            return offered.__get__(self)
-        return super().__getattr__(name)
-
     def embed(self, image: torch.Tensor) -> torch.Tensor:
-        """What the head of this network takes of images [B, 3, H, W]: unit vectors [B, D], or features."""
+        """Input of this network's head for images [B, 3, H, W]: unit vectors [B, D], or features."""
         raise NotImplementedError
 
     @property
@@ -74,26 +62,20 @@ class Network(nn.Module):
         return None
 
     @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels.
+    def patch_size(self) -> int | None:
+        """Side in pixels of a patch, or of what a place of the last map stands for; None where there is none."""
+        return None
 
-        Raises:
-            AbsentError: where there are no square patches.
-        """
-        raise AbsentError(f"heat map: {type(self).__name__} holds no vision transformer with square patches")
-
-    @property
-    def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Weights [K, D] and biases [K] that make calibrated logits of what :meth:`embed` gives.
 
-        Raises:
-            AbsentError: where there are none, or none that can be looked at.
+        None where there are none, or none that can be looked at.
         """
-        raise AbsentError(f"heat map: {type(self).__name__} shows no maps; they need a model.pt or a finetuned.pt")
+        return None
 
     @property
     def backbones(self) -> dict[str, dict[str, str | None]]:
-        """What the network is built from: role to ``source`` and ``fingerprint``, None where nothing is frozen."""
+        """Backbones of the network: role to ``source`` and ``fingerprint``, None where nothing is frozen."""
         return {}
 
     @property
@@ -103,11 +85,11 @@ class Network(nn.Module):
 
     @property
     def facts(self) -> dict[str, str]:
-        """What the record of a run keeps of the network besides its parameters."""
+        """Facts about the network for the record of a run, besides its parameters."""
         return {}
 
     def penalty(self) -> torch.Tensor | float:
-        """What is added to the training loss."""
+        """Term that is added to the training loss."""
         return 0.0
 
     def after_update(self) -> None:

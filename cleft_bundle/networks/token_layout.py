@@ -1,4 +1,4 @@
-"""What an image backbone gives of an image, measured: tokens or a map, of which grid, and how they can be pooled."""
+"""Measured outputs of an image backbone: tokens or a map, of which grid, and how they can be pooled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NORMS = ("layernorm", "post_layernorm", "norm", "layer_norm")
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Where the outputs of a backbone lie.
+    """Layout of the outputs of a backbone.
 
     Args:
         stride: side in pixels of what one token, or one place of the map, stands for.
@@ -63,12 +63,12 @@ def tokens_before_norm(backbone: Any, image: torch.Tensor) -> torch.Tensor:
 
 
 def run_backbone(backbone: Any, image: torch.Tensor) -> Any:
-    """What a backbone gives of images [B, 3, H, W], its position embeddings interpolated to their size."""
+    """Outputs of a backbone for images [B, 3, H, W], its position embeddings interpolated to their size."""
     return backbone(pixel_values=image, **interpolation(backbone.forward))
 
 
 def takes_interpolation(forward: Any) -> bool:
-    """Whether a model interpolates its position embeddings only when it is asked to, as all but DINOv2 do."""
+    """True for a model that interpolates its position embeddings only when asked to, as all but DINOv2 do."""
     return "interpolate_pos_encoding" in inspect.signature(forward).parameters
 
 

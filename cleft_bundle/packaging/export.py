@@ -54,7 +54,7 @@ def network_data_format(classifier: DeployedClassifier) -> dict[str, Any]:
 
 
 def describe(classifier: DeployedClassifier) -> dict[str, Any]:
-    """What an exported file says about itself, as JSON-able values.
+    """Description of an exported file, as JSON-able values.
 
     Returns:
         the classifier's settings without the architecture of its image tower (``class_names``, ``task``,

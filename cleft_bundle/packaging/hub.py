@@ -117,13 +117,13 @@ def statistics(preprocessing: Mapping[str, Any]) -> tuple[list[float], list[floa
 
 
 def head_tensors(classifier: DeployedClassifier) -> dict[str, torch.Tensor]:
-    """What follows the pooled features: ``projection.*`` where there is one, ``weight`` [K, D] and ``bias`` [K].
+    """Tensors behind the pooled features: ``projection.*`` where there is one, ``weight`` [K, D] and ``bias`` [K].
 
     The calibrated logits are those of a linear layer on the unit embeddings of the projection, or on the features.
     """
     if isinstance(classifier, ZeroShotClassifier):
         projection = classifier.image_encoder.projection.state_dict()
-        weight, bias = classifier.calibrated_head
+        weight, bias = classifier.calibrated_head()
         tensors = {f"projection.{name}": value for name, value in projection.items()}
     else:
         assert isinstance(classifier, FinetunedClassifier)  # noqa: S101 - there is no third

@@ -71,7 +71,7 @@ class ContentCropd(Cropd):
 
     @property
     def requires_current_data(self) -> bool:
-        """Whether a lazy pipeline must apply what is pending before this transform; it must."""
+        """True, as a lazy pipeline must apply what is pending before this transform."""
         return True
 
     def __call__(self, data: Data, lazy: bool | None = None) -> dict[Hashable, torch.Tensor]:

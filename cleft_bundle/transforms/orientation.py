@@ -90,6 +90,6 @@ class OrientRadiograph(InvertibleTransform):
 
 @cache
 def _log_unknown(orientation: str, kind: str, view: str) -> None:
-    """Log an orientation that is not known, once a process."""
+    """Log an orientation that is not known, once per process."""
     shown = f"{kind} ({view})" if view else kind
     logger.warning("orientation %s of a %s is not known: such images are left as they are", orientation, shown)

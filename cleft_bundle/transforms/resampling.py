@@ -55,7 +55,7 @@ class ResampleToSpacing(Resize):
 
     @property
     def requires_current_data(self) -> bool:
-        """Whether a lazy pipeline must apply what is pending before this transform; it must."""
+        """True, as a lazy pipeline must apply what is pending before this transform."""
         return True
 
     def size(self, img: torch.Tensor) -> tuple[int, int]:
@@ -104,5 +104,5 @@ def _positive(name: str, value: Any) -> float:
 
 @cache
 def _log_assumed(spacing: float) -> None:
-    """Log that a spacing is taken for granted, once a process."""
+    """Log that a spacing is taken for granted, once per process."""
     logger.warning("spacing_fallback: images that do not tell the size of their pixels are taken for %g mm", spacing)

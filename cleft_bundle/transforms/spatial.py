@@ -37,7 +37,7 @@ class ContentCrop(Crop):
 
     @property
     def requires_current_data(self) -> bool:
-        """Whether a lazy pipeline must apply what is pending before this transform; it must."""
+        """True, as a lazy pipeline must apply what is pending before this transform."""
         return True
 
     @abstractmethod
@@ -178,7 +178,7 @@ class OrientBreast(InvertibleTransform):
         self.flipper = Flip(spatial_axis=1)
 
     def is_mirrored(self, img: torch.Tensor) -> bool:
-        """Whether the chest wall of an image [C, H, W] is not where it is to be."""
+        """True where the chest wall of an image [C, H, W] is not where it is to be."""
         with about(img):
             if self.by == "header":
                 return _wall_by_header(img) != self.chest_wall
@@ -239,7 +239,7 @@ def _wall_by_pixels(img: torch.Tensor) -> str:
 
 @cache
 def _log_contradiction(declared: str, seen: str) -> None:
-    """Log that header and picture differ, once a process; `orientation_applied` tells it of each image."""
+    """Log that header and picture differ, once per process; `orientation_applied` tells it of each image."""
     logger.warning(
         "a mammogram's chest wall is on the %s by its header and on the %s by its pixels: the pixels decide",
         declared,

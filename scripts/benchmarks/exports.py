@@ -1,4 +1,4 @@
-"""What becomes of scores, ranking and AUROC in each exported form of a classifier, on a folder of real images."""
+"""Scores, ranking and AUROC of a classifier in each exported form, on a folder of real images."""
 
 from __future__ import annotations
 

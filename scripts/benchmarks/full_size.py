@@ -1,4 +1,4 @@
-"""That the paper's own model trains on a small machine: two steps of it, with random weights that need no download."""
+"""Training of the paper's own model on a small machine: two steps of it, with random weights that need no download."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What serving a classifier costs: from DICOM to score and for the network alone, in each form, by turns in one run.
+"""Cost of serving a classifier: from DICOM to score and for the network alone, in each form, by turns in one run.
 
 Each form and batch size has a process of its own, which serves by the components of configs/inference.json. The
 processes take turns, and in each turn one measures its network, its reading and both together, so that what is

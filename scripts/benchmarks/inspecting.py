@@ -1,4 +1,4 @@
-"""What a look at a folder costs: images per second of ``cleft inspect``, by the number of processes."""
+"""Cost of a look at a folder: images per second of ``cleft inspect``, by the number of processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from cleft_bundle.commands.contact_sheets import SIDE, write_sheets
 from cleft_bundle.commands.looking import look_at_all, mark_duplicates
 from cleft_bundle.data import phantoms
-from cleft_bundle.data.datasets.file_trees import walk
+from cleft_bundle.data.images.file_trees import walk
 from cleft_bundle.errors import BundleError
 
 

@@ -1,4 +1,4 @@
-"""What reading a screening mammogram costs in each transfer syntax: bare decoding, the bundle's chain, MONAI's own."""
+"""Cost of reading a screening mammogram in each transfer syntax: bare decoding, the bundle's chain, MONAI's own."""
 
 from __future__ import annotations
 

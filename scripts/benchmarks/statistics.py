@@ -1,4 +1,4 @@
-"""What the statistics of an evaluation cost: seconds and memory, section by section."""
+"""Cost of an evaluation's statistics: seconds and memory, section by section."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CLEFT's training step costs, next to the way in which the authors' release computes it."""
+"""Cost of CLEFT's training step, next to the way in which the authors' release computes it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the scripts of this folder have in common with their tests: simulations, games and counts."""
+"""Parts that the scripts of this folder share with their tests: simulations, games and counts."""

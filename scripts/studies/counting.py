@@ -1,4 +1,4 @@
-"""What a network of a config would weigh: parameters by tower, counted on the meta device without any weights."""
+"""Weight of a config's network: parameters by tower, counted on the meta device without any weights."""
 
 from __future__ import annotations
 

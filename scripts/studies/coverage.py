@@ -1,4 +1,4 @@
-"""How often intervals hold the true figure, in populations whose figures are known."""
+"""Coverage of intervals: how often they hold the true figure, in populations whose figures are known."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How often an interval held the true figure.
+    """Share of the intervals that held the true figure.
 
     Args:
         share: of the simulations whose interval could be computed.

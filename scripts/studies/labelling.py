@@ -1,4 +1,4 @@
-"""How fast a classifier learns from a reader's labels, by the strategy that chooses what is labelled: a simulation."""
+"""Simulation of how fast a classifier learns from a reader's labels, by the strategy that chooses what is labelled."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def simulate_labelling(
         pool_fraction: share of the pool's patients of a seed.
 
     Returns:
-        one row a strategy, seed and number of labels (0 to ``rounds * labels``), with the :data:`MEASURES` on the test
-        images.
+        one row per strategy, seed and number of labels (0 to ``rounds * labels``), with the :data:`MEASURES` on the
+        test images.
 
     Raises:
         BundleError: where pool and test share a patient, or the pool of a seed is too small.
@@ -96,14 +96,14 @@ def simulate_labelling(
 
 
 def advantages(curves: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """How much better than random each strategy is, in the mean over the rounds of a seed.
+    """Advantage of each strategy over random, in the mean over the rounds of a seed.
 
     Args:
         curves: what :func:`simulate_labelling` returns, with strategy ``random``.
         measure: one of :data:`MEASURES`.
 
     Returns:
-        one row a strategy: ``mean`` over the seeds, ``low`` and ``high``, the least and the most of a seed, and
+        one row per strategy: ``mean`` over the seeds, ``low`` and ``high``, the least and the most of a seed, and
         ``seeds_ahead``, in how many it is above 0.
     """
     after = curves[curves["labels"] > 0].pivot_table(index="seed", columns="strategy", values=measure)

@@ -18,7 +18,7 @@ TOLERANCE = 15.0
 
 
 def pointing_hit(heat_map: np.ndarray, boxes: Sequence[Sequence[float]], tolerance: float = TOLERANCE) -> float:
-    """Whether the maximum of a heat map lies in one of the boxes.
+    """True where the maximum of a heat map lies in one of the boxes.
 
     Where several pixels share the maximum, the hit is the part of them that lies in a box: a map that is flat, as a
     rectified map without any evidence is, scores what a point at random would.
@@ -40,7 +40,7 @@ def pointing_hit(heat_map: np.ndarray, boxes: Sequence[Sequence[float]], toleran
 
 
 def pointing_chance(shape: tuple[int, int], boxes: Sequence[Sequence[float]], tolerance: float = TOLERANCE) -> float:
-    """How often a point at random hits: the share of the picture that counts, 0..1; arguments as `pointing_hit`."""
+    """Chance that a point at random hits: the share of the picture that counts, 0..1; arguments as `pointing_hit`."""
     return float(_target(shape, boxes, tolerance).mean())
 
 

@@ -7,6 +7,7 @@ import pytest
 from cleft_bundle.commands import COMMANDS, command_line, main
 from cleft_bundle.commands.command_line import call, help_of, summary_of
 from cleft_bundle.errors import BundleError, UsageError
+from tests.conftest import ROOT
 
 
 def run(monkeypatch, *words):
@@ -22,8 +23,8 @@ def run(monkeypatch, *words):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["exprt"], "there is no command 'exprt': did you mean 'export'?; cleft --help lists them"),
-        (["export", "--form", "onnx"], "cleft export: there is no option --form: did you mean 'forms'?"),
+        (["exprt"], "there is no command 'exprt' (did you mean 'export'?); cleft --help lists them"),
+        (["export", "--form", "onnx"], "cleft export: there is no option --form (did you mean 'forms'?)"),
         (["init"], "cleft init: FOLDER is missing; see cleft init --help"),
         (["init", "a", "b"], "cleft init: 'b' is one argument too many"),
         (["init", "a", "--folder", "b"], "cleft init: folder is given twice"),
@@ -37,6 +38,32 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(words, message, monkey
     assert run(monkeypatch, *words) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["describe", "--dataset_dir", "%abc"],
+            "dataset_dir: '%abc' is read as a macro, the content of another config id; a name that begins with % is "
+            "given as ./%abc",
+        ),
+        (
+            ["preview", "--epochs", "%abc"],
+            "epochs: '%abc' refers to the config id 'abc', and there is none; a name that begins with % is given as "
+            "./%abc",
+        ),
+        (
+            ["describe", "--comparison#resamples", "5"],
+            "unknown config id 'comparison#resamples': there is nothing that it could be a part of",
+        ),
+    ],
+)
+def test_an_override_that_monai_would_fail_on_is_one_line(words, message, monkeypatch, capsys, tmp_path):
+    """Before any config of ours is looked at."""
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *words, "--config_file", str(ROOT / "configs" / "train.json")) > 0
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 def test_what_is_wrong_with_the_input_is_exit_code_1(monkeypatch, capsys, tmp_path):

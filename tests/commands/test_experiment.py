@@ -2,8 +2,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -15,6 +13,7 @@ from cleft_bundle.commands.experiment import experiment
 from cleft_bundle.errors import BundleError
 from cleft_bundle.metrics import classification_metrics, paired_bootstrap
 from cleft_bundle.metrics.score_files import read_kept_scores
+from tests import processes
 
 TINY = {
     **{"image_backbone#num_hidden_layers": 1, "image_backbone#hidden_size": 48, "image_backbone#image_size": 56},
@@ -73,10 +72,8 @@ def started(root, folder):
         "--output_dir",
         str(folder),
     ]
-    log = (folder / "log.txt").open("ab")
-    return subprocess.Popen(
-        [sys.executable, "-m", "cleft_bundle", *words], cwd=root, stdout=log, stderr=log, start_new_session=True
-    )
+    log = folder / "log.txt"
+    return processes.start(["-m", "cleft_bundle", *words], log, log, root, session=True)
 
 
 @pytest.mark.slow
@@ -84,15 +81,17 @@ def test_a_grid_goes_on_after_it_was_killed(root, folder):
     process = started(root, folder)
     ended = time.monotonic() + 500
     while not (done := list(folder.glob("tiny/runs/*/done.json"))) and time.monotonic() < ended:
-        assert process.poll() is None, (folder / "log.txt").read_text()
+        assert process.is_alive(), (folder / "log.txt").read_text()
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
     assert len(done) == 1
     assert not (folder / "tiny" / "table.md").exists()
     before = done[0].read_text()
 
-    assert started(root, folder).wait(500) == 0, (folder / "log.txt").read_text()
+    process = started(root, folder)
+    process.join(500)
+    assert process.exitcode == 0, (folder / "log.txt").read_text()
     assert done[0].read_text() == before
     assert "1 of 2 runs are done already" in (folder / "log.txt").read_text()
     table = pd.read_csv(folder / "tiny" / "table.csv").set_index(["label", "metric"])

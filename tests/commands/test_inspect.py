@@ -1,6 +1,5 @@
 import csv
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from cleft_bundle.commands import main
 from cleft_bundle.commands.inspect import inspect
 from cleft_bundle.commands.looking import COLUMNS
 from cleft_bundle.errors import BundleError
+from tests import processes
 from tests.data.radiographs import PHI, installed, make_dicom, scene
 
 
@@ -181,8 +181,7 @@ def test_the_console_command(folder, tmp_path):
     for name in ("2020", "a#b", "[x,y]"):
         write(tmp_path / name / "1", f"1.{len(name)}", ViewPosition="PA")
     arguments = ["2020", "a#b", "[x,y]", "export", "--csv", "t.csv", "--contact_sheet=s.png", "--workers", "2"]
-    command = [sys.executable, "-m", "cleft_bundle", "inspect", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, errors="replace")
+    done = processes.run(["-m", "cleft_bundle", "inspect", *arguments], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "16 files, 12 images" in done.stdout
     assert "CANARY" not in done.stdout + done.stderr + (tmp_path / "t.csv").read_text()

@@ -27,7 +27,8 @@ def test_training_evaluation_prompts_and_probe(adapted, options, run_config, tmp
     options |= adapted
     trained = run_config(FILES, "training", **options)
     network = trained.parser.get_parsed_content("network")
-    assert network.facts == {"peft": adapted.get("peft", "full"), "text_pooling": adapted.get("text_pooling", "mean")}
+    text = {"peft": "full", "text_pooling": "mean"} | adapted
+    assert network.facts == text | {"image_peft": "full"}
     encoder = network.text_encoder
     expected = {f"text_encoder.{name}" for name, p in encoder.named_parameters() if p.requires_grad}
     stored = weights(tmp_path / "models")

@@ -105,7 +105,7 @@ def test_it_does_not_load_on_another_model(elsewhere):
     folder, options, tmp_path = elsewhere
     other = DualEncoder(options["dual_encoder"], peft="none", image_peft="none")
     with torch.no_grad():
-        next(iter(other.text_encoder.parameters())).add_(0.1)
+        next(other.text_encoder.backbone.parameters()).add_(0.1)
     other.library_model().save_pretrained(tmp_path / "other")
     options = options | {"dual_encoder": str(tmp_path / "other"), "tokenizer_source": options["dual_encoder"]}
     with pytest.raises(RuntimeError) as caught:
@@ -190,7 +190,8 @@ def test_chunks_do_not_change_a_step(trained):
     found = []
     for number, chunk in enumerate((None, 3)):
         own = folder / f"chunks{number}"
-        short = {"epochs": 1, "chunk_size": chunk, "peft#lora_dropout": 0.0, "remember_patients": False}
+        adapters = {"_target_": "peft.LoraConfig", "r": 8, "lora_alpha": 32, "lora_dropout": 0.0}
+        short = {"epochs": 1, "chunk_size": chunk, "peft": adapters, "image_peft": adapters}
         run(own, ["train.json", OVERLAY], "training", **options | short)
         found.append(weights(own / "models/cleft.pt"))
     assert found[0].keys() == found[1].keys()

@@ -1,6 +1,7 @@
 """Image towers of other families, and adapters in one, through the real configs."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,11 +13,7 @@ from cleft_bundle.packaging import export_classifier
 from tests.configs.conftest import TINY, bundle_error
 from tests.networks.image_families import config
 
-VIT = {
-    **TINY,
-    "batch_size": 8,
-    "tracking_uri": "",
-}
+VIT = {**TINY, "batch_size": 8, "tracking_uri": ""}
 TOWERS = {
     "convnext": {"image_backbone": config("convnext"), "pooling": "pooled", "image_size": 64},
     "vit": {"image_backbone": config("vit"), "pooling": "cls", "image_size": 64},
@@ -50,6 +47,7 @@ def test_from_training_to_exports(name, run_config, chest_phantoms, tmp_path):
         assert not any(".lora_" in key or "base_layer" in key for key in classifier.state_dict())
         for written in export_classifier(classifier, tmp_path / "exported", ("torchscript", "onnx")):
             scores = open_classifier(written)(image)
+            assert not scores.requires_grad
             np.testing.assert_allclose(scores.numpy(), classifier(image).detach().numpy(), atol=1e-5)
     predicted = {"dataset_dir": chest_phantoms, "model_path": built, "output_dir": str(tmp_path / "scored")}
     run_config(["inference.json"], "run", **predicted, num_workers=0)
@@ -69,11 +67,9 @@ def test_from_training_to_exports(name, run_config, chest_phantoms, tmp_path):
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_trained(override, says, run_config, chest_phantoms):
+def test_what_does_not_fit_is_refused_before_anything_is_trained(override, says, run_config, chest_phantoms, tmp_path):
     given = {key: value for key, value in VIT.items() if "#" not in key} | {"dataset_dir": chest_phantoms} | override
-    with pytest.raises(Exception, match="") as caught:  # noqa: PT011 - MONAI wraps what is raised
+    with pytest.raises((BundleError, RuntimeError)) as caught:  # MONAI wraps what is raised
         run_config(["train.json"], "training", **given)
-    import re  # noqa: PLC0415
-
     assert re.search(says, bundle_error(caught))
-    assert BundleError
+    assert not (tmp_path / "models" / "cleft.pt").exists()

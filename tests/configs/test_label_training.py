@@ -44,7 +44,7 @@ def test_a_method_proposes_a_classifier_and_measures_it_beside_the_served_one(
     same = all(torch.equal(towers[0][name], towers[1][name]) for name in towers[0])
     assert same == (method != "image_tower")
     if method != "linear":  # cross-validation may leave the linear head where it is
-        assert not torch.allclose(old.calibrated_head[0], new.calibrated_head[0], atol=1e-4)
+        assert not torch.allclose(old.calibrated_head()[0], new.calibrated_head()[0], atol=1e-4)
 
     outcome = json.loads((tmp_path / "eval" / "model.json").read_text())
     splits = run.parser.get_parsed_content("splits")

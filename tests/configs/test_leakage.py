@@ -105,6 +105,22 @@ def test_half_of_the_validation_patients_are_no_test_of_the_model_that_they_chos
     assert page.count('<small class="mark">trained or tuned on some of these patients') == 4
 
 
+def test_a_picture_that_was_trained_on_is_noticed_under_another_patient_of_the_test(run_config, tmp_path, caplog):
+    folder = tmp_path / "hospital"
+    folder.mkdir()
+    rows = ["image,finding,patient_id,split"]
+    for number in range(32):
+        shown = 0 if number == 30 else number  # a picture of the training, under a patient of the test
+        pixels = np.random.default_rng(shown).integers(0, 255, (40, 40), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        split = "train" if number < 16 else "valid" if number < 24 else "test"
+        rows.append(f"{number}.png,{('pneumonia', 'no finding')[number % 2]},p{number},{split}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    data = TINY | {"dataset_dir": str(folder), "tracking_uri": "", "resamples": 20, "min_epochs": 1, "min_steps": 0}
+    run_config(["train.json", "data_folder.json", "finetune.json"], "training", **data, source="random")
+    assert "1 of the 8 images to be evaluated are pictures that it was trained on, and 0 that it was" in caplog.text
+
+
 def few_classes(folder):
     """A prompt file of two findings that the phantoms have often."""
     names = ["cardiomegaly", "pleural effusion"]

@@ -1,11 +1,10 @@
 """A run publishes, resumes and reports only its own."""
 
 import json
+import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from PIL import Image
 
 from cleft_bundle.checkpoints import load_classifier, run_of_file
+from tests import processes
 from tests.configs.conftest import TINY, bundle_error
 from tests.conftest import ROOT
 
@@ -130,11 +130,11 @@ def test_a_second_run_in_the_same_folders_stops_and_names_the_first(run_config, 
     values = QUIET | {"dataset_dir": chest_phantoms, "epochs": 500, "run_name": "the_first"}
     folders = {"output_dir": tmp_path / "eval", "models_dir": tmp_path / "models"}
     options = [part for key, value in (values | folders).items() for part in (f"--{key}", str(value) or "''")]
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", f"{ROOT}/configs/train.json"]
-    first = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["-m", "monai.bundle", "run", "training", "--config_file", f"{ROOT}/configs/train.json"]
+    first = processes.start([*command, *options], Path(os.devnull), Path(os.devnull))
     try:
         while not (tmp_path / "models" / "checkpoints" / "best.pt").is_file():
-            assert first.poll() is None, "the first run ended"
+            assert first.is_alive(), "the first run ended"
             time.sleep(0.05)
         second = QUIET | {"dataset_dir": chest_phantoms}
         message = refused(run_config, ["train.json"], **second)
@@ -142,7 +142,7 @@ def test_a_second_run_in_the_same_folders_stops_and_names_the_first(run_config, 
         elsewhere = second | {"models_dir": str(tmp_path / "other")}  # the pictures would still be mixed up
         assert "eval is in use by run the_first" in refused(run_config, ["train.json"], **elsewhere)
     finally:
-        first.send_signal(signal.SIGKILL)
-        first.wait()
+        first.kill()
+        first.join()
     run_config(["train.json"], "training", **second)
     assert run_of_file(tmp_path / "models" / "cleft.pt")["name"] != "the_first"

@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 import signal
 import time
@@ -23,6 +22,7 @@ import cleft_bundle
 from cleft_bundle.data import RadiographCache, RadiographReader, cache, cached_dataset
 from cleft_bundle.errors import BundleError, RadiographError
 from cleft_bundle.transforms import OrientRadiographd
+from tests import processes
 from tests.data.radiographs import PHI, make_dicom, scene
 
 
@@ -233,7 +233,7 @@ def fill(items, folder, started, slow):
 
 @pytest.mark.slow
 def test_a_process_killed_while_it_writes_leaves_no_half_file(monkeypatch, items, folder):
-    context = multiprocessing.get_context("spawn")
+    context = processes.forked()
     started = context.Event()
     process = context.Process(target=fill, args=(items, folder, started, True))
     process.start()
@@ -248,15 +248,15 @@ def test_a_process_killed_while_it_writes_leaves_no_half_file(monkeypatch, items
 
 @pytest.mark.slow
 def test_two_processes_fill_one_cache_together(monkeypatch, items, folder):
-    context = multiprocessing.get_context("spawn")
+    context = processes.forked()
     started = context.Event()
-    processes = [context.Process(target=fill, args=(items * 20, folder, started, False)) for _ in range(2)]
-    for process in processes:
+    both = [context.Process(target=fill, args=(items * 20, folder, started, False)) for _ in range(2)]
+    for process in both:
         process.start()
     started.set()
-    for process in processes:
+    for process in both:
         process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert [process.exitcode for process in both] == [0, 0]
     assert len(files(folder)) == 3
     assert read(monkeypatch, items, Compose(steps()), folder)[1] == 0
 

@@ -5,7 +5,6 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from monai.engines import SupervisedTrainer
 
 from cleft_bundle.engines import PrepareImageText, TrainingStep
@@ -21,6 +20,7 @@ from cleft_bundle.networks import (
     TrainableClassifier,
     ZeroShotClassifier,
 )
+from tests import processes
 from tests.conftest import TINY_GPT2, TINY_VIT
 from tests.engines.test_training_step import assert_equal_weights, batch, trained
 
@@ -135,7 +135,7 @@ def worker(rank, port, folder):
 
 @pytest.mark.slow
 def test_several_processes_refuse_it_by_name(tmp_path, free_port):
-    mp.spawn(worker, (free_port, str(tmp_path)), nprocs=2)
+    processes.spawn(worker, (free_port, str(tmp_path)), 2)
     for rank in range(2):
         linear, mlp = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert linear == "trained"

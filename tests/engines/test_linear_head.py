@@ -116,7 +116,7 @@ def test_a_head_goes_into_a_classifier_and_comes_out_again(classifier, images):
     changed = copy.deepcopy(classifier)
     changed.calibrate(2.0, [0.1, -0.2, 0.3], {"edema": 0.4}, rule="youden")
     scores = changed(images)
-    changed.set_head(*changed.calibrated_head)
+    changed.set_head(*changed.calibrated_head())
     torch.testing.assert_close(changed(images), scores)
     assert changed.operating_point == {"thresholds": {}, "rule": "youden"}
     assert float(changed.temperature) == 1.0

@@ -1,7 +1,5 @@
 import copy
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -11,6 +9,7 @@ from cleft_bundle.engines import PrepareImageText, TrainingStep
 from cleft_bundle.errors import BundleError
 from cleft_bundle.losses import ContrastiveLoss
 from cleft_bundle.networks import Lora
+from tests import processes
 from tests.conftest import ROOT
 
 
@@ -70,8 +69,7 @@ def test_chunks_give_the_gradient_of_the_whole_batch(size, chunk_size, make_netw
 
 @pytest.mark.slow
 def test_a_batch_of_256_in_chunks_of_16_needs_about_the_memory_of_16():
-    command = [sys.executable, "-m", "tests.engines.chunk_memory", "16", "256/16", "256"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    done = processes.run(["-m", "tests.engines.chunk_memory", "16", "256/16", "256"], ROOT, timeout=300)
     assert done.returncode == 0, done.stderr
     sixteen, chunked, whole = map(float, done.stdout.split())
     assert whole > 4 * sixteen, "the test is too small to tell"

@@ -1,12 +1,14 @@
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from cleft_bundle.errors import BundleError
-from cleft_bundle.experiments import Places, Plan, read_experiment
+from cleft_bundle.experiments import Places, Plan, forest, read_experiment
 from cleft_bundle.experiments.estimates import outcomes
 from cleft_bundle.experiments.table import exact, write_tables
 from cleft_bundle.files import save
@@ -44,7 +46,8 @@ def finish(plan, skill_of):
                 {"weights": {name: torch.zeros(size) for name, size in names.items()}},
                 job.folder / "models" / "cleft.pt",
             )
-        done = {"fingerprint": job.fingerprint, "seconds": 60.0 + number, "peak_memory_bytes": 2**30 + number}
+        done = {"fingerprint": job.fingerprint, "seconds": 9.0, "cpu_seconds": 60.0 + number}
+        done |= {"peak_memory_bytes": 2**30 + number}
         (job.folder).mkdir(parents=True, exist_ok=True)
         (job.folder / "done.json").write_text(json.dumps(done))
 
@@ -101,6 +104,35 @@ def test_a_single_seed_has_the_interval_and_the_difference_of_the_metrics(conten
     assert np.isnan(found["frozen"].sd)
 
 
+def test_a_difference_is_known_of_each_seed(plan):
+    found = {one.line.label: one.estimates["auroc_macro"] for one in outcomes(plan)}
+    own, other = found["LoRA"], found["frozen"]
+    expected = {seed: own.seeds[seed] - other.seeds[seed] for seed in (0, 1)}
+    assert own.differences == pytest.approx(expected)
+    assert own.difference.value == pytest.approx(sum(expected.values()) / 2)
+    assert own.difference_sd == pytest.approx(abs(expected[0] - expected[1]) / 2**0.5)
+    assert other.differences == {}
+
+
+def test_the_picture_shows_what_the_table_says(plan, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(forest, "draw_svg", lambda function, *arguments, size: drawn.append((function, arguments)))
+    found = outcomes(plan)
+    forest.draw_forest(plan.experiment, found)
+    figure = Figure()
+    drawn[0][0](figure, *drawn[0][1])
+    assert len(figure.axes) == len(plan.experiment.metrics)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [one.line.label for one in found]
+    compared = [one.estimates["auroc_macro"] for one in found if one.estimates["auroc_macro"].difference]
+    lines = figure.axes[0].lines
+    squares = [line for line in lines if line.get_marker() == "s"]
+    bars = [line for line in lines if line.get_marker() == "None" and len(set(line.get_xdata())) == 2]
+    assert [line.get_xdata()[0] for line in squares] == [one.difference.value for one in compared]
+    assert [line.get_markerfacecolor() != "white" for line in squares] == [one.holm < 0.05 for one in compared]
+    intervals = [(one.difference.low, one.difference.high) for one in compared]
+    assert [tuple(line.get_xdata()) for line in bars] == intervals
+
+
 def test_the_interval_is_of_the_mean_over_seeds(plan):
     found = next(one for one in outcomes(plan) if one.line.label == "LoRA").estimates["accuracy"]
     rng = np.random.default_rng(0)
@@ -116,8 +148,8 @@ def test_the_interval_is_of_the_mean_over_seeds(plan):
 def test_cost_and_trained_parameters(plan):
     first = next(one for one in outcomes(plan) if one.line.label == "LoRA, 10 %")
     chains = first.line.chains.values()
-    seconds = [sum(plan.jobs[one].cost()["seconds"] for one in chain) for chain in chains]
-    assert first.seconds == pytest.approx(sum(seconds) / 2)
+    seconds = [sum(plan.jobs[one].cost()["cpu_seconds"] for one in chain) for chain in chains]
+    assert first.cpu_seconds == pytest.approx(sum(seconds) / 2)
     assert first.peak_memory == max(plan.jobs[one].cost()["peak_memory_bytes"] for chain in chains for one in chain)
     counts = first.parameters
     assert (counts.image, counts.text, counts.heads) == (3, 5, 4 + 1 + 10)
@@ -149,7 +181,7 @@ def test_a_class_that_there_is_not_and_a_point_that_is_not_one(plan, content, tm
 def test_the_table_in_four_forms(plan, tmp_path):
     found = outcomes(plan)
     files = write_tables(plan.experiment, found, tmp_path / "tables")
-    assert [path.name for path in files] == ["table.md", "table.tex", "table.html", "table.csv"]
+    assert [path.name for path in files] == ["table.md", "table.tex", "table.html", "table.csv", "forest.svg"]
     markdown, latex, html = (path.read_text() for path in files[:3])
     assert r"AUROC, edema \#1 50 %" in markdown
     assert r"AUROC, edema \#1 50 \%" in latex
@@ -168,11 +200,12 @@ def test_labels_cannot_break_the_table(content, make_plan, tmp_path):
     content |= {"rows": [{"label": label, "steps": ["zero_shot"]}], "reference": label, "resamples": 2}
     plan = make_plan(content)
     finish(plan, lambda job: scored(1, job.seed))
-    markdown, latex, html, csv = (path.read_text() for path in write_tables(plan.experiment, outcomes(plan), tmp_path))
+    files = write_tables(plan.experiment, outcomes(plan), tmp_path)
+    markdown, latex, html, _, picture = (path.read_text() for path in files)
     row = next(line for line in markdown.splitlines() if line.startswith("| a"))
     assert row.replace(r"\|", "").count("|") == markdown.splitlines()[2].replace(r"\|", "").count("|")
     assert r"a|b\_c \#1 <b> 50 \% \{x\} \& " in latex
     assert "&lt;b&gt;" in html
     assert "<b> 50" not in html
+    assert ElementTree.fromstring(picture).tag.endswith("svg")  # noqa: S314 - our own
     assert pd.read_csv(tmp_path / "table.csv")["label"].tolist() == [label]
-    assert csv

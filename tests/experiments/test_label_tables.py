@@ -49,6 +49,21 @@ def test_another_column_the_rest_and_a_text(source, tmp_path):
     assert found["finding"].tolist() == ["normal", "not normal", "not normal"]
 
 
+def test_some_rows_without_some_columns_and_a_text_around_others(source, tmp_path):
+    table = LabelTable(source=source, where={"density": "dense"}, without=["patient_id"], caption="Seen: {finding}!")
+    found = pd.read_csv(write_label_table(table, source, tmp_path / "some"))
+    whole = pd.read_csv(source)
+    dense = whole[whole["density"] == "dense"]
+    assert 0 < len(found) < len(whole)
+    assert [name.rpartition("/")[2] for name in found["image"]] == [n.rpartition("/")[2] for n in dense["image"]]
+    assert found["caption"].tolist() == [f"Seen: {name.replace('|', ', ').lower()}!" for name in dense["finding"]]
+    assert "patient_id" not in found
+    with pytest.raises(BundleError, match="no row with density 'x' of column 'finding' has any of its values"):
+        write_label_table(LabelTable(source=source, where={"density": "x"}), source, tmp_path)
+    with pytest.raises(BundleError, match="there is no column 'text_'"):
+        write_label_table(LabelTable(source=source, caption="{text_}"), source, tmp_path)
+
+
 def test_what_is_not_there_is_named(source, tmp_path):
     with pytest.raises(BundleError, match=r"there is no column 'densty' \(did you mean 'density'\?\)"):
         write_label_table(LabelTable(source=source, finding="densty"), source, tmp_path)

@@ -2,9 +2,11 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 from functools import partial
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from cleft_bundle.experiments.plan import Job
@@ -79,18 +81,45 @@ def test_runs_side_by_side_share_the_cores(make_plan, monkeypatch, tmp_path):
     assert (tmp_path / "a.begun").read_text() == "3"
 
 
-def test_memory_is_that_of_the_run_itself(root, tmp_path):
-    # from a process of its own: Linux counts what starts a run with it, and this one may have held more than that
-    code = (
-        "import json, sys\nfrom pathlib import Path\nfrom tests.experiments.test_running import Runner, plan_of\n"
-        "plan = plan_of(Path(sys.argv[1]), small=('pass',), large=('x = bytearray(1500 * 2**20)',))\n"
-        "Runner(plan, tell=list).run()\n"
-        "print(json.dumps([plan.jobs[name].cost()['peak_memory_bytes'] for name in ('small', 'large')]))"
+def test_memory_and_time_are_those_of_the_run_itself(make_plan):
+    held = bytearray(
+        1200 * 2**20
+    )  # Linux counts the memory of a process that starts another one as the other one's too
+    busy = "import time\nwhile time.process_time() < 1.5: pass"
+    plan = make_plan(
+        small=("pass",), large=("x = bytearray(1500 * 2**20)",), busy=(busy,), idle=("import time; time.sleep(2)",)
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=root, capture_output=True, text=True, check=True)
-    small, large = json.loads(done.stdout.splitlines()[-1])
-    assert 1500 * 2**20 < large < 2000 * 2**20
-    assert small < 1200 * 2**20
+    assert Runner(plan, tell=list).run() == {}
+    assert held
+    small, large, busy, idle = (plan.jobs[name].cost() for name in ("small", "large", "busy", "idle"))
+    assert 1500 * 2**20 < large["peak_memory_bytes"] < 2000 * 2**20
+    assert small["peak_memory_bytes"] < 200 * 2**20
+    assert busy["cpu_seconds"] > 1.5 > idle["cpu_seconds"]
+
+
+def test_a_run_ends_with_the_command_that_has_started_it(root, tmp_path):
+    run = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(600)"
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tests.experiments.test_running import Runner, plan_of\n"
+        "Runner(plan_of(Path(sys.argv[1]), a=(sys.argv[2],)), tell=list).run()"
+    )
+    command = subprocess.Popen([sys.executable, "-c", code, tmp_path, run], cwd=root)
+    place = tmp_path / "pid"
+    try:
+        assert _within(60, lambda: place.is_file() and place.read_text())
+        process = psutil.Process(int(place.read_text()))
+    finally:
+        command.kill()
+        command.wait()
+    assert _within(60, lambda: not process.is_running())
+    assert not (tmp_path / "a" / "done.json").exists()
+
+
+def _within(seconds, happens):
+    end = time.monotonic() + seconds
+    while not (happened := happens()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return happened
 
 
 def test_what_a_run_goes_on_from_is_removed_once_it_has_ended(make_plan, tmp_path):

@@ -14,8 +14,10 @@ NAMES = (
     "image_tower",
     "mammograms_abnormality",
     "mammograms_density",
+    "nih448_pneumonia",
     "positives",
     "prompts",
+    "recipe",
     "text_tower",
 )
 
@@ -31,7 +33,7 @@ def test_every_run_of_it_can_be_put_together(root, tmp_path, name):
         (tmp_path / folder / "labels.csv").write_text(text)
     experiment = read_experiment(root / "configs" / "experiments" / f"{name}.json")
     assert experiment.name == name
-    assert len(experiment.seeds) >= (5 if name.startswith("mammograms") else 3)
+    assert len(experiment.seeds) >= (5 if name.startswith("mammograms") else 2 if name == "recipe" else 3)
     plan = Plan(experiment, Places(root, tmp_path / "out", str(tmp_path), str(tmp_path)))
     for job in [job for job in plan.jobs.values() if job.seed == experiment.seeds[0]]:
         job.write_settings()

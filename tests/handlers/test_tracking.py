@@ -1,7 +1,4 @@
-import os
 import signal
-import subprocess
-import sys
 
 import mlflow
 import pytest
@@ -10,6 +7,7 @@ from ignite.engine import Engine
 from cleft_bundle.checkpoints import RunIdentity
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers import RunTracker, unique_run_name
+from tests import processes
 
 LOSS = {"loss": 1.0, "pred": (None, None, 14.0)}
 
@@ -79,9 +77,7 @@ def test_a_terminated_process_leaves_a_failed_run(tmp_path):
         f"engine = Engine(lambda e, b: os.kill(os.getpid(), {int(signal.SIGTERM)}))\n"
         "tracker.attach(engine); engine.run([0, 0])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, check=False, cwd=tmp_path, env=os.environ
-    )
+    done = processes.run(["-c", script], tmp_path)
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
     assert runs(tmp_path)["killed"].info.status == "FAILED"
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from scipy.special import expit, log_softmax
 
 from cleft_bundle.engines.training_step import average_gradients
 from cleft_bundle.errors import BundleError
 from cleft_bundle.losses import ClassificationLoss
+from tests import processes
 
 NAN = float("nan")
 TASKS = ["multiclass", "multilabel"]
@@ -81,7 +81,7 @@ def worker(rank, port, folder):
 
 @pytest.mark.slow
 def test_processes_with_unlike_numbers_of_usable_images_equal_one_with_all(tmp_path, free_port):
-    mp.spawn(worker, (free_port, str(tmp_path)), nprocs=2)
+    processes.spawn(worker, (free_port, str(tmp_path)), 2)
     halves = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     for task in TASKS:
         loss, gradient = step(task, slice(None))

@@ -5,12 +5,12 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from cleft_bundle.engines.strategy import sharing
 from cleft_bundle.engines.training_step import mean_of_all
 from cleft_bundle.losses import ContrastiveLoss, SigmoidLoss
 from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, TextEncoder
+from tests import processes
 from tests.conftest import TINY_GPT2, TINY_VIT
 
 LOSSES = {
@@ -58,7 +58,7 @@ def worker(rank, port, folder):
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path, free_port):
-    mp.spawn(worker, (free_port, str(tmp_path)), nprocs=2)
+    processes.spawn(worker, (free_port, str(tmp_path)), 2)
     for rank in range(2):
         results = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         for name in LOSSES:

@@ -161,7 +161,7 @@ def test_images_of_another_size_are_interpolated_and_those_between_patches_refus
     network = DualEncoder(folder).eval()
     assert network.encode_image(torch.randn(2, 3, 42, 42)).shape == (2, 16)
     assert network.image_size == 28
-    with pytest.raises(BundleError, match=r"image_size: 50 px is no multiple of the patch .*, 14 px: .* 42 and 56"):
+    with pytest.raises(BundleError, match=r"image_size: 50 px is not a multiple of .* 14 px patches.* 42 or 56"):
         network.encode_image(torch.randn(2, 3, 50, 50))
 
 

@@ -16,6 +16,7 @@ from cleft_bundle.networks import (
     Network,
     TrainableClassifier,
 )
+from cleft_bundle.networks.heat_maps import Head, heat_map
 from tests.conftest import TINY_VIT, tiny_dual_encoder
 
 KINDS = {
@@ -79,17 +80,19 @@ def test_a_calibrated_head_gives_the_scores_from_embeddings(name, networks, imag
     network = networks[name]
     if name == "FinetunedClassifier":
         network.calibrate(2.0, [0.5, -1.0], {})
-    weights, bias = network.calibrated_head
+    weights, bias = network.calibrated_head()
     logits = network.embed(images) @ weights.T + bias
     scores = network(images) if name == "TrainableClassifier" else torch.logit(network(images))
     torch.testing.assert_close(logits, scores, atol=1e-4, rtol=1e-4)
 
 
 def test_what_a_network_does_not_have_it_refuses_in_one_line(images):
+    assert Network().patch_size is None
     with pytest.raises(BundleError, match="Network holds no vision transformer with square patches"):
-        _ = Network().patch_size
+        heat_map(Network(), images, torch.ones(1, 8))
+    assert Network().calibrated_head() is None
     with pytest.raises(BundleError, match="Network shows no maps"):
-        _ = Network().calibrated_head
+        Head.of(Network())
     settings = {"class_names": ["a"], "task": "multilabel", "preprocessing": {}, "operating_point": {}}
     exported = ExportedClassifier("model.onnx", settings)
     assert not exported.embeds
@@ -105,12 +108,3 @@ def test_a_network_of_a_new_kind_takes_part_by_answering(images):
     assert Mean().embed(images).shape == (4, 3)
     assert isinstance(Mean(), nn.Module)
     assert Mean().tower is None
-
-
-def test_what_a_network_does_not_offer_looks_absent_and_says_why():
-    tower = ImageEncoder(TINY_VIT, embedding_dim=8)
-    assert not hasattr(tower, "calibrated_head")  # as PyTorch's tracer asks
-    with pytest.raises(BundleError, match="heat map: ImageEncoder shows no maps"):
-        _ = tower.calibrated_head
-    with pytest.raises(AttributeError, match="no attribute 'calibrated_hed'"):
-        _ = tower.calibrated_hed

@@ -113,6 +113,7 @@ def test_int8_files_of_before_are_run_image_by_image(exported, tmp_path):
 def test_logits_tell_apart_what_probabilities_do_not(form, exported, classifier):
     images = torch.randn(4, 3, 56, 56, generator=torch.Generator().manual_seed(1))
     network = open_classifier(exported[form])
+    assert not network(images).requires_grad
     with torch.no_grad():
         torch.testing.assert_close(network.logits(images), classifier.logits(images), atol=1e-5, rtol=0)
         torch.testing.assert_close(network.calibrated(network.logits(images)), network(images), atol=1e-6, rtol=0)

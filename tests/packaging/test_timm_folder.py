@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.utils import optional_import
 from torch.nn import functional as F
 
 from cleft_bundle.errors import BundleError
@@ -25,6 +26,22 @@ def test_timm_gives_the_same_embeddings(name, tmp_path):
             torch.testing.assert_close(F.normalize(given, dim=1), classifier.embed(pixels()), atol=1e-6, rtol=0)
     data = timm.data.resolve_model_data_config(network)
     assert [*data["mean"], *data["std"], *data["input_size"]] == [*[0.5] * 3, *[0.25] * 3, 3, 56, 56]
+
+
+@pytest.mark.parametrize(("name", "pool"), [("registers", "avg"), ("no registers", "token")])
+def test_open_clip_takes_the_folder_as_an_image_tower(name, pool, tmp_path):
+    """As docs/hub.md has it, and as ``timm_model_name`` of a model of open_clip."""
+    library, found = optional_import("open_clip")
+    if not found:
+        pytest.skip("needs open_clip, which needs torchvision")
+    classifier = zero_shot(*DINO[name])
+    (folder,) = export_classifier(classifier, tmp_path / "m", ["timm"])
+    cfg = {"timm_model_name": f"local-dir:{folder}", "timm_pool": pool, "timm_proj": "", "image_size": 56}
+    text = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
+    network = library.CustomTextCLIP(16, cfg | {"timm_model_pretrained": True}, text).eval()
+    with torch.no_grad():
+        given, expected = network.encode_image(pixels(), normalize=True), classifier.embed(pixels())
+    torch.testing.assert_close(given, expected, atol=1e-6, rtol=0)
 
 
 def test_a_finetuned_tower_goes_without_its_projection(tmp_path):

@@ -1,18 +1,15 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import processes
 from tests.conftest import ROOT
 
 PRESET = ROOT / "configs" / "transforms_mammography.json"
 
 
 def gallery(*arguments, cwd):
-    command = [sys.executable, "-m", "cleft_bundle", "gallery", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+    return processes.run(["-m", "cleft_bundle", "gallery", *arguments], cwd)
 
 
 @pytest.mark.slow

@@ -130,8 +130,20 @@ def test_a_processor_that_does_not_normalise(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("scaling", "white"),
+    [({}, 1.0), ({"rescale_factor": 1 / 127.5}, 2.0), ({"do_rescale": False}, 255.0)],
+)
+def test_a_processor_that_brings_values_to_another_range(scaling, white, tmp_path):
+    processor = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, **scaling}
+    mean, std = backbone_statistics(folder(tmp_path, processor=processor))
+    for value in (0, 51, 255):  # of the file
+        assert (value / 255 - mean[0]) / std[0] == pytest.approx((value / 255 * white - 0.5) / 0.25)
+
+
+@pytest.mark.parametrize(
     ("config", "processor", "message"),
     [
+        (None, {"image_mean": [0.5] * 3, "image_std": [1] * 3, "rescale_factor": 0}, "rescale_factor of .* is 0: a"),
         (None, None, "no readable preprocessor_config.json or config"),
         ({"model_type": "gpt2"}, None, "'gpt2'; statistics are known of beit, clip"),
         (None, {"image_mean": [0.5]}, r"image_mean of .* is \[0.5\]: three numbers"),

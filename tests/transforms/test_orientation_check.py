@@ -1,7 +1,5 @@
 import csv
 import importlib.util
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from cleft_bundle.data.images.turns import TURNS
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.transforms import OrientRadiograph, OrientRadiographd, seen_turn
 from cleft_bundle.transforms.orientation_check import chest_cells
+from tests import processes
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "scripts" / "check_orientation.py"
@@ -106,15 +105,14 @@ def test_the_script_measures_and_fits(tmp_path):
         Image.fromarray((noisy.clip(0, 1) * 255).astype(np.uint8)).save(tmp_path / f"{number}.png")
         lines.append(f"{number}.png,{number}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
-    command = [sys.executable, str(SCRIPT)]
-    measured = subprocess.run([*command, "measure", str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    measured = processes.run([SCRIPT, "measure", tmp_path], check=True).stdout
     rows = [line.strip("| ").split(" | ") for line in measured.splitlines()[2:]]
     assert [row[0] for row in rows] == list(TURNS)
     assert {value for row in rows for value in row[1:]} == {"1.000"}
-    fitted = subprocess.run([*command, "fit", str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    fitted = processes.run([SCRIPT, "fit", tmp_path], check=True).stdout
     tables = dict(line.split(" = ") for line in fitted.splitlines())
     assert {name: np.shape(eval(text)) for name, text in tables.items()} == {"UPRIGHT": (8, 4), "SIDES": (8, 4)}  # noqa: S307
-    wrong = subprocess.run([*command, "measure", "/nowhere"], capture_output=True, text=True, check=False)
+    wrong = processes.run([SCRIPT, "measure", "/nowhere"])
     assert wrong.stderr.strip().splitlines()[-1] == "error: /nowhere/labels.csv does not exist"
 
 

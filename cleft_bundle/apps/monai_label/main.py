@@ -119,7 +119,7 @@ class MyApp(MONAILabelApp):
         return strategies(self.model, self._table)
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
-        """What the strategies choose by."""
+        """Scoring methods whose results the strategies choose by."""
         return {METHOD: CleftScoring(self.model, self._table)}
 
     def on_init_complete(self) -> None:

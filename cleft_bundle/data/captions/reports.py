@@ -4,11 +4,12 @@ Two kinds of files are read: the XML of Open-i (Demner-Fushman et al., "Preparin
 examinations for distribution and retrieval", JAMIA 2016), and plain text with headings in capitals as MIMIC-CXR has it
 (Johnson et al., "MIMIC-CXR", Scientific Data 2019).
 
-Both sets put marks in place of words: ``XXXX``, ``___``. What becomes of a sentence with marks:
+Both sets put marks in place of words: ``XXXX``, ``___``; Open-i in 2,906 of the 23,163 sentences of its findings and
+impressions. What becomes of a sentence with marks, by rules each of which changes ten of these or more:
 
 - ``x-XXXX`` is written ``x-ray``, which it always was.
-- An age that lost its number ("XXXX-year-old") goes with the mark. So does a word that hangs on it by a hyphen, an
-  apostrophe or without a gap ("dual-XXXX"); a slash or a comma keeps the other word.
+- A word that hangs on a mark by a hyphen, an apostrophe or without a gap ("dual-XXXX", "XXXX-year-old") goes with it; a
+  slash or a comma keeps the other word.
 - A preposition, conjunction or article that is left without what it led to goes too: "unchanged since XXXX." becomes
   "unchanged.".
 - A sentence whose subject is gone ("The XXXX are intact."), or what is said of it ("Lungs are XXXX."), or that has no
@@ -185,19 +186,10 @@ _COPULA = r"(?:is|are|was|were|appears?|remains?|seems?)\b"
 _VERB = rf"(?:{_COPULA}|(?:has|have|had|demonstrates?|shows?)\b)"
 #: What goes with a mark: the gap grows over it.
 _WIDEN = (
-    (re.compile(rf"{_GAP}(?=[FM]\b)"), f"{_GAP} "),  # the sex behind an age
-    (
-        re.compile(
-            rf"{_GAP}\s*-?(?:(?:year|yr|month|week|day)s?[\s-]*(?:old)?|y\.?/?o\b\.?)(?=\W|$)",
-            re.IGNORECASE,
-        ),
-        _GAP,
-    ),
     (re.compile(rf"[\w'-]*{_GAP}[\w'{_GAP}-]*"), _GAP),
     (re.compile(rf"\s*/\s*(?={_GAP})|(?<={_GAP})\s*/\s*"), " "),
-    (re.compile(rf"\b(?:dr|mrs?|ms)\b\.?\s*{_GAP}", re.IGNORECASE), _GAP),
     (re.compile(rf"\b(no|without)\s+{_GAP}\s+of\b", re.IGNORECASE), r"\1"),  # no evidence of
-    (re.compile(rf"\b({_PREPOSITION})\s+{_GAP}\s*(?:,|and\b|or\b)(?=\s*\w)", re.IGNORECASE), r"\1"),
+    (re.compile(rf"\b({_PREPOSITION})\s+{_GAP}\s*(?:and|or)\b(?=\s*\w)", re.IGNORECASE), r"\1"),
 )
 _NO_SUBJECT = re.compile(
     rf"\W*(?:(?:{_ARTICLE}|visualized|visible|remaining|other)\s+)*{_GAP}(?:\s*{_GAP})*\s+(?:(?:also|both|all)\s+)?{_COPULA}",
@@ -217,7 +209,6 @@ _TIDY = (
     (re.compile(r"\(\W*\)"), " "),
     (re.compile(r"\s+"), " "),
     (re.compile(r"\s+([.,;:?!)])"), r"\1"),
-    (re.compile(r"\(\s+"), "("),
     (re.compile(r"([,;:])(?:\s*[,;:])+"), r"\1"),
     (re.compile(r"[,;:]+(?=\.)"), ""),
     (re.compile(r"(?<=\.)\.+"), ""),

@@ -137,7 +137,7 @@ def slots_of(text: str, where: str) -> tuple[str, ...]:
 
 
 def texts_of(values: Mapping[str, object], slots: Collection[str]) -> dict[str, str]:
-    """What the slots stand for, as text.
+    """Texts that the slots stand for.
 
     Args:
         values: by slot; None, NaN and blanks count as absent, whole numbers are written without a decimal point.

@@ -60,7 +60,7 @@ def check_target(
 
 
 def words_of(details: Mapping[str, Any]) -> dict[str, Any]:
-    """What a caption may say of a mammogram's details.
+    """Details of a mammogram that a caption may mention.
 
     Args:
         details: as in :func:`cleft_bundle.data.datasets.items.words_of`, with ``density`` (1-5) and

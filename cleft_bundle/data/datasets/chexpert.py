@@ -211,7 +211,7 @@ def _path_parts(column: pd.Series, path: Path) -> list[tuple[str, str]]:
 
 
 def _locate(root: Path, column: pd.Series) -> list[tuple[str, str]]:
-    """Absolute path and name within the set; the leading folder is asked for once, not once an image."""
+    """Absolute path and name within the set; the leading folder is asked for once, not once per image."""
     folder = str(root.absolute())
     leading = {value.split("/", 1)[0] for value in column}
     versions = {first + "/" for first in leading if first.startswith("CheXpert-")}

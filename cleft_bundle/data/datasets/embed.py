@@ -23,8 +23,8 @@ from cleft_bundle.data.captions.prompts import PromptSet
 from cleft_bundle.data.datasets import birads, embed_codes
 from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.datasets.birads import BIRADS_WORDS, DENSITY_WORDS
-from cleft_bundle.data.datasets.file_trees import FileTree
 from cleft_bundle.data.dicom.makers import maker
+from cleft_bundle.data.images.file_trees import FileTree
 from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError, require_one_of, require_some_of

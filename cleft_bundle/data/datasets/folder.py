@@ -34,7 +34,7 @@ _OPTIONAL = ("caption", "finding", "split", "patient_id", "study_id", "lateralit
 
 
 def set_name(root: str | Path) -> str:
-    """What a set is called: its folder, or its table."""
+    """Name of a set: its folder, or its table."""
     return Path(root).name
 
 

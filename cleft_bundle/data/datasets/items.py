@@ -25,7 +25,7 @@ def known(**details: Any) -> dict[str, Any]:
 
 
 def words_of(details: Mapping[str, Any]) -> dict[str, Any]:
-    """What a caption may say of an image's details.
+    """Details of an image that a caption may mention.
 
     Args:
         details: any of ``sex`` ("F", "M"), ``laterality`` ("L", "R"), ``age`` (years) and others.
@@ -50,7 +50,7 @@ def labels(findings: Mapping[str, float], prompts: PromptSet) -> list[float]:
         prompts: the classes.
 
     Returns:
-        1.0, 0.0 or NaN a class.
+        1.0, 0.0 or NaN for each class.
     """
     return [findings.get(name, math.nan) for name in prompts.classes]
 

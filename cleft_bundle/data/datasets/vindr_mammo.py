@@ -20,7 +20,7 @@ from cleft_bundle.data.captions.prompts import PromptSet
 from cleft_bundle.data.datasets import birads
 from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.datasets.birads import BIRADS_WORDS, DENSITY_WORDS
-from cleft_bundle.data.datasets.file_trees import FileTree
+from cleft_bundle.data.images.file_trees import FileTree
 from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.errors import BundleError, require_one_of
@@ -48,7 +48,7 @@ _VIEWS = {"cc": "CC", "mlo": "MLO"}
 def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet, target: str = "density") -> list[Item]:
     """List VinDr-Mammo's images with captions and labels.
 
-    The table names no patients. It has one study a patient, so the study stands for the patient. Density A to D is
+    The table names no patients. It has one study per patient, so the study stands for the patient. Density A to D is
     written 1 to 4, as in the other breast sets.
 
     Left out, and counted in the log: images of other splits, images whose target is unknown or none of the classes,

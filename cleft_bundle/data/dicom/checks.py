@@ -54,7 +54,7 @@ def syntax_of(ds: Any) -> str:
 
 
 def is_native(ds: Any) -> bool:
-    """Whether the pixel data lie uncompressed in the data set (which as a whole may be deflated)."""
+    """True where the pixel data lie uncompressed in the data set (which as a whole may be deflated)."""
     return syntax_of(ds) in NATIVE
 
 

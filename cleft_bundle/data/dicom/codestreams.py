@@ -28,7 +28,7 @@ _MAX_TILES = 65_535  # ITU-T T.800 A.4.2: a tile's index has 16 bits
 
 
 class Codestream(NamedTuple):
-    """What a compressed image says of itself.
+    """Facts that a compressed image states about itself.
 
     Attributes:
         rows: number of rows.

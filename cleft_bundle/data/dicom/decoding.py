@@ -1,6 +1,6 @@
 """Decoding of DICOM pixel data: which decoder is asked in which order, and with what.
 
-No decoder sees the file. It is given a data set that holds one frame and what `dicom_checks` found true of it: of a
+No decoder sees the file. It is given a data set that holds one frame and what `checks` found true of it: of a
 compressed frame, precision, sign and format as the frame itself says, since decoders trust the header and wrap values
 that do not fit. The decoders are plug-ins of pydicom, asked by name in the order of `DECODERS`, behind NVIDIA's
 nvImageCodec where there is one; GDCM's own reader is asked last. The error lists what each said. Works with pydicom

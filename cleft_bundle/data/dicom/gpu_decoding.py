@@ -40,7 +40,7 @@ def decoders(plain: Dataset) -> tuple[str, ...]:
 
 
 def available() -> bool:
-    """Whether nvImageCodec can be used in this process, and is then registered with pydicom.
+    """True where nvImageCodec can be used in this process; it is then registered with pydicom.
 
     A forked process, such as a DataLoader's worker on Linux, cannot use a GPU that its parent may use.
     """

@@ -186,7 +186,7 @@ def describe(ds: Any) -> dict[str, Any]:
 
 
 def describe_person(ds: Any) -> dict[str, Any]:
-    """What a caption may say of the patient.
+    """Facts about the patient that a caption may mention.
 
     Args:
         ds: what :func:`read_header` read without pixels.

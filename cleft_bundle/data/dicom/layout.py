@@ -22,7 +22,7 @@ _SURE = 0.75  # of the places where the bits above the value change
 
 
 class Depth(NamedTuple):
-    """What a compressed image says of its values.
+    """Facts that a compressed image states about its values.
 
     Attributes:
         bits: precision; for run lengths, which name none, the width of the cells.
@@ -34,7 +34,7 @@ class Depth(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Which bits of a pixel cell are the value.
+    """Bits of a pixel cell that are the value.
 
     Attributes:
         bits: number of bits.

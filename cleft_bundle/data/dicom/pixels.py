@@ -88,7 +88,7 @@ def apply_modality(values: np.ndarray, ds: Any, signed: bool = False, little_end
 
 
 def gives_negative(ds: Any, layout: Layout) -> bool:
-    """Whether the modality stage can give a negative value for any stored value; a table cannot (PS3.3 C.11.1.1.1)."""
+    """True where the modality stage can give negative values; a table cannot (PS3.3 C.11.1.1.1)."""
     if ds.get("ModalityLUTSequence"):
         return False
     slope, intercept = _rescale(ds)
@@ -103,7 +103,7 @@ def _rescale(ds: Any) -> tuple[float, float]:
 
 
 def is_inverted(ds: Any) -> bool:
-    """Whether low values are to be shown bright: MONOCHROME1 or Presentation LUT Shape INVERSE, which say the same.
+    """True where low values are to be shown bright: MONOCHROME1 or Presentation LUT Shape INVERSE, which say the same.
 
     PS3.3 C.11.6.1.2 ties INVERSE to MONOCHROME1, so a file that carries both is inverted once.
     """
@@ -111,7 +111,7 @@ def is_inverted(ds: Any) -> bool:
 
 
 def padding_mask(cells: np.ndarray, ds: Any, layout: Layout, cell_bits: int) -> np.ndarray:
-    """Where pixel cells are padding (PS3.3 C.7.5.1.1.2); bool, same shape.
+    """Mask of the pixel cells that are padding (PS3.3 C.7.5.1.1.2); bool, same shape.
 
     Padding that lies within the range of stored values is looked for among them. Padding outside, such as 65535 in an
     image of 12 bits, is looked for among the whole cells: cut to 12 bits it would be 4095, which may be true white.

@@ -23,8 +23,8 @@ from pydicom.valuerep import validate_value
 
 from cleft_bundle.data.dicom.finding_codes import PRIVATE_SCHEME, finding_code
 from cleft_bundle.data.dicom.writing import write_dicom
+from cleft_bundle.data.images.formats import sniff
 from cleft_bundle.data.quiet import quiet
-from cleft_bundle.data.radiograph_reader import sniff
 from cleft_bundle.errors import RadiographError
 from cleft_bundle.extras import require
 from cleft_bundle.files import replacing
@@ -46,7 +46,7 @@ _RADIOGRAPHY = ("363680008", "SCT", "Radiographic imaging procedure")
 
 @dataclass(frozen=True)
 class ResultSource:
-    """Who made a result.
+    """Maker of a result.
 
     Args:
         name: of the algorithm.

@@ -17,7 +17,7 @@ _MEDIAL = {"L": "R", "R": "L"}  # of a left breast, the middle of the body lies 
 
 
 def is_mammogram(meta: Mapping[str, Any]) -> bool:
-    """Whether an image shows a breast, by its modality or its view."""
+    """True where an image shows a breast, by its modality or its view."""
     return meta.get("modality") == "MG" or meta.get("view") in _MAMMOGRAMS
 
 
@@ -30,7 +30,7 @@ def upright_turn(meta: Mapping[str, Any]) -> str:
     AR the first letter, which dominates, counts. Hands and feet are hung by other customs, and are not meant here.
 
     Args:
-        meta: metadata of an image of `RadiographReader`, or those of a header that `dicom_header.describe` gives.
+        meta: metadata of an image of `RadiographReader`, or those of a header that `header.describe` gives.
 
     Returns:
         a name of `TURNS`; "not given" where the file does not tell its orientation; "unknown" where it tells one that

@@ -180,7 +180,7 @@ def side_of(ds: Any) -> tuple[str, str]:
 
 
 def traits_of(ds: Any) -> list[str]:
-    """What sets an image apart, as far as its header says.
+    """Traits that set an image apart, as far as its header says.
 
     Args:
         ds: a pydicom data set.
@@ -214,7 +214,7 @@ def orientation_of(ds: Any) -> str:
 
 
 def contradicts(view: str, orientation: str) -> bool:
-    r"""Whether an orientation shows another plane than a view lies in.
+    r"""True where an orientation shows another plane than a view lies in.
 
     Args:
         view: such as "PA"; oblique and unknown views contradict nothing.

@@ -61,7 +61,7 @@ class DeclaredVoi:
 
     @property
     def names(self) -> list[str]:
-        """What there is, in the order of choice: "window 1", "window 2", ..., "lut 1", ..."""
+        """Names of windows and tables, in the order of choice: "window 1", "window 2", ..., "lut 1", ..."""
         windows = [f"window {n + 1}" for n in range(max(len(self.centers), len(self.widths)))]
         return windows + [f"lut {n + 1}" for n in range(len(self.tables))]
 

@@ -1,1 +1,1 @@
-"""Image files: the geometry of an image, how it lies, opening pictures and what they note of themselves."""
+"""Image files: where they lie, their formats, opening pictures, what these note; an image's geometry, how it lies."""

@@ -27,7 +27,7 @@ _TEXTS = {
 
 @dataclass(frozen=True)
 class Note:
-    """What a picture says of itself.
+    """Facts that a picture states about itself.
 
     Attributes:
         shape: rows and columns.
@@ -57,7 +57,7 @@ class Note:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What the reader's metadata get of it."""
+        """Metadata that the reader takes from it."""
         return {**self.texts, "spacing": self.spacing}
 
 

@@ -19,7 +19,7 @@ class Turn(NamedTuple):
     mirror: bool
 
     def directions(self, downwards: str, rightwards: str) -> tuple[str, str]:
-        """Where columns and rows run after it, if they ran `downwards` and `rightwards` before."""
+        """Directions of columns and rows after it, if they ran `downwards` and `rightwards` before."""
         for _ in range(self.quarters):  # what was at the right border comes to the top
             downwards, rightwards = opposite_sides(rightwards), downwards
         return downwards, opposite_sides(rightwards) if self.mirror else rightwards

@@ -43,7 +43,7 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Breast:
-    """What both views of one breast share."""
+    """Anatomy that both views of one breast share."""
 
     laterality: str
     density: int

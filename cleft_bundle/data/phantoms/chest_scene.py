@@ -26,7 +26,7 @@ RIGHT, LEFT = -1, 1
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What stays the same in all images of one phantom patient (body coordinates)."""
+    """Anatomy that stays the same in all images of one phantom patient (body coordinates)."""
 
     width: float  # of the thorax, 1.0 on average
     apex: float  # y of the lung apices

@@ -40,7 +40,7 @@ VIEW = {"CC": ("399162004", "SCT", "cranio-caudal"), "MLO": ("399368009", "SCT",
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about its phantom.
+    """Attributes that a file states about its phantom.
 
     Args:
         kind: "chest" or "breast".

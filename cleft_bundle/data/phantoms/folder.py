@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 def is_phantom(dataset_dir: str | Path) -> bool:
-    """Whether a set's folder holds phantoms of this package, which its README.txt says."""
+    """True where a set's folder holds phantoms of this package, which its README.txt says."""
     note = Path(dataset_dir) / "README.txt"
     return note.is_file() and note.read_text(encoding="utf-8", errors="replace").startswith(README.partition("\n")[0])
 

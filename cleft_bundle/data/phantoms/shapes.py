@@ -17,7 +17,7 @@ SATURATION = 1.06
 
 @dataclass(frozen=True)
 class Pose:
-    """How the body lies in the picture.
+    """Position of the body in the picture.
 
     Args:
         height: rows of the picture.

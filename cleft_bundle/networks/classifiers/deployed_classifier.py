@@ -101,12 +101,12 @@ class DeployedClassifier(Network):
         self.operating_point = {"thresholds": dict(thresholds), **chosen_by}
 
     def __prepare_scriptable__(self) -> nn.Module:
-        """What :func:`torch.jit.script` compiles: a traced form, as transformers' own code can't be scripted."""
+        """Traced form that :func:`torch.jit.script` compiles, as transformers' own code can't be scripted."""
         return Scriptable(self)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the file says about the classifier, as JSON-able values."""
+        """Settings of the classifier in its file, as JSON-able values."""
         raise NotImplementedError
 
     @property

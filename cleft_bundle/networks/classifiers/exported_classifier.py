@@ -11,6 +11,7 @@ import torch
 from monai.data import MetaTensor
 
 from cleft_bundle.errors import BundleError, one_line
+from cleft_bundle.networks.backbones import freeze
 from cleft_bundle.networks.classifiers.deployed_classifier import fitted, probabilities
 from cleft_bundle.networks.protocol import Network
 from cleft_bundle.vocabulary import Task
@@ -75,7 +76,7 @@ class ExportedClassifier(Network):
         return self.embed(embedding)
 
     def logits(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits [B, K] of images [B, 3, H, W], before calibration, for ``multiclass`` up to a constant an image.
+        """Logits [B, K] of images [B, 3, H, W], before calibration, for ``multiclass`` up to a constant per image.
 
         They are won back from probabilities, and so no finer than these. Subclasses whose files know better say it.
         """
@@ -101,6 +102,7 @@ class TorchScriptClassifier(ExportedClassifier):
         except (RuntimeError, ValueError) as error:
             raise BundleError(f"{path} is no TorchScript: {one_line(error)}") from error
         super().__init__(path, json.loads(extra[METADATA] or "{}"))
+        freeze(network)
         self.network = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -129,6 +131,7 @@ class ProgramClassifier(ExportedClassifier):
         except (RuntimeError, ValueError, KeyError) as error:
             raise BundleError(f"{path} is no file of torch.export: {one_line(error)}") from error
         super().__init__(path, json.loads(extra[METADATA] or "{}"))
+        freeze(network)
         self.network = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -74,8 +74,8 @@ class ImageClassifier(Network):
         return self.image_encoder.features(image)
 
     @property
-    def patch_size(self) -> int:
-        """That of the tower."""
+    def patch_size(self) -> int | None:
+        """Patch size of the tower, in pixels."""
         return self.image_encoder.patch_size
 
     @property
@@ -89,7 +89,7 @@ class ImageClassifier(Network):
         return {"image_peft": self.image_encoder.peft.name}
 
     def penalty(self) -> torch.Tensor | float:
-        """What the adapters of the tower add to the training loss."""
+        """Term that the adapters of the tower add to the training loss."""
         return self.image_encoder.penalty()
 
     def merged(self) -> ImageClassifier:
@@ -140,11 +140,10 @@ class FinetunedClassifier(DeployedClassifier):
         return self.network.embed(image)
 
     @property
-    def patch_size(self) -> int:
-        """That of the tower."""
+    def patch_size(self) -> int | None:
+        """Patch size of the tower, in pixels."""
         return self.network.patch_size
 
-    @property
     def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [K, width of the tower] and biases [K] that give the calibrated logits of features."""
         linear, temperature = self.network.head, self.temperature
@@ -156,7 +155,7 @@ class FinetunedClassifier(DeployedClassifier):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What :attr:`ImageClassifier.settings` says, with operating point and provenance."""
+        """Settings of :attr:`ImageClassifier.settings`, with operating point and provenance."""
         return {
             **self.network.settings,
             "operating_point": self.operating_point,

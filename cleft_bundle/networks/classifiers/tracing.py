@@ -29,7 +29,7 @@ def trace(classifier: DeployedClassifier) -> torch.jit.ScriptModule:
 
 
 class Scriptable(nn.Module):
-    """What :func:`torch.jit.script` compiles in place of a classifier: its trace."""
+    """Trace that :func:`torch.jit.script` compiles in place of a classifier."""
 
     def __init__(self, classifier: DeployedClassifier) -> None:
         super().__init__()

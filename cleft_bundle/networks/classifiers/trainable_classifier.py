@@ -28,7 +28,7 @@ class TrainableClassifier(Network):
         super().__init__()
         self._start = [copy.deepcopy(classifier)]  # in a list, so that its tensors are none of this network
         self.image_encoder = copy.deepcopy(classifier.image_encoder).requires_grad_(True)
-        self.weights, self.bias = (nn.Parameter(part.detach().clone()) for part in classifier.calibrated_head)
+        self.weights, self.bias = (nn.Parameter(part.detach().clone()) for part in classifier.calibrated_head())
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Classify images [B, 3, H, W], prepared as the classifier says.
@@ -44,17 +44,16 @@ class TrainableClassifier(Network):
 
     @property
     def tower(self) -> ImageEncoder | None:
-        """That of the image tower."""
+        """The image tower whose projected tokens :meth:`embed` averages, if there is one."""
         return self.image_encoder.tower
 
     @property
-    def patch_size(self) -> int:
-        """That of the image tower."""
+    def patch_size(self) -> int | None:
+        """Patch size of the image tower, in pixels."""
         return self.image_encoder.patch_size
 
-    @property
     def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is learnt."""
+        """Head that is learnt."""
         return self.weights, self.bias
 
     def deployable(self) -> ZeroShotClassifier:

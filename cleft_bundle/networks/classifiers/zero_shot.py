@@ -174,21 +174,20 @@ class ZeroShotClassifier(DeployedClassifier):
 
     @property
     def tower(self) -> ImageEncoder | None:
-        """That of the image tower."""
+        """The image tower whose projected tokens :meth:`embed` averages, if there is one."""
         return self.image_encoder.tower
 
     @property
-    def patch_size(self) -> int:
-        """That of the image tower."""
+    def patch_size(self) -> int | None:
+        """Patch size of the image tower, in pixels."""
         return self.image_encoder.patch_size
 
-    @property
     def calibrated_head(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights [K, D] and biases [K] that give the calibrated logits of unit embeddings."""
         return self.logit_scale.exp() / self.temperature * self.class_weights, self.bias
 
     def set_head(self, weights: torch.Tensor, bias: torch.Tensor) -> None:
-        """Take weights [K, D] and biases [K] in the place of :attr:`calibrated_head`.
+        """Take weights [K, D] and biases [K] in the place of :meth:`calibrated_head`.
 
         The scale stays, and the temperature becomes 1. Thresholds were chosen for other scores: they go.
         """

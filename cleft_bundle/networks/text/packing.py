@@ -1,4 +1,4 @@
-"""Captions in few rows: what several begin with stands once a row, and no padding stands between them.
+"""Captions in few rows: what several begin with stands once per row, and no padding stands between them.
 
 In a causal language model the hidden states of a beginning do not depend on what follows. All of CLEFT's captions
 start with "this is a chest x ray of a patient with", and many go on alike: sorted, they are a tree of tokens. A row

@@ -1,4 +1,4 @@
-"""What stands for a caption among the hidden states that a text tower gives its tokens."""
+"""Pooling: one vector for a caption from the hidden states that a text tower gives its tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found out about a text tower when it is built, by a few tokens rather than by the name of its model."""
+"""Probes of a text tower when it is built, by a few tokens rather than by the name of its model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cleft_bundle.errors import BundleError, one_line
 
 
 class Nature(NamedTuple):
-    """How a model reads.
+    """Way in which a model reads.
 
     Attributes:
         causal: whether each token sees only those before it.
@@ -81,7 +81,7 @@ def first_position(model: PreTrainedModel) -> int:
 
 
 def window(config: Any) -> int:
-    """How far tokens of a model see at most, if its config knows a bound: models count columns of a row for it."""
+    """Most tokens back that a model sees, if its config knows a bound: models count columns of a row for it."""
     bounds = [v for key, v in config.to_dict().items() if key.endswith(("window", "window_size", "chunk_size"))]
     return min((b for b in bounds if type(b) is int and b > 0), default=sys.maxsize)
 

@@ -71,5 +71,5 @@ class PromptLearner(nn.Module):
         self.context = nn.Parameter(start.clone() if context == "shared" else start.expand(classes, -1, -1).clone())
 
     def forward(self) -> torch.Tensor:
-        """The context [P, H], or [K, P, H] with one a class."""
+        """The context [P, H], or [K, P, H] with one per class."""
         return self.context

@@ -146,7 +146,7 @@ class TextEncoder(nn.Module):
         return self.language_model.get_input_embeddings()(input_ids)
 
     def penalty(self) -> torch.Tensor | float:
-        """What the method adds to the training loss."""
+        """Term that the method adds to the training loss."""
         return self.peft.penalty(self.backbone)
 
     def forward(
@@ -162,10 +162,10 @@ class TextEncoder(nn.Module):
     def features(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, context: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """What the language model makes of captions, before the projection.
+        """Features of captions by the language model, before the projection.
 
         Args:
-            input_ids: int64 tensor [N, T], padded on the right with EOS, for ``end`` pooling at least one EOS a row.
+            input_ids: int64 tensor [N, T], padded on the right with EOS, for ``end`` pooling at least one EOS per row.
             attention_mask: int64 tensor [N, T], 1 for the caption's tokens and 0 from its EOS on.
             context: float tensor of input embeddings that stand before the tokens: [P, H] before each caption, or
                 [N, P, H], a context of its own for each.

@@ -8,7 +8,7 @@ from transformers import PretrainedConfig
 
 
 class CleftConfig(PretrainedConfig):
-    """What :class:`CleftModel` is built from.
+    """Configuration of :class:`CleftModel`.
 
     Args:
         vision_config: config of the image tower, with ``model_type``.

@@ -75,7 +75,7 @@ def _labels(items: Sequence[Item], classes: Sequence[str]) -> np.ndarray:
 
 
 def caption_tokens(items: Iterable[Item], tokenize: CaptionTokenizer) -> tuple[pd.Series, pd.Series]:
-    """How often each caption occurs, and its tokens before any cut (EOS not counted), both indexed by the caption."""
+    """Frequency of each caption, and its tokens before any cut (EOS not counted), both indexed by the caption."""
     frequency = pd.Series([text for item in items for text in captions_of(item)], dtype=object).value_counts()
     texts = list(frequency.index)
     lengths = [len(row) for row in tokenize.tokenizer(texts)["input_ids"]] if texts else []

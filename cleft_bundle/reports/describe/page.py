@@ -49,7 +49,7 @@ def write_report(
         class_names: names of the labels.
         tokenize: the tokenizer of the captions and its window.
         transform: from an item to ``image`` [1 or 3, H, W] of 0 to 1; deterministic.
-        batch_size: images a batch.
+        batch_size: images per batch.
         samples: images to show.
         seed: of what is drawn at random: batches, samples, headers that are read.
 

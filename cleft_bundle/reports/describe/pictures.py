@@ -87,7 +87,7 @@ def age_bars(figure: Figure, frame: pd.DataFrame) -> None:
 
 
 def cooccurrence_map(figure: Figure, matrix: np.ndarray, classes: Sequence[str]) -> None:
-    """How many images have both of two classes; shade: share of the row's images."""
+    """Number of images that have both of two classes; shade: share of the row's images."""
     axes = figure.subplots()
     share = matrix / np.maximum(np.diag(matrix)[:, None], 1)
     shown = axes.imshow(np.where(np.eye(len(matrix), dtype=bool), np.nan, share), cmap="Blues", vmin=0)

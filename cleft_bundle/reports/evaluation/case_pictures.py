@@ -24,7 +24,7 @@ Explain = Callable[[Item, torch.Tensor, str], np.ndarray | None]
 
 
 class CasePictures:
-    """How cases look to the network, and where it looked.
+    """Pictures of cases as the network sees them, with heat maps.
 
     Args:
         count: images of each kind, at most.

@@ -34,7 +34,7 @@ BY_GROUP = ("auroc", "sensitivity", "specificity", "brier", OBSERVED_EXPECTED)
 
 @dataclass(frozen=True)
 class Resampling:
-    """How intervals come about, see :func:`cleft_bundle.metrics.bootstrap`.
+    """Settings of the intervals, see :func:`cleft_bundle.metrics.bootstrap`.
 
     Args:
         resamples: number of resamples.
@@ -136,7 +136,7 @@ def _before_calibration(scored: ScoredImages, resampling: Resampling) -> dict[st
 def prompt_sensitivity(
     scored: ScoredImages, variants: Sequence[np.ndarray], prompts: Sequence[Mapping[str, str]]
 ) -> dict[str, Any] | None:
-    """How much the ranking of the images depends on the words of the prompts.
+    """Sensitivity of the ranking of the images to the words of the prompts.
 
     Args:
         scored: N images, by all prompts together.

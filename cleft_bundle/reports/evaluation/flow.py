@@ -65,7 +65,7 @@ def _where(scored: ScoredImages, rows: np.ndarray) -> list[Item]:
 
 
 def counted(items: Sequence[Item]) -> dict[str, int]:
-    """How many ``images`` and ``patients`` there are."""
+    """Numbers of ``images`` and ``patients``."""
     return {"images": len(items), "patients": len({item["patient_id"] for item in items})}
 
 

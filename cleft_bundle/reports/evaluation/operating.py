@@ -12,6 +12,8 @@ from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.data.item import Item
+from cleft_bundle.engines import validation_engine
+from cleft_bundle.handlers import ProgressHandler, ZeroShotMetrics
 from cleft_bundle.metrics import Calibration, Interval, Screening, apply_thresholds
 from cleft_bundle.reports.evaluation.estimates import Resampling, as_json
 from cleft_bundle.reports.evaluation.scored import ScoredImages, row_order
@@ -39,14 +41,27 @@ class Operating:
         self.details: dict[str, Any] | None = None
 
     def gather(self, evaluator: SupervisedEvaluator) -> None:
-        """Let an evaluator score the validation images, before it runs on its own ones."""
+        """Score the validation images with the network and the class prompts of an evaluator, and no more than that.
+
+        Args:
+            evaluator: stays as it is; its inferer is a :class:`cleft_bundle.inferers.ZeroShotInferer`.
+        """
         if self.data_loader is None:
             return
-        own, batches = evaluator.data_loader, evaluator.state.epoch_length
-        evaluator.data_loader, evaluator.state.epoch_length = self.data_loader, len(self.data_loader)
-        evaluator.run()
-        evaluator.data_loader, evaluator.state.epoch_length = own, batches
-        self.details = evaluator.state.metric_details[evaluator.state.key_metric_name]
+        inferer = evaluator.inferer.plain()
+        scores = ZeroShotMetrics(list(inferer.prompts), inferer.task)
+        scorer = validation_engine(
+            text=False,
+            device=evaluator.state.device,
+            val_data_loader=self.data_loader,
+            network=evaluator.network,
+            inferer=inferer,
+            key_val_metric={"zero_shot_auroc": scores},
+            val_handlers=[inferer, ProgressHandler("scoring the validation images")],
+            amp=evaluator.amp,
+        )
+        scorer.run()
+        self.details = scorer.state.metric_details["zero_shot_auroc"]
 
     def choose(
         self, logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str], task: Task, items: Sequence[Item]

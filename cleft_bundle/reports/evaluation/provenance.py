@@ -43,5 +43,5 @@ def provenance(network: Network, checkpoint: str | None, identity: RunIdentity) 
 
 
 def file_read(kind: str, path: str | Path) -> dict[str, str]:
-    """What tells one file from another: ``kind``, ``path`` and ``sha256``."""
+    """Identity of a file: ``kind``, ``path`` and ``sha256``."""
     return {"kind": kind, "path": str(path), "sha256": sha256(path)}

@@ -57,7 +57,7 @@ _NO_PROVENANCE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How a report is made.
+    """Settings of a report.
 
     Args:
         resampling: how intervals come about.
@@ -80,7 +80,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Extras:
-    """What a report shows besides, where it is known.
+    """Further things that a report shows, where they are known.
 
     Args:
         cohorts: names of splits to their items, for the table of who they are; empty: the scored images alone.

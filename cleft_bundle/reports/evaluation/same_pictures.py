@@ -38,7 +38,7 @@ def same_pictures(
 
 
 def picture_lines(found: Mapping[str, Any] | None) -> list[str]:
-    """What was found as sentences; none where nothing was."""
+    """Sentences about what was found; none where nothing was."""
     if found is None:
         return []
     lines = []

@@ -90,7 +90,7 @@ class ScoredImages:
 
     @cached_property
     def scored(self) -> np.ndarray:
-        """Which images have an answer: bool [N]."""
+        """Mask of the images that have an answer: bool [N]."""
         return np.isfinite(self.scores).all(axis=1) & np.array([not error for error in self.errors], dtype=bool)
 
     @cached_property
@@ -121,7 +121,7 @@ class ScoredImages:
 
     @cached_property
     def are_probabilities(self) -> bool:
-        """Whether all scores lie in 0..1, so that calibration can be asked about."""
+        """True where all scores lie in 0..1, so that calibration can be asked about."""
         scores = self.predictions.scores
         return bool(scores.min() >= 0 and scores.max() <= 1)
 
@@ -132,7 +132,7 @@ class ScoredImages:
         return {name: float(known[name]) for name in self.class_names if name in known}
 
     def called(self) -> tuple[Predictions, list[float]] | None:
-        """What classes are called, as predictions and thresholds; None where nothing is.
+        """Classes that are called, as predictions and thresholds; None where nothing is.
 
         For ``multilabel`` the predictions are those of the classes that have a threshold. For ``multiclass`` they are
         all of them, and the thresholds play no part: the class with the highest score is called.

@@ -41,7 +41,7 @@ Embed = Callable[[Sequence[Item]], np.ndarray]
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known of some images.
+    """Facts about some images.
 
     Args:
         values: some of :data:`VARIABLES` to one value per image, None where it is unknown; ages are years, or texts of
@@ -56,7 +56,7 @@ class Sample:
 
 
 def sample_of(items: Sequence[Item]) -> Sample:
-    """What items say of their images."""
+    """Facts that items state about their images."""
     values: dict[str, list[Any]] = {}
     for key in VARIABLES:
         column = [item.get(key) for item in items]
@@ -68,7 +68,7 @@ def sample_of(items: Sequence[Item]) -> Sample:
 
 
 def sample_of_counts(counts: Mapping[str, Any] | None) -> Sample | None:
-    """What a file stores of its training images: by variable, counts of values; ages in bands.
+    """Facts that a file stores about its training images: by variable, counts of values; ages in bands.
 
     Args:
         counts: ``images`` of :meth:`cleft_bundle.checkpoints` memory, or None.
@@ -98,7 +98,7 @@ def as_it_is() -> Compose:
 
 
 def looked_at(items: Sequence[Item], most: int, embed: Embed | None = None, seed: int = 0) -> Sample:
-    """What items say of their images, and what some of these look like: grey levels as they are read, and embeddings.
+    """Facts that items state about their images, and the looks of some: grey levels as they are read, and embeddings.
 
     Args:
         items: with ``image``; what cannot be read is passed over.

@@ -127,7 +127,7 @@ def _chosen(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def maps_by(scorer: Scorer) -> Explain | None:
-    """What draws the heat maps of a classifier; None where the form of its file gives none."""
+    """Drawer of a classifier's heat maps; None where the form of its file gives none."""
     if not isinstance(scorer.network, ZeroShotClassifier):
         return None
     try:
@@ -149,7 +149,7 @@ def maps_by(scorer: Scorer) -> Explain | None:
 
 
 def embedding_by(scorer: Scorer) -> Embed | None:
-    """What embeds images as a classifier does; None where the form of its file gives no embeddings."""
+    """Function that embeds images as a classifier does; None where the form of its file gives no embeddings."""
     if not scorer.network.embeds:
         return None
     return lambda items: np.asarray(scorer.score(items, embeddings=True).embeddings)

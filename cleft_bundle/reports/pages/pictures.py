@@ -24,13 +24,23 @@ _STYLE: dict[Any, Any] = {
 
 def draw(function: Callable[..., None], *arguments: Any, size: tuple[float, float]) -> str:
     """Let a function draw on a new figure of that size in inches, and give it as a data URI."""
+    return svg_uri(draw_svg(function, *arguments, size=size))
+
+
+def draw_svg(function: Callable[..., None], *arguments: Any, size: tuple[float, float]) -> str:
+    """Let a function draw on a new figure of that size in inches, and give it as the text of an SVG file."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         function(figure, *arguments)
         content = io.BytesIO()
         figure.savefig(content, format="svg", metadata={"Date": None})
-    return _uri("svg+xml", content.getvalue())
+    return content.getvalue().decode()
+
+
+def svg_uri(svg: str) -> str:
+    """The text of an SVG file as a data URI."""
+    return _uri("svg+xml", svg.encode())
 
 
 def thumbnail(image: torch.Tensor, side: int = 224) -> str:

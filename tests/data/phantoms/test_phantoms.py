@@ -254,7 +254,7 @@ def test_chest_findings_can_be_seen(chests):
 
 
 def embed(breasts: Path) -> list[dict[str, str]]:
-    """One row an image with the density and the worst letter of its side."""
+    """One row per image with the density and the worst letter of its side."""
     clinical = table(breasts / "tables" / "EMBED_OpenData_clinical_phantom.csv")
     out = []
     for image in table(breasts / "tables" / "EMBED_OpenData_metadata_phantom.csv"):

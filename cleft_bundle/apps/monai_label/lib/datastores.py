@@ -48,7 +48,7 @@ class RadiographDatastore(LocalDatastore):
 
     @property
     def folder(self) -> str:
-        """Where the images and what is known of them are."""
+        """Folder of the images and of what is known of them."""
         return self._datastore_path
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scores:
-    """What a classifier says of N images, and by which file.
+    """Scores of N images by a classifier, and the file that it came from.
 
     Args:
         probabilities: float32 [N, K] in the order of the classes; NaN for an image that cannot be read.
@@ -92,7 +92,7 @@ class ServedModel:
 
     @property
     def backup(self) -> Path:
-        """Where :meth:`publish` keeps the classifier that it replaces."""
+        """Path at which :meth:`publish` keeps the classifier that it replaces."""
         return self.path.with_name(f"{self.path.stem}_previous{self.path.suffix}")
 
     def current(self) -> Loaded:

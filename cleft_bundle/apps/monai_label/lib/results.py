@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from cleft_bundle.data.radiograph_reader import sniff
+from cleft_bundle.data.images.formats import sniff
 from cleft_bundle.files import save_text
 from cleft_bundle.inference import HeatMaps
 from cleft_bundle.networks.heat_maps import SCALE, UNIT
@@ -25,7 +25,7 @@ _LINES = 30  # of text that fit one below the other onto an image
 
 
 def patient_affine(path: str | Path, spacing: np.ndarray) -> np.ndarray:
-    """Where viewers put the pixels of a radiograph.
+    """Affine by which viewers place the pixels of a radiograph.
 
     A NIfTI file says so itself. Else column and row run to the left and down the patient's coordinates, from their
     origin, as ITK and 3D Slicer place pictures and DICOM files that have no position, which projections do not have.
@@ -97,7 +97,7 @@ def level_names(finding: str) -> dict[str, int]:
 
 
 def note(finding: str | None, scores: Mapping[str, float], maps: HeatMaps) -> str:
-    """What is to be known of a heat map: score, threshold, whether the finding is called, and the unit."""
+    """Facts about a heat map: score, threshold, whether the finding is called, and the unit."""
     if finding is None:
         return "no finding is called" if maps.decides else "the classes have no thresholds: name one"
     return f"{finding}: {maps.verdict(finding, scores).sentence}; labels in {UNIT}"

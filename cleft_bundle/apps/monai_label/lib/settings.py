@@ -29,7 +29,7 @@ TASK_TYPES = ("classification", "detection")
 
 @dataclass(frozen=True)
 class Settings:
-    """Where everything is.
+    """Files and options of the server.
 
     Args:
         model: the classifier, ``model.pt``.

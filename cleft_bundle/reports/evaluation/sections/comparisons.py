@@ -68,7 +68,7 @@ def _compared(content: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def prompts(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """How far figures move between variants of the prompts."""
+    """Section on how far figures move between variants of the prompts."""
     found = content["prompt_sensitivity"]
     if found is None:
         return []

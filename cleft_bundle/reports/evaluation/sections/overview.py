@@ -39,14 +39,14 @@ def tiles(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def has_chosen(content: Mapping[str, Any]) -> bool:
-    """Whether any of the reported patients chose anything of the classifier, so that figures may flatter it."""
+    """True where any of the reported patients chose anything of the classifier, so that figures may flatter it."""
     chosen = content["operating_points"]["chosen"]
     seen = (content["pictures"] or {}).get("seen", {})
     return any([*(content["roles"] or {}).values(), *seen.values(), bool(chosen.get("same_images"))])
 
 
 def role_lines(content: Mapping[str, Any]) -> list[str]:
-    """What the classifier used the reported patients for, a sentence each."""
+    """Uses that the classifier made of the reported patients, one sentence each."""
     patients = content["dataset"]["patients"]
     roles = content["roles"]
     lines = [

@@ -30,7 +30,7 @@ def title_of(metric: str) -> str:
 
 
 def better(metric: str) -> str:
-    """Which way a metric is better, in words."""
+    """Direction in which a metric is better, in words."""
     plain = metric.partition("/")[0].removesuffix("_macro")
     if plain == "observed_expected":
         return "right: 1"

@@ -11,7 +11,7 @@ from cleft_bundle.reports.evaluation.sections.parts import row, section, table, 
 
 
 def about(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What people filled in, and what they did not."""
+    """Section of what people filled in, and what they did not."""
     given = content["about"]
     missing = ", ".join(title.lower() for key, title in FIELDS.items() if key not in given)
     rows = [row(FIELDS[key], [text_cell(text)]) for key, text in given.items()]
@@ -64,7 +64,7 @@ def table_one(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def shift(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """How the images differ from those of the training."""
+    """Section on how the images differ from those of the training."""
     found = content["shift"]
     if found is None:
         return []

@@ -26,7 +26,7 @@ class ClassifierTask(ScoringTask):
         return self.model.current()
 
     def info(self) -> dict[str, Any]:
-        """What clients are told: the classes and options as they are now."""
+        """Classes and options as they are now, for clients."""
         names = self.model.class_names
         config = {"heat_map": heat_map_options(names)}
         return {**super().info(), "labels": {name: number for number, name in enumerate(names)}, "config": config}

@@ -49,7 +49,7 @@ class PromptTask(ScoringTask):
         return self.load().classifier(read_classes(request.get("classes"), template), task)
 
     def info(self) -> dict[str, Any]:
-        """What clients are told: the options, with the served classes as an example."""
+        """Options for clients, with the served classes as an example."""
         config = {
             "classes": "|".join(self.model.class_names),
             "task": ["multilabel", "multiclass"],

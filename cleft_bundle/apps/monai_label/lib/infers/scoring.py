@@ -14,7 +14,7 @@ import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.transform.writer import write_itk
 
-from cleft_bundle.data.datasets.file_trees import walk
+from cleft_bundle.data.images.file_trees import walk
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.inference import HeatMaps
 from cleft_bundle.names import column

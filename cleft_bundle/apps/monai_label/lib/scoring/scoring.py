@@ -36,7 +36,7 @@ class ImageFiles(Mapping[str, str]):
         return iter(self.images)
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Number of images."""
         return len(self.images)
 
 

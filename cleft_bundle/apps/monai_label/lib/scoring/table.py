@@ -29,7 +29,7 @@ _SAVE_SECONDS = 30.0  # what a killed scoring can lose
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one image.
+    """Outcome of one image.
 
     Args:
         stamp: size and time of modification of its file when it was scored.

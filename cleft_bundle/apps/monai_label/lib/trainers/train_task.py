@@ -84,7 +84,7 @@ class CleftTrainTask(BundleTrainTask):
         return [name for name in METHODS if name != "prompt" or self.cleft is not None]
 
     def config(self) -> dict[str, Any]:
-        """What a request may set, with the defaults; of a list, the first is the default."""
+        """Settings that a request may change, with the defaults; of a list, the first is the default."""
         given = super().config()
         kept = ("device", "val_split", "tracking", "tracking_uri", "tracking_experiment_name", "run_id")
         return {
@@ -97,7 +97,7 @@ class CleftTrainTask(BundleTrainTask):
         }
 
     def stats(self) -> dict[str, Any]:
-        """What came of the last training that ended."""
+        """Result of the last training that ended."""
         try:
             return json.loads((self.folder / "training.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Walk:
-    """What :func:`walk` found below a folder."""
+    """Result of :func:`walk`."""
 
     #: The real path of the folder.
     root: str
@@ -38,7 +38,7 @@ class Walk:
         return Walk(self.root, dict(sorted((path, real) for real, path in chosen.items())), self.left_out + again)
 
     def told(self) -> str:
-        """What was left out in words, such as ``2 hidden, 1 broken links``; "" where nothing was."""
+        """Counts of what was left out in words, such as ``2 hidden, 1 broken links``; "" where nothing was."""
         return ", ".join(f"{count} {reason}" for reason, count in self.left_out.most_common())
 
 

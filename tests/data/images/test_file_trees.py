@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from cleft_bundle.data.datasets.file_trees import FileTree, walk
+from cleft_bundle.data.images.file_trees import FileTree, walk
 
 
 def tree(root, *files):
