@@ -34,13 +34,15 @@ def flatten(config: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
 
     def visit(path: str, value: Any) -> None:
+        if path in FREE:
+            return
         if isinstance(value, Mapping):
             for key, child in value.items():
                 visit(f"{path}#{key}" if path else str(key), child)
         else:
             flat[path] = json.dumps(value, default=str)
 
-    visit("", {key: value for key, value in config.items() if key not in FREE})
+    visit("", config)
     return flat
 
 
