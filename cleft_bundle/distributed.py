@@ -90,7 +90,7 @@ def from_first(value: T) -> T:
 
 
 def first_does(action: Callable[[], T]) -> T:
-    """What the first process finds on its disk, for all: the others may be on machines that have no such file.
+    """Result of what the first process does, for all: the others may be on machines that have no such file.
 
     Args:
         action: what the first process does.

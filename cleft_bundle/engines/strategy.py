@@ -1,4 +1,4 @@
-"""How several processes train one network: a replica in each, or its weights divided among them."""
+"""Several processes that train one network: a replica in each, or its weights divided among them."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class Alone:
     """One process."""
 
     def run(self, compute: Callable[[], Result]) -> Result:
-        """What ``compute`` gives, from which gradients will come."""
+        """Result of ``compute``, from which gradients will come."""
         return compute()
 
     @contextmanager
     def waiting(self, wait: bool) -> Iterator[None]:
-        """Whether the gradients of what runs within are part of a sum that later steps end."""
+        """Run a step within; where it is to wait, its gradients are part of a sum that a later step ends."""
         yield
 
     def finish(self, network: nn.Module) -> None:

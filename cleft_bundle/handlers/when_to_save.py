@@ -1,4 +1,4 @@
-"""When a training writes its state: every so many steps or minutes, and where it is told to end."""
+"""Times at which a training writes its state: every so many steps or minutes, and where it is told to end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOGETHER = 10  # steps between two agreements of several processes, which have 
 
 
 class WhenToSave:
-    """When a training writes its state.
+    """Times at which a training writes its state.
 
     A SIGTERM, by which a scheduler announces that it takes the machine away, lets a run that writes states write one
     and end.
@@ -47,7 +47,7 @@ class WhenToSave:
 
     @property
     def ever(self) -> bool:
-        """Whether any state is written."""
+        """True where any state is written."""
         return self.steps > 0 or self.minutes is not None
 
     @contextmanager
@@ -67,7 +67,7 @@ class WhenToSave:
         self._last = time.monotonic()
 
     def asked(self, step: int) -> bool:
-        """Whether a state is wanted after a step, counted from 1; several processes give the same answer."""
+        """True where a state is wanted after a step, counted from 1; several processes give the same answer."""
         by_steps = self.steps > 0 and step % self.steps == 0
         late = self.minutes is not None and time.monotonic() - self._last >= 60 * self.minutes
         told = self._told

@@ -81,7 +81,7 @@ class ContrastiveLoss(nn.Module):
 
 
 class Batch(NamedTuple):
-    """What the rows of one process are compared with.
+    """Images and captions that the rows of one process are compared with.
 
     Attributes:
         image: images of all processes, [N, D].
