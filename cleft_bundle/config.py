@@ -29,6 +29,11 @@ from cleft_bundle.settings import FORMER, RENAMED, SAME, check_settings
 logger = logging.getLogger(__name__)
 
 _REFERENCE = re.compile(r"[@%](\w+)")
+# what nothing reads once another network has taken the place of CLEFT's own
+_OF_CLEFT = (
+    *("image_backbone", "text_backbone", "embedding_dim"),
+    *("text_pooling", "max_caption_tokens", "image_mean", "image_std"),
+)
 _COMPONENT_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_", "_debug_"}
 
 
@@ -84,6 +89,8 @@ def check_config() -> None:
             raise UsageError(f"unknown config id {key!r}: since 0.9.0 it is {RENAMED[key]}")
         if key not in known[""] | referenced | {"_meta_"}:
             raise UsageError(f"unknown config id {key!r}{_nearest(key, known[''])}")
+    if "dual_encoder" in config:
+        _refuse_unread(config, referenced, workflow.config_root_path)
     for section in ("train", "validate"):
         for key in config.get(section, {}):
             if key not in known[section]:
@@ -276,6 +283,15 @@ def _known_ids(folder: Path) -> dict[str, set[str]]:
                 if section in known:
                     known[section].update(rest[:1] or value)
     return known
+
+
+def _refuse_unread(config: Mapping[str, Any], referenced: set[str], folder: Path) -> None:
+    """Refuse what only CLEFT's own network reads, where it was changed and another network has taken its place."""
+    plain = ConfigParser.load_config_file(folder / "train.json")
+    for key in _OF_CLEFT:
+        unread = key not in referenced or key.endswith("_backbone")  # whose tokenizer is no reader of it
+        if unread and config.get(key) != plain.get(key):
+            raise UsageError(f"{key}: nothing reads it here, as the network is the one that dual_encoder names")
 
 
 def _components(path: str, config: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

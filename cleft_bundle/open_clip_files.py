@@ -17,7 +17,7 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def is_open_clip(source: Any) -> TypeGuard[str]:
-    """True for an open_clip checkpoint: ``hf-hub:OWNER/NAME``, or a folder that transformers cannot load.
+    """Tell an open_clip checkpoint, ``hf-hub:OWNER/NAME`` or a folder that only open_clip loads, from other sources.
 
     A folder that holds transformers' ``config.json`` as well is left to transformers.
     """

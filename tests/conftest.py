@@ -21,7 +21,9 @@ from cleft_bundle.data import CaptionTokenizer
 from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, TextEncoder, ZeroShotClassifier, load_tokenizer
 from cleft_bundle.networks.backbones import load_backbone
 from cleft_bundle.packaging.wheel import write_wheel
+from tests import processes
 from tests.installed import Elsewhere, install
+from tests.mlflow_databases import migrate_once
 
 # generating examples is slow, not wrong, where other processes keep the cores busy
 settings.register_profile("busy_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -63,7 +65,8 @@ def tiny_dual_encoder(model_type: str) -> dict[str, Any]:
 
 def words_of_prompts() -> list[str]:
     """The words of the class prompts, which the tiny tokenizers know."""
-    return sorted(set(re.findall(r"\w+", (ROOT / "configs/prompts/chexpert.json").read_text().lower())))
+    texts = [path.read_text().lower() for path in (ROOT / "configs/prompts").glob("*.json")]
+    return sorted(set(re.findall(r"\w+", " ".join(texts))))
 
 
 def _tiny_tokenizer(model_type: str) -> PreTrainedTokenizerBase:
@@ -115,6 +118,13 @@ def save_dual_encoder(folder: Path, model_type: str) -> str:
 def root() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def migrated_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """New databases of MLflow are copies of one, here and in the processes of tests.processes."""
+    processes.database = str(tmp_path_factory.mktemp("mlflow") / "migrated.db")
+    migrate_once(processes.database)
 
 
 @pytest.fixture(scope="session")

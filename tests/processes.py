@@ -20,8 +20,12 @@ from typing import Any
 
 import torch.multiprocessing
 
-PRELOADED = ("monai.bundle", "monai.engines", "monai.handlers", "fire", "sklearn.metrics")
+from tests.mlflow_databases import migrate_once
+
+PRELOADED = ("monai.bundle", "monai.engines", "monai.handlers", "mlflow.store.db.utils", "fire", "sklearn.metrics")
 PRELOADED += tuple(f"cleft_bundle.{room}" for room in ("reports", "handlers", "inference", "engines"))
+#: Where the processes find the tables of MLflow, see :func:`tests.mlflow_databases.migrate_once`.
+database = ""
 
 
 def forked() -> multiprocessing.context.ForkServerContext:
@@ -58,10 +62,9 @@ def start(
     Returns:
         a :class:`multiprocessing.Process` that runs.
     """
-    where, environ = str(cwd or Path.cwd()), dict(os.environ if env is None else env)
-    process = forked().Process(
-        target=_run, args=(list(map(str, arguments)), where, environ, str(out), str(err), session)
-    )
+    environ = dict(os.environ if env is None else env)
+    place = str(cwd or Path.cwd()), environ, str(out), str(err), session, database
+    process = forked().Process(target=_run, args=([*map(str, arguments)], *place))
     process.start()
     return process
 
@@ -92,10 +95,13 @@ def _text(path: Path) -> str:
     return path.read_text(errors="replace")
 
 
-def _run(arguments: list[str], cwd: str, environ: Mapping[str, str], out: str, err: str, session: bool) -> None:
+def _run(
+    arguments: list[str], cwd: str, environ: Mapping[str, str], out: str, err: str, session: bool, tables: str
+) -> None:
     """Be the process."""
     if session:
         os.setsid()
+    migrate_once(tables)
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(cwd)

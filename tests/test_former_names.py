@@ -24,3 +24,11 @@ def test_the_preprocessing_in_a_classifier_finds_the_reader():
 
 def test_a_registered_model_finds_its_loader():
     assert import_module("cleft_bundle.checkpoints.mlflow_model")._load_pyfunc is mlflow_model._load_pyfunc
+
+
+@pytest.mark.parametrize("name", ["Lora", "Dora", "Ia3", "Prefix", "AdaLora"])
+def test_a_config_of_before_0_9_finds_its_method_of_adaptation(name):
+    """Overlays name them as ``_target_`` of ``peft``, with arguments of ours in place of peft's."""
+    method = getattr(import_module("cleft_bundle.networks"), name)
+    assert locate(f"cleft_bundle.networks.{name}") is method
+    assert method().name == name.lower()

@@ -2,7 +2,7 @@
 
 from cleft_bundle.checkpoints.classifier_file import load_classifier, load_deployed, open_classifier
 from cleft_bundle.checkpoints.finetuned import FinetunedState, load_finetuned
-from cleft_bundle.checkpoints.image_tower import image_tower, image_towers, true_source
+from cleft_bundle.checkpoints.image_tower import file_of, image_tower, image_towers, true_source
 from cleft_bundle.checkpoints.official import import_official
 from cleft_bundle.checkpoints.patient_roles import ROLES
 from cleft_bundle.checkpoints.run_identity import RunIdentity, run_of, run_of_file
@@ -27,6 +27,7 @@ __all__ = [
     "TrainedState",
     "check_not_trained_on",
     "check_pictures",
+    "file_of",
     "image_tower",
     "image_towers",
     "import_official",

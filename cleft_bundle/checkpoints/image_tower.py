@@ -56,6 +56,16 @@ def true_source(source: Source, encoder: ImageEncoder) -> Source:
     return source
 
 
+def file_of(source: Source, checkpoint: str) -> str | None:
+    """The file that a source comes from, whose patients count as trained on: None but for ``cleft``.
+
+    Args:
+        source: ``cleft``, ``backbone`` or ``random``.
+        checkpoint: file of source ``cleft``.
+    """
+    return checkpoint if source == "cleft" else None
+
+
 def image_towers(
     sources: Sequence[Source], encoder: ImageEncoder, checkpoint: str, seed: int = 0
 ) -> dict[str, ImageEncoder]:

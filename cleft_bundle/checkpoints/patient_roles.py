@@ -169,24 +169,26 @@ def count_images(items: Sequence[Item]) -> dict[str, Any]:
         :data:`RARE` for all values of fewer than :data:`LEAST` images together.
     """
     values = {name: [item.get(name) for item in items] for name in COUNTED}
-    values["age"] = [_band(item.get("age")) for item in items]
-    counted = {name: _tally(column) for name, column in values.items() if any(_said(value) for value in column)}
+    values["age"] = [age_band(item.get("age")) for item in items]
+    counted = {name: _tally(column) for name, column in values.items() if any(is_said(value) for value in column)}
     return {"images": len(items), "patients": len({item["patient_id"] for item in items}), **counted}
 
 
 def _tally(values: Iterable[Any]) -> dict[str, int]:
-    counts = Counter(str(value) if _said(value) else UNKNOWN for value in values)
+    counts = Counter(str(value) if is_said(value) else UNKNOWN for value in values)
     common = {value: count for value, count in sorted(counts.items()) if count >= LEAST or value == UNKNOWN}
     rare = counts.total() - sum(common.values())
     return {**common, **({RARE: rare} if rare else {})}
 
 
-def _said(value: Any) -> bool:
+def is_said(value: Any) -> bool:
+    """True for a value that an item states: not None, "" or NaN."""
     return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
 
 
-def _band(age: float | None) -> str | None:
-    if age is None or not _said(age):
+def age_band(age: float | None) -> str | None:
+    """Band of ten years that an age in years lies in, "0-9" to "90+"; None where there is none."""
+    if age is None or not is_said(age):
         return None
     first = min(int(age) // 10 * 10, _OLDEST)
     return f"{first}+" if first == _OLDEST else f"{first}-{first + 9}"

@@ -8,7 +8,7 @@ from cleft_bundle.data.datalists import fingerprint, read_datalist, write_datali
 from cleft_bundle.data.datasets import cbis_ddsm, chexpert, dicom_dir, embed, folder, nih, openi, rsna, vindr_mammo
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
 from cleft_bundle.data.image_lists import list_images
-from cleft_bundle.data.item_checks import check_items, is_multi_label
+from cleft_bundle.data.item_checks import check_items, is_multi_label, task_of
 from cleft_bundle.data.loaders import calibration_loader, training_loader, validation_loader
 from cleft_bundle.data.pictures import known_pictures, read_pictures, shared_pictures
 from cleft_bundle.data.pseudonyms import pseudonym
@@ -66,6 +66,7 @@ __all__ = [
     "rsna",
     "select_split",
     "shared_pictures",
+    "task_of",
     "training_loader",
     "usable_items",
     "validation_loader",

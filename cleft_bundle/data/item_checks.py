@@ -11,6 +11,7 @@ import numpy as np
 
 from cleft_bundle.data.item import Item
 from cleft_bundle.errors import BundleError
+from cleft_bundle.vocabulary import Task
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,15 @@ def is_multi_label(items: Iterable[Item]) -> bool:
         True
     """
     return any(item["label"].count(1.0) > 1 for item in items)
+
+
+def task_of(items: Iterable[Item]) -> Task:
+    """``multilabel`` where any image carries several classes, else ``multiclass``; see :func:`is_multi_label`.
+
+    Args:
+        items: items with ``label``.
+    """
+    return "multilabel" if is_multi_label(items) else "multiclass"
 
 
 def check_items(items: Sequence[Item], classes: Sequence[str] | None = None) -> None:

@@ -204,6 +204,21 @@ def no_gaps(column: pd.Series, path: str | Path) -> None:
         raise BundleError(f"{path}: column '{column.name}' is empty in {rows(len(empty))}, the first is row {empty[0]}")
 
 
+def refuse_rows(bad: pd.Series, path: str | Path, what: str) -> None:
+    """Refuse rows of a table; the message shows the number of a row, not its patient.
+
+    Args:
+        bad: whether each row is refused; its index numbers the rows.
+        path: of the table, for the message.
+        what: what is wrong with them, such as "with a part of a box".
+
+    Raises:
+        BundleError: where a row is refused; names the file, how many rows there are, and the first.
+    """
+    if bad.any():
+        raise BundleError(f"{path}: {rows(int(bad.sum()))} {what}, the first is row {bad.idxmax()}")
+
+
 def no_duplicates(column: pd.Series, path: str | Path, advice: str = "expected one row per image") -> None:
     """Refuse a column in which a value occurs twice.
 

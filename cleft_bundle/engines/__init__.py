@@ -20,6 +20,7 @@ from cleft_bundle.engines.linear_head import LinearHead, choose_strength, fit_he
 from cleft_bundle.engines.linear_probe import LinearProbe, Probing, check_learnable
 from cleft_bundle.engines.optimizer import adamw, parameter_groups
 from cleft_bundle.engines.prepare_batch import PrepareImageText
+from cleft_bundle.engines.prompt_tuning import tuning_context, tuning_items, tuning_prompts
 from cleft_bundle.engines.schedule import epochs_for, planned_updates, short_warmup, validation_interval, warmup_cosine
 from cleft_bundle.engines.strategy import distribute
 from cleft_bundle.engines.training import run_evaluation, run_training
@@ -58,6 +59,9 @@ __all__ = [
     "run_training",
     "short_warmup",
     "training_engine",
+    "tuning_context",
+    "tuning_items",
+    "tuning_prompts",
     "validation_engine",
     "validation_interval",
     "warmup_cosine",

@@ -23,7 +23,7 @@ from cleft_bundle.metrics.predictions import Predictions
 from cleft_bundle.metrics.recalibration import CalibrationLine, DecisionCurve, calibration_line, decision_curve
 from cleft_bundle.metrics.resampling import Difference, bootstrap, paired_bootstrap, resample
 from cleft_bundle.metrics.retrieval import ImageToText, retrieval_chance, retrieval_metrics, retrieval_ranks
-from cleft_bundle.metrics.screening import Chosen, Screening
+from cleft_bundle.metrics.screening import Chosen, Screening, calibration_of
 from cleft_bundle.metrics.shift import EmbeddingShift, Shift, embedding_shift, shift
 from cleft_bundle.metrics.spread import Spread, prompt_spread
 from cleft_bundle.metrics.subgroups import Gap, Subgroups, subgroup_metrics
@@ -59,6 +59,7 @@ __all__ = [
     "by_unit",
     "calibrated_columns",
     "calibration_line",
+    "calibration_of",
     "choose_thresholds",
     "classification_metrics",
     "confusion_matrix",

@@ -24,6 +24,11 @@ Method = Literal["none", "temperature", "bias"]
 MIN_IMAGES = 15
 
 
+def calibration_of(task: Task) -> Method:
+    """The calibration of a task where a config names none: ``bias`` for ``multilabel``, else ``temperature``."""
+    return "bias" if task == "multilabel" else "temperature"
+
+
 @dataclass(frozen=True)
 class Chosen:
     """Result of :meth:`Screening.choose`.

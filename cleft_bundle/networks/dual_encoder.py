@@ -18,6 +18,7 @@ from cleft_bundle.networks.cleft import CLEFT
 from cleft_bundle.networks.dual_towers import DualImageEncoder, DualTextEncoder, cut_patches, pooled
 from cleft_bundle.networks.image_encoder import takes_interpolation
 from cleft_bundle.networks.open_clip.checkpoint import load_open_clip
+from cleft_bundle.networks.open_clip.pair import OpenClipModel
 from cleft_bundle.networks.open_clip.tokenizer import load_open_clip_tokenizer
 from cleft_bundle.networks.peft_methods import Adapters
 from cleft_bundle.networks.text.text_encoder import Part
@@ -126,20 +127,18 @@ class DualEncoder(CLEFT):
     def library_model(self) -> Any:
         """The model of the library with the weights of this network, adapters within them, in evaluation mode.
 
-        Its ``save_pretrained`` writes a folder that ``AutoModel.from_pretrained`` takes. A learnt prompt is no part of
-        it.
+        Its ``save_pretrained`` writes a folder that ``AutoModel.from_pretrained`` takes; one that open_clip takes where
+        transformers has no class for such a pair of towers. A learnt prompt is no part of it.
 
         Raises:
-            BundleError: where the library has no class for such a pair of towers, or no place for a bias that this
-                network has learnt.
+            BundleError: where the library's class has no place for a bias that this network has learnt.
         """
-        if not isinstance(self.config, PreTrainedConfig):
-            kinds = self.config.vision_config.model_type, self.config.text_config.model_type
-            raise BundleError(f"dual_encoder: no class of transformers holds a {kinds[0]} and a {kinds[1]} as this one")
         text = copy.deepcopy(self.text_encoder)
         if isinstance(text.peft, Adapters):
             text.backbone = text.backbone.merge_and_unload()
         image = self.image_encoder.merged()
+        if not isinstance(self.config, PreTrainedConfig):
+            return self._pair(image, text)
         model: Any = AutoModel.from_config(self.config)
         if self.logit_bias is not None and not hasattr(model, "logit_bias"):
             raise BundleError(f"dual_encoder: a {type(model).__name__} has no place for the logit bias that was learnt")
@@ -158,6 +157,18 @@ class DualEncoder(CLEFT):
             if self.logit_bias is not None:
                 model.logit_bias.fill_(float(self.logit_bias))
         return model.eval()
+
+    def _pair(self, image: DualImageEncoder, text: DualTextEncoder) -> OpenClipModel:
+        image, bias = copy.deepcopy(image), self.logit_bias
+        return OpenClipModel(
+            image.backbone,
+            text.backbone,
+            image.projection,
+            text.projection,
+            self.logit_scale.detach().clone(),
+            None if bias is None else bias.detach().clone(),
+            self.config.origin,
+        ).eval()
 
 
 class DualEncoderTokenizer:

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.networks.modes import evaluating
 from cleft_bundle.networks.protocol import Network
 from cleft_bundle.vocabulary import Task
 
@@ -71,7 +72,7 @@ def heat_map(
         direction = direction[None]
     if direction.ndim != 3 or len(direction) not in (1, len(image)):
         raise BundleError(f"direction: expected [K, D] or [B, K, D], got a tensor {tuple(direction.shape)}")
-    with _evaluating(network), torch.inference_mode(mode=False):
+    with evaluating(network), torch.inference_mode(mode=False):
         image, direction = image.detach().clone(), direction.detach().clone().to(image.device)
         direction = direction.expand(len(image), -1, -1)
         explain = {"attention": _attention, "occlusion": _occlusion, "similarity": _similarity}[method]
@@ -203,7 +204,7 @@ def class_maps(
     """
     size = _patch_size(network)
     image = image.to(head.weights.device)
-    with _evaluating(network), torch.no_grad():
+    with evaluating(network), torch.no_grad():
         directions = head.directions(network.embed(image))[:, list(classes)]
     patches = (image.shape[2] // size) * (image.shape[3] // size)
     return pixel_map(network, image, directions, method, steady) * (patches / 100)
@@ -285,18 +286,6 @@ def _similarity(network: Network, image: torch.Tensor, direction: torch.Tensor, 
     # F.normalize divided the mean of these by its norm; the same division makes the parts add up
     norm = pooled.mean(dim=1, keepdim=True).norm(dim=2, keepdim=True)
     return (pooled[:, -patches:] / norm @ direction.mT).transpose(1, 2) / pooled.shape[1]
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, and each of its modules back into what it was."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

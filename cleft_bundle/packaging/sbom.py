@@ -1,4 +1,7 @@
-"""A software bill of materials in CycloneDX: the packages that the bundle runs on here, and the files of its model."""
+"""A software bill of materials in CycloneDX: the packages that the bundle runs on here, and the files of its model.
+
+``cyclonedx-py environment`` would list all that is installed, needed or not, and no model.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from monai.bundle import ConfigWorkflow
 
 from cleft_bundle.data import phantoms
 from cleft_bundle.errors import BundleError
-from tests.conftest import ROOT
+from tests.configs import dual_encoders
+from tests.conftest import ROOT, save_dual_encoder
 
 TINY = {
     "epochs": 1,
@@ -47,14 +48,36 @@ def breast_phantoms(tmp_path_factory: pytest.TempPathFactory) -> str:
     return phantoms.breast(str(tmp_path_factory.mktemp("phantoms")), patients=20, seed=0)
 
 
+@pytest.fixture(scope="session")
+def dual_training(
+    tmp_path_factory: pytest.TempPathFactory, chest_phantoms: str
+) -> Callable[[str], tuple[Path, dict[str, Any]]]:
+    """Train a family, once: the folder, and the overrides that it was run with."""
+    done: dict[str, tuple[Path, dict[str, Any]]] = {}
+
+    def train(family: str) -> tuple[Path, dict[str, Any]]:
+        if family not in done:
+            folder = tmp_path_factory.mktemp(family)
+            source = save_dual_encoder(folder / "model", family)
+            options = dual_encoders.TINY | {"dual_encoder": source, "dataset_dir": chest_phantoms, "image_peft": "lora"}
+            outputs = {"output_dir": str(folder / "eval"), "models_dir": str(folder / "models")}
+            dual_encoders.run(dual_encoders.BASE, "training", **options | outputs)
+            done[family] = folder, options
+        return done[family]
+
+    return train
+
+
 @pytest.fixture
 def run_config(tmp_path: Path) -> Callable[..., ConfigWorkflow]:
     """Run config files of the bundle with overrides; outputs go to ``tmp_path``."""
 
     def run(names: list[str], run_id: str = "run", **override: Any) -> ConfigWorkflow:
-        outputs = {"output_dir": str(tmp_path / "eval")}
+        outputs: dict[str, Any] = {"output_dir": str(tmp_path / "eval")}
         if "train.json" in names:
             outputs["models_dir"] = str(tmp_path / "models")
+        if "evaluate.json" in names:
+            outputs["shift_images"] = 24  # of each set; to read all 60 would be a quarter of the run
         workflow = ConfigWorkflow(
             [str(ROOT / "configs" / name) for name in names],
             logging_file=False,

@@ -6,11 +6,16 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from cleft_bundle.checkpoints import load_deployed, open_classifier
+from cleft_bundle.apps.monai_label.lib.model import ServedModel
+from cleft_bundle.checkpoints import load_classifier, load_deployed, open_classifier
 from cleft_bundle.errors import BundleError
+from cleft_bundle.networks.heat_maps import heat_map
 from cleft_bundle.packaging import export_classifier
+from cleft_bundle.transforms import build_transforms
 from tests.configs.conftest import TINY, bundle_error
+from tests.configs.dual_encoders import run, stopped
 from tests.networks.image_families import config
 
 VIT = {**TINY, "batch_size": 8, "tracking_uri": ""}
@@ -73,3 +78,48 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(override, says,
         run_config(["train.json"], "training", **given)
     assert re.search(says, bundle_error(caught))
     assert not (tmp_path / "models" / "cleft.pt").exists()
+
+
+@pytest.mark.slow
+def test_what_follows_a_training_with_adapters_in_the_image_tower(run_config, chest_phantoms, tmp_path):
+    given = values("lora", chest_phantoms)
+    run_config(["train.json"], "training", **given)
+    before = torch.load(tmp_path / "models/cleft.pt", weights_only=True)["weights"]
+    tuned = run_config(["train.json", "prompt_tuning.json"], "training", **given, context_length=6)
+    learnt = torch.load(tmp_path / "models/cleft_prompt.pt", weights_only=True)["weights"]
+    context = learnt.pop("prompt.context")
+    assert len(context) == len(tuned.parser.get_parsed_content("class_names"))
+    assert learnt.keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in learnt.items())
+    grid = {"fractions": [1.0], "strengths": [0.01, 1.0], "resamples": 20, "output_dir": str(tmp_path / "probed")}
+    run_config(["train.json", "linear_probe.json"], "probing", **given, **grid)
+    points = json.loads((tmp_path / "probed/label_efficiency.json").read_text())
+    assert points
+    path = tmp_path / "models/model.pt"  # with the learnt prompts
+    classifier = load_classifier(path)
+    image = torch.rand(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    for method in ("attention", "occlusion", "similarity"):
+        maps = heat_map(classifier, image, classifier.class_weights, method)
+        assert maps.shape == (1, len(classifier.class_names), 4, 4)
+        assert bool(maps.any())
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 50), np.uint8)).save(tmp_path / "image.png")
+    prepared = build_transforms(classifier.preprocessing["transforms"])({"image": str(tmp_path / "image.png")})
+    served = ServedModel(path, "cpu").score([tmp_path / "image.png"])
+    expected = classifier(prepared["image"][None]).detach().numpy()
+    np.testing.assert_allclose(served.probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+def test_a_training_of_adapters_in_the_image_tower_goes_on(method, chest_phantoms, tmp_path, monkeypatch):
+    given = values("lora", chest_phantoms) | {"image_peft": method, "epochs": 2, "checkpoint_interval": 2}
+    found = []
+    for name in ("whole", "broken"):
+        own = {"output_dir": str(tmp_path / name / "eval"), "models_dir": str(tmp_path / name / "models")}
+        if name == "broken":
+            stopped(monkeypatch, 9, ["train.json"], **given, **own)
+            own["resume"] = True
+        run(["train.json"], "training", **given, **own)
+        found.append(torch.load(tmp_path / name / "models/cleft.pt", weights_only=True)["weights"])
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())

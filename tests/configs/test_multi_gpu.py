@@ -83,6 +83,7 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_
 
     # 53 images, which neither the batch size nor the number of processes divides
     odd = {"evaluate_split": "train", "allow_trained_patients": "true", "train_fraction": 0.5, **same}
+    odd |= {"shift_images": 24, "report_cases": 0}  # nothing here looks at them
     names = ["train.json", "evaluate.json", "multi_gpu_train.json"]
     alone = processes.run(command(tmp_path / "one", chest_phantoms, names[:2], "evaluating", **odd, batch_size=16))
     assert alone.returncode == 0, alone.stderr[-1000:]

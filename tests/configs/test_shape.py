@@ -36,6 +36,14 @@ def test_an_expression_calls_one_function_at_most(name):
     assert [text for text in expressions(CONTENTS[name]) if calls(text) > 1] == []
 
 
+def test_an_expression_is_short_and_decides_nothing_by_a_call():
+    """``if`` chooses between two values that are there; what chooses between works has a name and a test."""
+    texts = [text for content in CONTENTS.values() for text in expressions(content)]
+    assert [text for text in texts if len(text) > 130] == []
+    deciding = [text for text in texts if " if " in text and calls(text)]
+    assert deciding == ["$cleft_bundle.data.list_images(@dataset_dir) if @dataset_dir is not None else []"]
+
+
 def test_calls_are_counted():
     assert calls("$@network_def.learn_prompt(@prompt).to(@device)") == 2
     assert calls("$@splits['train']") == 0

@@ -1,6 +1,6 @@
 import pytest
 
-from cleft_bundle.data import check_items, is_multi_label
+from cleft_bundle.data import check_items, is_multi_label, task_of
 from cleft_bundle.errors import BundleError
 from tests.data.items import item, named
 
@@ -10,6 +10,8 @@ NAN = float("nan")
 def test_multi_label(picture):
     assert not is_multi_label(named(picture, 4))
     assert is_multi_label([item(picture, 0, 0, (1.0, 1.0))])
+    assert task_of(named(picture, 4)) == "multiclass"
+    assert task_of([item(picture, 0, 0, (1.0, 1.0))]) == "multilabel"
 
 
 def test_an_empty_list_is_an_error():

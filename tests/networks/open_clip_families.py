@@ -13,7 +13,7 @@ from tests.conftest import ROOT, words_of_prompts
 
 FIXTURES = ROOT / "tests/fixtures/open_clip"
 FAMILIES = ["clip", "siglip", "biomed"]
-VARIANTS = ["quick", "eos", "sigmoid", "roberta", "bert_pooler", "bias", "simple"]
+VARIANTS = ["quick", "eos", "sigmoid", "roberta", "bert_pooler", "bias", "simple", "siglip_clip"]
 CAPTIONS = ["edema", "A chest X ray of a patient with Pleural_effusion.", "No Finding, "]
 STATISTICS = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
 CONTEXT = 32
@@ -58,6 +58,10 @@ def config_of(family: str, bert: Path) -> dict[str, Any]:
             **{"embed_dim": 32, "init_logit_bias": -10, "custom_text": True},
             "vision_cfg": NATIVE_VISION,
             "text_cfg": siglip_text | {"act_kwargs": {"approximate": "tanh"}},
+        },
+        "siglip_clip": {
+            **{"embed_dim": 32, "custom_text": True, "text_cfg": clip["text_cfg"]},
+            "vision_cfg": siglip_vision | {"image_size": 28},
         },
         "biomed": {"embed_dim": 16, "vision_cfg": timm, "text_cfg": hf},
         "roberta": {

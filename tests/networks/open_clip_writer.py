@@ -71,14 +71,14 @@ def save_open_clip(folder: Path, family: str, form: bool | str = True) -> dict[s
         save_config_for_hf(model, folder / "open_clip_config.json", config)
     else:
         save_for_hf(model, tokenizer_of(family), config, str(folder), safe_serialization=form)
-    return as_open_clip_embeds(open_clip.create_model(f"local-dir:{folder}"), folder)
+    return as_open_clip_embeds(folder)
 
 
 @torch.no_grad()
-def as_open_clip_embeds(model: Any, folder: Path) -> dict[str, torch.Tensor]:
+def as_open_clip_embeds(folder: Path) -> dict[str, torch.Tensor]:
     """Embeddings of images and captions, and the tokens of these, by open_clip."""
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(CAPTIONS)
-    model = model.eval()
+    model = open_clip.create_model(f"local-dir:{folder}").eval()
     found = {"image": F.normalize(model.encode_image(pixels()), dim=-1), "tokens": tokens}
     found |= {"text": F.normalize(model.encode_text(tokens), dim=-1), "scale": model.logit_scale.exp().detach()}
     return found | ({} if model.logit_bias is None else {"bias": model.logit_bias.detach()})

@@ -11,8 +11,10 @@ from safetensors.torch import load_file, save_file
 from cleft_bundle.errors import BundleError
 from cleft_bundle.losses import ContrastiveLoss, SigmoidLoss, own_loss
 from cleft_bundle.networks import DualEncoder, DualEncoderTokenizer, PromptLearner, build_image_encoder
+from cleft_bundle.networks.heat_maps import heat_map
 from cleft_bundle.networks.open_clip import towers
 from cleft_bundle.networks.open_clip.checkpoint import load_open_clip
+from cleft_bundle.packaging import export_dual_encoder
 from cleft_bundle.transforms import backbone_statistics
 from tests.networks.open_clip_families import (
     CAPTIONS,
@@ -21,6 +23,8 @@ from tests.networks.open_clip_families import (
     copy_fixture,
     pixels,
 )
+
+TRANSFORMS = [{"_target_": "NormalizeIntensityd", "keys": "image", "subtrahend": 0.5, "divisor": 0.25}]
 
 
 @pytest.fixture(autouse=True)
@@ -94,18 +98,52 @@ def test_the_image_tower_is_rebuilt_without_the_checkpoint(checkpoint):
 
 
 @torch.no_grad()
-def test_the_library_takes_it_back_where_it_has_such_a_pair(checkpoint, tmp_path):
-    source, expected = checkpoint
-    network = DualEncoder(source).eval()
-    if source.endswith("biomed"):
-        with pytest.raises(BundleError, match="no class of transformers holds a vit_msn and a bert as this one"):
-            network.library_model()
-        return
-    network.library_model().save_pretrained(tmp_path / "back")
-    back = DualEncoder(str(tmp_path / "back")).eval()
-    torch.testing.assert_close(back.encode_image(pixels()), expected["image"], atol=1e-6, rtol=0)
-    tokens = DualEncoderTokenizer(source, network)(CAPTIONS)
-    torch.testing.assert_close(back.encode_text(**tokens), expected["text"], atol=1e-6, rtol=0)
+def written_back(source, folder):
+    """The folder of a network of which every weight has changed, and what the network makes of images and captions."""
+    network = DualEncoder(source, image_peft="lora").eval()
+    generator = torch.Generator().manual_seed(2)
+    for parameter in network.parameters():
+        if parameter.ndim < 3:
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.02)
+    tokenize = DualEncoderTokenizer(source, network)
+    export_dual_encoder(network, tokenize, folder, {"image_size": 28, "transforms": TRANSFORMS})
+    found = network(pixels(), **tokenize(CAPTIONS))
+    return {"image": found.image, "text": found.text, "scale": found.logit_scale, "bias": found.logit_bias}
+
+
+@torch.no_grad()
+def test_it_is_exported_and_read_again(checkpoint, tmp_path):
+    expected = written_back(checkpoint[0], tmp_path / "back")
+    assert (tmp_path / "back/open_clip_config.json").exists() == checkpoint[0].endswith("biomed")
+    again = DualEncoder(str(tmp_path / "back")).eval()
+    found = again(pixels(), **DualEncoderTokenizer(str(tmp_path / "back"), again)(CAPTIONS))
+    torch.testing.assert_close(found.image, expected["image"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.text, expected["text"], atol=1e-5, rtol=0)
+    torch.testing.assert_close((found.logit_scale, found.logit_bias), (expected["scale"], expected["bias"]))
+
+
+@pytest.mark.parametrize("family", ["biomed", "sigmoid", "roberta", "bias", "bert_pooler", "siglip_clip"])
+def test_open_clip_takes_the_export_of_a_pair_that_transformers_has_not(family, writer, tmp_path):
+    writer.save_open_clip(tmp_path / family, family)
+    expected = written_back(str(tmp_path / family), tmp_path / "back")
+    found = writer.as_open_clip_embeds(tmp_path / "back")
+    for name in ("image", "text"):
+        torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found["scale"].reshape(()), expected["scale"])
+    assert ("bias" in found) == (expected["bias"] is not None)
+
+
+@pytest.mark.parametrize("method", ["attention", "occlusion"])
+def test_heat_maps_and_frozen_blocks(checkpoint, method):
+    network = DualEncoder(checkpoint[0], peft="full", image_peft="full", frozen_blocks=1, gradient_checkpointing=True)
+    tokens = DualEncoderTokenizer(checkpoint[0], network)(CAPTIONS)
+    own_loss(network, "index")(network.train()(pixels(), **tokens), torch.arange(3)).backward()
+    assert not [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    frozen = {name for name, p in network.image_encoder.named_parameters() if not p.requires_grad}
+    assert any("layers.0." in name for name in frozen)
+    assert not any("layers.1." in name for name in frozen)
+    directions = torch.eye(2, network.image_encoder.embedding_dim)
+    assert heat_map(network.eval(), pixels()[:1], directions, method).shape == (1, 2, 2, 2)
 
 
 @torch.no_grad()

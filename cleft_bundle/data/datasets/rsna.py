@@ -107,7 +107,7 @@ def _read(path: Path) -> pd.DataFrame:
         ((box["width"] <= 0) | (box["height"] <= 0), "with a box of no area"),
         (targets.transform("min") != targets.transform("max"), "whose patient has both Target 0 and 1"),
     ):
-        _refuse(bad, path, what)
+        tables.refuse_rows(bad, path, what)
     return frame
 
 
@@ -118,20 +118,16 @@ def _detailed(path: Path, shown: pd.Series) -> pd.Series:
         tables.no_gaps(frame[name], path)
     frame["class"] = tables.codes(frame["class"], path, _CLASSES)
     by_boxes = frame["patientId"].map(shown)
-    _refuse(by_boxes.isna(), path, f"with a patient that {_TABLE} does not have")
-    _refuse((frame["class"] == PNEUMONIA) != (by_boxes == PNEUMONIA), path, f"that contradict Target in {_TABLE}")
+    tables.refuse_rows(by_boxes.isna(), path, f"with a patient that {_TABLE} does not have")
+    tables.refuse_rows(
+        (frame["class"] == PNEUMONIA) != (by_boxes == PNEUMONIA), path, f"that contradict Target in {_TABLE}"
+    )
     kinds = frame.groupby("patientId")["class"]
-    _refuse(kinds.transform("nunique") > 1, path, "whose patient has several classes")
+    tables.refuse_rows(kinds.transform("nunique") > 1, path, "whose patient has several classes")
     detailed = kinds.first().reindex(shown.index)
     if detailed.isna().any():
         raise BundleError(f"{path}: {detailed.isna().sum()} of {len(shown)} patients of {_TABLE} have no row")
     return detailed
-
-
-def _refuse(bad: pd.Series, path: Path, what: str) -> None:
-    """Refuse rows; the message shows a row's number, not its patient."""
-    if bad.any():
-        raise BundleError(f"{path}: {tables.rows(int(bad.sum()))} {what}, the first is row {bad.idxmax()}")
 
 
 def _boxes(frame: pd.DataFrame) -> dict[str, list[list[float]]]:

@@ -23,7 +23,7 @@ from cleft_bundle.data.datasets.birads import BIRADS_WORDS, DENSITY_WORDS
 from cleft_bundle.data.images.file_trees import FileTree
 from cleft_bundle.data.item import Item, make_item
 from cleft_bundle.data.pseudonyms import pseudonym
-from cleft_bundle.errors import BundleError, require_one_of
+from cleft_bundle.errors import require_one_of
 from cleft_bundle.names import plain_name
 
 logger = logging.getLogger(__name__)
@@ -117,14 +117,16 @@ def _read_boxes(path: Path, images: set[str]) -> dict[str, list[tuple[list[float
     """From each image with boxes to a box, a finding and its category; rows without a box have nothing to mark."""
     frame = tables.read_table(path, ["image_id", "finding_categories", *_BOX], ["finding_birads"])
     tables.no_gaps(frame["image_id"], path)
-    _refuse(~frame["image_id"].isin(images), path, f"with an image that {_TABLE} does not have")
+    tables.refuse_rows(~frame["image_id"].isin(images), path, f"with an image that {_TABLE} does not have")
     names = frame["finding_categories"].map({text: _categories(text) for text in frame["finding_categories"].unique()})
-    _refuse(names.isna(), path, "whose finding_categories are no list of names such as ['Mass']")
+    tables.refuse_rows(names.isna(), path, "whose finding_categories are no list of names such as ['Mass']")
     for name in _BOX:
         frame[name] = tables.numbers(frame[name], path)
     box = frame[list(_BOX)]
-    _refuse(box.isna().any(axis=1) & box.notna().any(axis=1), path, "with a part of a box")
-    _refuse((frame["xmax"] <= frame["xmin"]) | (frame["ymax"] <= frame["ymin"]), path, "with a box of no area")
+    tables.refuse_rows(box.isna().any(axis=1) & box.notna().any(axis=1), path, "with a part of a box")
+    tables.refuse_rows(
+        (frame["xmax"] <= frame["xmin"]) | (frame["ymax"] <= frame["ymin"]), path, "with a box of no area"
+    )
     blank = pd.Series("", index=frame.index)
     categories = tables.codes(frame.get("finding_birads", blank), path, _CATEGORIES)
     found: dict[str, list[tuple[list[float], str, int | None]]] = {}
@@ -145,11 +147,6 @@ def _categories(text: str) -> list[str] | None:
         return None
     good = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return [plain_name(name) for name in names] if good else None
-
-
-def _refuse(bad: pd.Series, path: Path, what: str) -> None:
-    if bad.any():
-        raise BundleError(f"{path}: {tables.rows(int(bad.sum()))} {what}, the first is row {bad.idxmax()}")
 
 
 def _items(

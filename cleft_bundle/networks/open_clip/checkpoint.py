@@ -7,7 +7,6 @@ config must be known. Where open_clip is installed (the extra ``open_clip``), it
 from __future__ import annotations
 
 import logging
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from transformers import AutoConfig, AutoModel
 
 from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks.backbones import describe_source
+from cleft_bundle.networks.open_clip.pair import OpenClipModel, Origin, pooled
 from cleft_bundle.networks.open_clip.tokenizer import load_open_clip_tokenizer
 from cleft_bundle.networks.open_clip.towers import text_tower, vision_tower
 from cleft_bundle.networks.open_clip.weights import Weights, part_of
@@ -27,53 +27,6 @@ from cleft_bundle.open_clip_files import HUB, find_weights, read_config
 logger = logging.getLogger(__name__)
 
 _PROBES = ["no finding", "A chest X-ray of a patient with Pleural effusion."]
-
-
-class OpenClipModel(nn.Module):
-    """An image and a text tower that transformers has no class for as a pair, such as a ViT and a BERT.
-
-    Args:
-        vision: model of transformers that pools its tokens, or whose first one is the feature.
-        text: the same for tokens.
-        visual_projection: into the shared space.
-        text_projection: into the shared space.
-        logit_scale: logarithm of the scale.
-        logit_bias: of the sigmoid loss; None where there is none.
-    """
-
-    def __init__(
-        self,
-        vision: Any,
-        text: Any,
-        visual_projection: nn.Module,
-        text_projection: nn.Module,
-        logit_scale: torch.Tensor,
-        logit_bias: torch.Tensor | None,
-    ) -> None:
-        super().__init__()
-        self.vision_model, self.text_model = vision, text
-        self.visual_projection, self.text_projection = visual_projection, text_projection
-        self.logit_scale = nn.Parameter(logit_scale)
-        self.logit_bias = None if logit_bias is None else nn.Parameter(logit_bias)
-        # how a text is padded and read depends on its tower
-        self.config = SimpleNamespace(
-            model_type=text.config.model_type, vision_config=vision.config, text_config=text.config
-        )
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        return self.logit_scale.device
-
-    def get_image_features(self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool = False) -> torch.Tensor:
-        """Features [B, D] of images [B, 3, H, W]."""
-        output = self.vision_model(pixel_values=pixel_values, interpolate_pos_encoding=interpolate_pos_encoding)
-        return self.visual_projection(_pooled(output))
-
-    def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Features [N, D] of tokens [N, T]."""
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        return self.text_projection(_pooled(self.text_model(input_ids=input_ids, attention_mask=mask)))
 
 
 def load_open_clip(source: str) -> Any:
@@ -93,8 +46,9 @@ def load_open_clip(source: str) -> Any:
     Source: Ilharco et al., "OpenCLIP", 2021, https://github.com/mlfoundations/open_clip (MIT).
     """
     name = describe_source(source)
-    values = read_config(source)["model_cfg"]
-    weights = _read_weights(source)
+    config = read_config(source)
+    values, weights = config["model_cfg"], _read_weights(source)
+    origin = Origin(config, list(weights))
     tokenizer = load_open_clip_tokenizer(source)
     try:
         vision, visual_projection = vision_tower(values, part_of(weights, "visual."))
@@ -106,7 +60,7 @@ def load_open_clip(source: str) -> Any:
         reason = f"its weights lack {error}" if isinstance(error, KeyError) else one_line(error, 300)
         raise BundleError(f"dual_encoder: {name!r} of open_clip cannot be taken over: {reason}") from error
     text.config.bos_token_id = _first_token(tokenizer)
-    model = _paired(vision, text, visual_projection, text_projection, scale, bias).eval()
+    model = _paired(vision, text, visual_projection, text_projection, scale, bias, origin).eval()
     _compare(model, tokenizer, source, name)
     return model
 
@@ -136,6 +90,7 @@ def _paired(
     text_projection: nn.Module,
     scale: torch.Tensor,
     bias: torch.Tensor | None,
+    origin: Origin,
 ) -> Any:
     """One model of both towers: transformers' own where it has one."""
     kinds = vision.config.model_type, text.config.model_type, bias is not None
@@ -146,7 +101,7 @@ def _paired(
     elif kinds == ("siglip_vision_model", "siglip_text_model", True) and not projects:
         config = AutoConfig.for_model("siglip", **configs)
     else:
-        return OpenClipModel(vision, text, visual_projection, text_projection, scale, bias)
+        return OpenClipModel(vision, text, visual_projection, text_projection, scale, bias, origin)
     with torch.device("meta"):
         model: Any = AutoModel.from_config(config)
     model.vision_model, model.text_model = vision, text
@@ -163,11 +118,6 @@ def _first_token(tokenizer: Any) -> int | None:
     """The token that begins every text, behind which a learnt context stands; None where there is none."""
     first = tokenizer(_PROBES[0])["input_ids"][0]
     return int(first) if first in tokenizer.all_special_ids else None
-
-
-def _pooled(output: Any) -> torch.Tensor:
-    found = getattr(output, "pooler_output", None)
-    return output.last_hidden_state[:, 0] if found is None else found
 
 
 @torch.no_grad()
@@ -196,6 +146,6 @@ def _compare(model: Any, tokenizer: Any, source: str, name: str) -> None:
         "text": (own.encode_text(tokens), model.get_text_features(ours["input_ids"], None if siglip else mask)),
     }
     for what, (expected, given) in pairs.items():
-        feature = given if isinstance(given, torch.Tensor) else _pooled(given)
+        feature = given if isinstance(given, torch.Tensor) else pooled(given)
         if (F.normalize(feature, dim=-1) - F.normalize(expected, dim=-1)).norm(dim=-1).max() > 1e-4:
             raise BundleError(f"dual_encoder: {name!r} makes its {what} embeddings otherwise in open_clip than here")

@@ -44,6 +44,16 @@ _IGNORED_TEXT = {"output_tokens", "hf_tokenizer_name", "tokenizer_kwargs", "toke
 _NATIVE_VALUES = {"width", "layers", "mlp_ratio", "act_kwargs", "norm_kwargs"}
 
 
+#: By transformers' ``model_type``, how open_clip's names of a tower become transformers'.
+RULES = {
+    "clip_vision_model": NATIVE_VISION,
+    "clip_text_model": NATIVE_TEXT,
+    "siglip_text_model": NATIVE_TEXT,
+    "siglip_vision_model": TIMM_SIGLIP,
+    "vit_msn": TIMM_VIT,
+}
+
+
 def vision_tower(values: Mapping[str, Any], weights: Weights) -> tuple[Any, nn.Module]:
     """Build the vision model and its projection.
 

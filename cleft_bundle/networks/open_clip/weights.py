@@ -108,14 +108,29 @@ def renamed_by(weights: Weights, rules: Rules) -> Weights:
     """
     found: Weights = {}
     for name, value in weights.items():
-        new = next((match.expand(to) for rule, to in rules if (match := re.fullmatch(rule, name))), None)
-        if new is None:
-            raise BundleError(f"its weight {name} belongs to an architecture that is not known here")
-        if _QKV in new:
-            found |= {new.replace(_QKV, part): each for part, each in zip("qkv", value.chunk(3), strict=True)}
-        else:
-            found[new] = value
+        new = _new_names(name, rules)
+        found |= dict(zip(new, value.chunk(len(new)), strict=True)) if len(new) > 1 else {new[0]: value}
     return found
+
+
+def restored_by(weights: Mapping[str, torch.Tensor], rules: Rules, names: Iterable[str]) -> Weights:
+    """Weights of a tower under open_clip's names again: the inverse of :func:`renamed_by`.
+
+    Args:
+        weights: by transformers' names.
+        rules: by which they were renamed.
+        names: that open_clip gave.
+    """
+    new = {name: _new_names(name, rules) for name in names}
+    return {name: torch.cat([weights[part] for part in parts]) for name, parts in new.items()}
+
+
+def _new_names(name: str, rules: Rules) -> list[str]:
+    """Transformers' names of a weight of open_clip's: three where it holds queries, keys and values."""
+    new = next((match.expand(to) for rule, to in rules if (match := re.fullmatch(rule, name))), None)
+    if new is None:
+        raise BundleError(f"its weight {name} belongs to an architecture that is not known here")
+    return [new.replace(_QKV, part) for part in "qkv"] if _QKV in new else [new]
 
 
 def joined_pool(weights: Weights) -> Weights:
@@ -126,6 +141,21 @@ def joined_pool(weights: Weights) -> Weights:
         if all(name in joined for name in names):
             joined[f"attn_pool.in_proj.{kind}"] = torch.cat([joined.pop(name) for name in names])
     return joined
+
+
+def joined_names(names: Iterable[str]) -> list[str]:
+    """Names of the weights that :func:`joined_pool` gives."""
+    return list(joined_pool(dict.fromkeys(names, torch.empty(0))))
+
+
+def split_pool(weights: Weights) -> Weights:
+    """The inverse of :func:`joined_pool`."""
+    split = dict(weights)
+    for kind in ("weight", "bias"):
+        if (whole := split.pop(f"attn_pool.in_proj.{kind}", None)) is not None:
+            first, *rest = whole.chunk(3)
+            split |= {f"attn_pool.q.{kind}": first, f"attn_pool.kv.{kind}": torch.cat(rest)}
+    return split
 
 
 def count_blocks(names: Iterable[str]) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from cleft_bundle.errors import BundleError, one_line
+from cleft_bundle.networks.modes import evaluating
 
 
 class Nature(NamedTuple):
@@ -24,19 +23,6 @@ class Nature(NamedTuple):
 
     causal: bool
     width: int
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode without gradients, and each module back into its own afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def nature(model: PreTrainedModel, source: str) -> Nature:
@@ -54,7 +40,7 @@ def nature(model: PreTrainedModel, source: str) -> Nature:
     try:
         vocabulary = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
         ids = torch.tensor([[1, 2, 3, 4], [1, 5, 6, 7]], device=model.device) % vocabulary
-        with evaluating(model):
+        with evaluating(model), torch.no_grad():
             hidden = model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
     except Exception as error:  # whatever a model raises that wants images, or a decoder's tokens besides
         raise BundleError(f"text_backbone: {source} does not read text alone: {one_line(error, 200)}") from error

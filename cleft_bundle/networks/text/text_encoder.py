@@ -16,6 +16,7 @@ from torch import nn
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.extras import require
 from cleft_bundle.networks.backbones import describe_source, fingerprint, freeze, load_backbone, value_fingerprint
+from cleft_bundle.networks.modes import evaluating
 from cleft_bundle.networks.peft_methods import resolve_peft
 from cleft_bundle.networks.precision import is_norm, lowest_precision, train_in_float32
 from cleft_bundle.networks.projection import Projection, build_projection
@@ -262,7 +263,7 @@ class TextEncoder(nn.Module):
             return
         self._window = min(probes.window(config), self.max_positions)
         self.row_tokens = rows = min(row_tokens, self._window)
-        with probes.evaluating(self):
+        with evaluating(self), torch.no_grad():
             captions, length = probes.probe_captions(config.vocab_size, self._window)
             self._form = self._exact_form(captions.to(device), length.to(device), rows)
 

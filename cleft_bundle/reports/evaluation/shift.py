@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
+from cleft_bundle.checkpoints.patient_roles import age_band, is_said
 from cleft_bundle.data.item import Item
 from cleft_bundle.data.radiograph_reader import RadiographReader
 from cleft_bundle.data.tolerant_dataset import TolerantDataset
@@ -62,8 +63,8 @@ def sample_of(items: Sequence[Item]) -> Sample:
         column = [item.get(key) for item in items]
         if key != "age":
             column = [group_of(key, value) for value in column]
-        if any(_said(value) for value in column):
-            values[key] = [value if _said(value) else None for value in column]
+        if any(is_said(value) for value in column):
+            values[key] = [value if is_said(value) else None for value in column]
     return Sample(values)
 
 
@@ -146,7 +147,7 @@ def shift(training: Sample | None, here: Sample | None) -> dict[str, Any] | None
             continue
         before, now = list(training.values[key]), list(here.values[key])
         if key == "age" and any(isinstance(value, str) for value in before):
-            now = [_band(value) for value in now]
+            now = [age_band(value) for value in now]
         found = compare(before, now)
         measures = {
             "standardised difference": found.standardised_difference,
@@ -178,7 +179,7 @@ def _words(measures: Mapping[str, float]) -> str:
 
 def _told(values: Sequence[Any]) -> str:
     """Quartiles of numbers, or the shares of the most frequent categories."""
-    known = [value for value in values if _said(value)]
+    known = [value for value in values if is_said(value)]
     if not known:
         return "not known"
     missing = f"; {len(values) - len(known):,} not known" if len(known) < len(values) else ""
@@ -188,15 +189,3 @@ def _told(values: Sequence[Any]) -> str:
     counts = Counter(known).most_common()
     parts = [f"{value} {count / len(known):.0%}" for value, count in counts[:_SHOWN]]
     return ", ".join(parts) + (", others" if len(counts) > _SHOWN else "") + missing
-
-
-def _said(value: Any) -> bool:
-    return value is not None and value != "" and not (isinstance(value, float) and math.isnan(value))
-
-
-def _band(age: Any) -> str | None:
-    """The band of ten years that an age lies in, as files store them."""
-    if not _said(age):
-        return None
-    first = min(int(age) // 10 * 10, 90)
-    return "90+" if first == 90 else f"{first}-{first + 9}"

@@ -13,13 +13,17 @@ from cleft_bundle.data.phantoms import breast, chest, folder
 from cleft_bundle.data.phantoms.chest import COLUMNS
 from cleft_bundle.data.phantoms.chest_scene import DRAWN
 from cleft_bundle.errors import BundleError
+from tests import processes
 
 CHESTS, BREASTS = 210, 105  # over 400 images each
+CONTEXT = processes.forked()  # imported like a spawned process, and sooner
 
 
 @pytest.fixture(scope="module")
 def chests(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(chest(str(tmp_path_factory.mktemp("chest")), CHESTS, 3))
+    with pytest.MonkeyPatch.context() as patched:  # workers of pytest keep the cores busy
+        patched.setattr(folder, "WORTH_A_POOL", CHESTS + 1)
+        return Path(chest(str(tmp_path_factory.mktemp("chest")), CHESTS, 3))
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +81,15 @@ def test_a_patient_does_not_depend_on_how_many_there_are(tmp_path):
     pictures = [name for name in small if name.endswith(".dcm")]
     assert pictures
     assert all(small[name] == large[name] for name in pictures)
+
+
+def test_processes_draw_what_one_draws(tmp_path, monkeypatch):
+    one = digests(Path(chest(str(tmp_path / "one"), 9, 0)))
+    asked = []
+    monkeypatch.setattr(folder, "WORTH_A_POOL", 9)
+    monkeypatch.setattr(folder.multiprocessing, "get_context", lambda kind: asked.append(kind) or CONTEXT)
+    assert digests(Path(chest(str(tmp_path / "several"), 9, 0))) == one
+    assert asked == ["spawn"]
 
 
 def test_a_complete_set_is_not_written_again(tmp_path):
