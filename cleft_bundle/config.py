@@ -84,21 +84,26 @@ def check_config() -> None:
     _refuse_former(workflow.parser)
     known = _known_ids(workflow.config_root_path)
     referenced = set(_REFERENCE.findall(json.dumps({k: v for k, v in config.items() if k != "_meta_"}, default=str)))
+    _refuse_unknown(config, known, referenced)
+    if "dual_encoder" in config:
+        _refuse_unread(config, referenced, workflow.config_root_path)
+    if "train" in config and config.get("dataset_dir", "") is None:
+        raise BundleError("dataset_dir is not set: pass the folder of the images with --dataset_dir")
+    for path, component in _components("", config):
+        _check_arguments(path, component, workflow.parser)
+
+
+def _refuse_unknown(config: Mapping[str, Any], known: Mapping[str, set[str]], referenced: set[str]) -> None:
+    """Refuse an id that neither a config file of the bundle nor another value knows."""
     for key in config:
         if key in RENAMED and RENAMED[key] in config and key not in referenced:
             raise UsageError(f"unknown config id {key!r}: since 0.9.0 it is {RENAMED[key]}")
         if key not in known[""] | referenced | {"_meta_"}:
             raise UsageError(f"unknown config id {key!r}{_nearest(key, known[''])}")
-    if "dual_encoder" in config:
-        _refuse_unread(config, referenced, workflow.config_root_path)
     for section in ("train", "validate"):
         for key in config.get(section, {}):
             if key not in known[section]:
                 raise UsageError(f"unknown config id '{section}#{key}'{_nearest(key, known[section])}")
-    if "train" in config and config.get("dataset_dir", "") is None:
-        raise BundleError("dataset_dir is not set: pass the folder of the images with --dataset_dir")
-    for path, component in _components("", config):
-        _check_arguments(path, component, workflow.parser)
 
 
 def report_errors() -> None:
