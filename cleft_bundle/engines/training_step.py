@@ -189,7 +189,7 @@ class TrainingStep:
             )
             pairs = [(output, leaves[number].grad) for output, number in zip(outputs, last, strict=True)]
             pairs.append((scales[0], scale.grad))
-            if bias is not None:
+            if bias is not None and scales[1] is not None:
                 pairs.append((scales[1], bias.grad))
             if isinstance(penalty, torch.Tensor):
                 pairs.append((penalty, torch.ones_like(penalty) / share))
