@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import ignite.distributed as idist
 import torch
@@ -13,10 +13,15 @@ from ignite.distributed import barrier as wait_for_all
 from ignite.distributed import get_rank as rank
 from ignite.distributed import get_world_size as world_size
 from monai.utils import evenly_divisible_all_gather as gather_uneven
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils._pytree import tree_map_only
 
 from cleft_bundle.errors import BundleError
 
 __all__ = [
+    "divide_state",
+    "fill",
+    "first_does",
     "from_first",
     "gather_lists",
     "gather_uneven",
@@ -25,6 +30,7 @@ __all__ = [
     "rank",
     "start_processes",
     "wait_for_all",
+    "whole",
     "world_size",
 ]
 
@@ -83,6 +89,27 @@ def from_first(value: T) -> T:
     return values[0]
 
 
+def first_does(action: Callable[[], T]) -> T:
+    """Result of what the first process does, for all: the others may be on machines that have no such file.
+
+    Args:
+        action: what the first process does.
+
+    Raises:
+        BundleError: of ``action``, in all processes.
+    """
+    found: tuple[T | None, BundleError | None] = None, None
+    if rank() == 0:
+        try:
+            found = action(), None
+        except BundleError as error:
+            found = None, error
+    result, failed = from_first(found)
+    if failed is not None:
+        raise failed
+    return result  # type: ignore[return-value]  # it is None where the action says so
+
+
 def gather_lists(values: list[T]) -> list[T]:
     """Join the lists of all processes in the order of their ranks.
 
@@ -94,3 +121,29 @@ def gather_lists(values: list[T]) -> list[T]:
     everybody: list[list[T]] = [[]] * world_size()
     dist.all_gather_object(everybody, values)
     return [value for part in everybody for value in part]
+
+
+def whole(values: Any) -> Any:
+    """Tensors, or what holds them, as they are where the strategy ``fsdp`` has not divided them.
+
+    All processes must ask for what is divided.
+    """
+    return tree_map_only(DTensor, lambda tensor: tensor.full_tensor(), values) if world_size() > 1 else values
+
+
+@torch.no_grad()
+def fill(tensor: torch.Tensor, values: torch.Tensor) -> None:
+    """Copy values into a tensor, each process its part where the tensor is divided."""
+    if isinstance(tensor, DTensor):
+        values = distribute_tensor(values.to(tensor.device), tensor.device_mesh, tensor.placements)
+    tensor.copy_(values)
+
+
+def divide_state(optimizer: torch.optim.Optimizer) -> None:
+    """Divide what an optimizer keeps of divided weights, once a state of whole ones has been loaded into it."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            kept = optimizer.state.get(parameter, {})
+            for name, value in kept.items():
+                if isinstance(parameter, DTensor) and not isinstance(value, DTensor) and value.shape == parameter.shape:
+                    kept[name] = distribute_tensor(value, parameter.device_mesh, parameter.placements)

@@ -109,6 +109,7 @@ class Settings(BaseModel):
     num_workers: Whole = 0
     num_threads: Count | None = None
     checkpoint_interval: Whole = 0
+    checkpoint_every_minutes: Rate | None = None
     cache_rate: UpToOne = 0.0
     resume: Annotated[bool | str, Field(description="true, false or auto")] = False
     # data
@@ -154,6 +155,7 @@ class Settings(BaseModel):
     positives: Text = ""
     gather: Switch = True
     image_peft: Text = ""
+    strategy: Text = ""
     embedding_dim: Count = 1
     pooling: Text = ""
     text_pooling: Text = ""

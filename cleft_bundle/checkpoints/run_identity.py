@@ -12,7 +12,7 @@ from typing import Any
 from cleft_bundle import files
 from cleft_bundle.checkpoints.trained_on import MADE_BY
 from cleft_bundle.checkpoints.training_state import load_training_state
-from cleft_bundle.distributed import from_first, rank
+from cleft_bundle.distributed import first_does, from_first, rank
 from cleft_bundle.errors import BundleError
 from cleft_bundle.locks import FolderLock
 from cleft_bundle.networks.classifiers.zero_shot import decode_settings
@@ -51,8 +51,9 @@ class RunIdentity:
             raise BundleError(f"resume: expected true, false or auto, got {resume!r}")
         self.training_checkpoint = training_checkpoint
         self.resumed: dict[str, Any] | None = None
-        if training_checkpoint is not None and (resume is True or (resume and Path(training_checkpoint).is_file())):
-            self.resumed = load_training_state(training_checkpoint)
+        if training_checkpoint is not None and resume:
+            path = Path(training_checkpoint)
+            self.resumed = first_does(lambda: load_training_state(path) if resume is True or path.is_file() else None)
         kept = self.resumed["run"] if self.resumed else {"id": uuid.uuid4().hex, "name": name}
         self.id, self.name = from_first((str(kept["id"]), str(kept["name"])))
         self._locks = [FolderLock(folder, self.name) for folder in dict.fromkeys(map(str, folders))]

@@ -11,6 +11,7 @@ import torch
 from cleft_bundle import files
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import MADE_BY, TrainedOn
+from cleft_bundle.distributed import fill, first_does, whole
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, ImageEncoder, TextEncoder
 from cleft_bundle.networks.weight_names import own_name, renamed
@@ -38,7 +39,7 @@ class TrainedState:
         self.identity = identity
 
     def state_dict(self) -> dict[str, Any]:
-        """Collect what was trained.
+        """Collect what was trained; all processes must where the network is divided among them.
 
         Returns:
             ``format``, ``weights`` (name, see :mod:`cleft_bundle.networks.weight_names`, to tensor),
@@ -49,7 +50,7 @@ class TrainedState:
         """
         return {
             "format": FORMAT,
-            "weights": {own_name(name): tensor.detach().clone() for name, tensor in self._tensors().items()},
+            "weights": {own_name(n): whole(t.detach()).clone() for n, t in self._tensors().items()},
             "text_backbone": _described(self.network.text_encoder),
             "image_backbone": _described(self.network.image_encoder),
             "text_pooling": self.network.text_encoder.pooling,
@@ -93,7 +94,7 @@ def load_trained(network: CLEFT, path: str | Path, identity: RunIdentity | None 
     Raises:
         BundleError: where the file does not exist, does not belong to this network, or is another run's.
     """
-    state = files.load(path, MADE_BY)
+    state = first_does(lambda: files.load(path, MADE_BY))
     if identity is not None:
         identity.check_own(state, path)
     try:
@@ -143,7 +144,7 @@ def _copy(weights: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tenso
             f"another shape, the first are {', '.join(differing[:3])}; is an overlay of its training missing?"
         )
     for name, tensor in tensors.items():
-        tensor.copy_(weights[name])
+        fill(tensor, weights[name])
 
 
 def _described(tower: ImageEncoder | TextEncoder) -> dict[str, str | None]:

@@ -10,12 +10,13 @@ from typing import Any
 from cleft_bundle import files
 from cleft_bundle.errors import BundleError
 
-FORMAT = 2
+FORMAT = 3
 MADE_BY = "there is nothing to resume; start without --resume"
 #: Values of a config that may differ between a run and its continuation: they decide where it runs, not what it learns.
 FREE = (
-    *("resume", "run_name", "training_checkpoint", "checkpoint_interval", "device", "num_workers"),
-    *("cache_dir", "cache_rate"),
+    *("resume", "run_name", "training_checkpoint", "checkpoint_interval", "checkpoint_every_minutes"),
+    *("device", "num_workers", "cache_dir", "cache_rate", "strategy", "optimizer#network"),
+    "batch_size",  # of one process: what a step sees of images is compared
     *("tracking_uri", "experiment_name", "bundle_root", "output_dir", "models_dir", "dataset_dir", "dataset_name"),
 )
 
@@ -25,13 +26,15 @@ def flatten(config: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
 
     def visit(path: str, value: Any) -> None:
+        if path in FREE:
+            return
         if isinstance(value, Mapping):
             for key, child in value.items():
                 visit(f"{path}#{key}" if path else str(key), child)
         else:
             flat[path] = json.dumps(value, default=str)
 
-    visit("", {key: value for key, value in config.items() if key not in FREE})
+    visit("", config)
     return flat
 
 
@@ -54,7 +57,8 @@ def check_same_data(stored: Mapping[str, Any], current: Mapping[str, Any], run: 
     """Refuse to go on with other data, or with data that are divided otherwise.
 
     Args:
-        stored: ``fingerprint`` of the data, ``processes`` and ``epoch_length`` (steps) of the interrupted run.
+        stored: ``fingerprint`` of the data, ``step_images`` (of all processes) and ``epoch_length`` (steps) of the
+            interrupted run.
         current: those of this one.
         run: name of the interrupted run.
 
@@ -63,7 +67,7 @@ def check_same_data(stored: Mapping[str, Any], current: Mapping[str, Any], run: 
     """
     for key, what in {
         "fingerprint": "the fingerprint of the data (images, splits, captions, labels) is",
-        "processes": "the number of processes is",
+        "step_images": "the number of images of a step (batch_size x processes) is",
         "epoch_length": "the number of steps of an epoch is",
     }.items():
         if stored[key] != current[key]:

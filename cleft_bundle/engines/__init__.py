@@ -22,6 +22,7 @@ from cleft_bundle.engines.optimizer import adamw, parameter_groups
 from cleft_bundle.engines.prepare_batch import PrepareImageText
 from cleft_bundle.engines.prompt_tuning import tuning_context, tuning_items, tuning_prompts
 from cleft_bundle.engines.schedule import epochs_for, planned_updates, short_warmup, validation_interval, warmup_cosine
+from cleft_bundle.engines.strategy import distribute
 from cleft_bundle.engines.training import run_evaluation, run_training
 from cleft_bundle.engines.training_step import TrainingStep
 
@@ -40,6 +41,7 @@ __all__ = [
     "check_evaluated_pictures",
     "check_learnable",
     "choose_strength",
+    "distribute",
     "epochs_for",
     "finish_evaluation",
     "finish_finetuning",

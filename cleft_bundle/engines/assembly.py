@@ -6,8 +6,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
+from ignite.engine import Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.networks.utils import eval_mode
+from torch.distributed.fsdp import FSDPModule
 
+from cleft_bundle.distributed import gather_lists, world_size
 from cleft_bundle.engines.prepare_batch import PrepareImageText
 from cleft_bundle.engines.training_step import TrainingStep
 
@@ -64,4 +69,22 @@ def validation_engine(*, text: bool = True, **kwargs: Any) -> SupervisedEvaluato
         kwargs: all other arguments of :class:`monai.engines.SupervisedEvaluator`.
     """
     defaults = {"prepare_batch": PrepareImageText("label", text), "decollate": False}
-    return SupervisedEvaluator(**(defaults | kwargs))
+    evaluator = SupervisedEvaluator(**(defaults | kwargs))
+    if world_size() > 1:
+        evaluator.add_event_handler(Events.ITERATION_COMPLETED, keep_pace)
+    return evaluator
+
+
+def keep_pace(evaluator: SupervisedEvaluator) -> None:
+    """After a process's last batch, run the network as often as those processes still do that have more batches.
+
+    A network that is divided among processes embeds nothing in one of them alone.
+    """
+    own = evaluator.state.epoch_length
+    if not isinstance(evaluator.network, FSDPModule) or (evaluator.state.iteration - 1) % own + 1 < own:
+        return
+    batches = gather_lists([own])
+    image, _, args, text = evaluator.prepare_batch(evaluator.state.batch, evaluator.state.device)
+    with torch.no_grad(), eval_mode(evaluator.network):
+        for _ in range(max(batches) - own):
+            evaluator.inferer(image, evaluator.network, *args, **text)

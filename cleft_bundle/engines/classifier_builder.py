@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cleft_bundle.checkpoints import save
+from cleft_bundle.distributed import rank, whole
 from cleft_bundle.inferers import ZeroShotInferer
 from cleft_bundle.metrics import Calibration, Screening
 from cleft_bundle.networks import CLEFT, DeployedClassifier, ZeroShotClassifier
@@ -57,7 +58,7 @@ class ClassifierBuilder:
         provenance: Mapping[str, Any],
         validation: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write what :meth:`build` gives as ``model.pt``.
+        """Write what :meth:`build` gives as ``model.pt``; of several processes all take part and the first one writes.
 
         Args:
             network: the trained network.
@@ -68,7 +69,10 @@ class ClassifierBuilder:
         """
         classifier = self.build(network, validation)
         classifier.provenance = dict(provenance)
-        save(classifier.state_dict(), path)
+        content = whole(classifier.state_dict())
+        if rank() > 0:
+            return
+        save(content, path)
         logger.info("classifier of %d classes: %s", len(self.inferer.prompts), path)
 
 

@@ -54,22 +54,24 @@ def finish_training(
     with identity.writing(last=True):
         wait_for_all()  # the first process may still be writing the file
         load_trained(network, record.best_checkpoint, identity)
+        trained = TrainedState(network, trained_on, identity).state_dict()
         if rank() == 0:  # before pictures and MLflow
-            identity.publish(TrainedState(network, trained_on, identity).state_dict(), cleft_path)
+            identity.publish(trained, cleft_path)
         seen = SeenImages()
         seen.attach(evaluator)
         evaluator.run(evaluator.state.best_metric_epoch)
         metrics, described = dict(evaluator.state.metrics), seen.describe()
-        if rank() > 0:
-            return metrics
         provenance = {
             "run": identity.state_dict(),
             "trained_on": trained_on.calibrated().state_dict(),
             "seen": described,
         }
         validation = evaluator.state.metric_details[evaluator.state.key_metric_name]
-        identity.say_replaced(model_path)
+        if rank() == 0:
+            identity.say_replaced(model_path)
         classifier_builder.write(network, model_path, provenance, validation)
+        if rank() > 0:
+            return metrics
         pictures = [Path(record.output_dir) / name for name in PICTURES]
         tracker.finish([*pictures, model_path], metrics)
     lines = [

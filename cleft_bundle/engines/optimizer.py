@@ -73,12 +73,13 @@ def parameter_groups(
         id(parameter): base * layer_decay ** (last - depths[name])
         for name, parameter in network.image_encoder.backbone.named_parameters()
     }
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    # scalars stand apart: of a network that is divided among processes they are what each process has as a whole
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for parameter in network.parameters():
         if parameter.requires_grad:
             rate = backbone_rates.get(id(parameter), learning_rate)
-            decay = weight_decay if parameter.squeeze().ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
+            decay = weight_decay if sum(side > 1 for side in parameter.shape) > 1 else 0.0
+            groups.setdefault((rate, decay, parameter.ndim == 0), []).append(parameter)
     if not groups:
         raise BundleError("the network has no trainable parameter: both towers are frozen and there is no prompt")
-    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay, _), params in groups.items()]

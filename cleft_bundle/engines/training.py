@@ -12,7 +12,7 @@ from monai.engines import SupervisedEvaluator, Trainer
 from cleft_bundle import files
 from cleft_bundle.data.datalists import write_datalist
 from cleft_bundle.data.item import Item
-from cleft_bundle.distributed import rank, wait_for_all, world_size
+from cleft_bundle.distributed import first_does, rank, wait_for_all, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers import RunRecord, RunTracker
 from cleft_bundle.handlers.checkpoints import NEEDED
@@ -51,13 +51,15 @@ def run_training(
         record.checkpoint.resume(trainer)
         if best.best_metric_epoch > 0:
             path = record.best_checkpoint
-            identity.check_own(files.load(path, "the run that is resumed wrote it, and cannot go on without it"), path)
+            made_by = "the run that is resumed wrote it, and cannot go on without it"
+            identity.check_own(first_does(lambda: files.load(path, made_by)), path)
         if record.checkpoint.complete:
             logger.info(f"run {identity.name} is finished: no step is left, what it has is published again")
             record.tracker.start()
             return
         logger.info(f"run {identity.name} ({identity.id})")
-        trainer.run()
+        with record.checkpoint.when.listening():
+            trainer.run()
         wait_for_all()
         if trainer.state.iteration == 0 or best.best_metric_epoch < 1:
             raise BundleError(

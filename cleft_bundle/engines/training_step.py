@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map_only
 
 from cleft_bundle.distributed import world_size
+from cleft_bundle.engines.strategy import Alone, clip_gradients, sharing
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers import ends_group
 from cleft_bundle.networks.protocol import DualNetwork, Embeddings
@@ -30,7 +33,8 @@ class TrainingStep:
     dropout, and takes on its share. The result is the gradient of the whole batch; memory is that of one chunk, and
     time that of one more forward pass.
 
-    Under ``torch.distributed`` gradients are averaged over the processes before the update. MONAI's
+    Under ``torch.distributed`` the processes share the network as :mod:`cleft_bundle.engines.strategy` has it, and the
+    loss that is returned is the mean over all of them. MONAI's
     ``accumulation_steps`` of the trainer are heeded: they add up gradients of several batches, each with its own
     negatives. As with MONAI's own step each batch counts ``1 / accumulation_steps``, in an epoch's last and smaller
     group too, and groups begin anew with each epoch.
@@ -63,6 +67,7 @@ class TrainingStep:
         self.chunk_size = chunk_size
         self.max_grad_norm = max_grad_norm
         self.precision = PRECISIONS.get(autocast or "")
+        self._sharing: Alone | None = None
 
     def __call__(self, engine: SupervisedTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Train on one batch.
@@ -81,24 +86,34 @@ class TrainingStep:
             engine.optimizer.zero_grad(set_to_none=True)
         engine.network.train()
         self._check(engine, len(image))
+        shared = self._shared(engine)
+        ends = ends_group(before + 1, engine.state.epoch_length, share)
         if self.chunk_size is None:
-            with self._autocast(image.device):
-                pred = engine.inferer(image, engine.network, *args, **text)
-            engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-            loss = self._loss(engine, pred, target)
-            (loss / share).backward()
+            with shared.waiting(not ends):
+                pred, penalty = shared.run(lambda: self._forward(engine, image, args, text))
+                engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+                loss = self._loss(engine, pred, target, penalty)
+                (loss / share).backward()
         else:
-            pred, loss = self._in_chunks(engine, image, target, text, share)
+            pred, loss = self._in_chunks(engine, image, target, text, share, ends)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        if ends_group(before + 1, engine.state.epoch_length, share):
-            average_gradients(engine.network)
+        if ends:
+            shared.finish(engine.network)
             if self.max_grad_norm is not None:
-                torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_grad_norm)
+                clip_gradients(engine.network, self.max_grad_norm)
             engine.optimizer.step()
             engine.network.after_update()
             engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        engine.state.output = {Keys.IMAGE: image, Keys.LABEL: target, Keys.PRED: pred, Keys.LOSS: loss.detach()}
+        engine.state.output = {Keys.IMAGE: image, Keys.LABEL: target, Keys.PRED: pred, Keys.LOSS: mean_of_all(loss)}
         return engine.state.output
+
+    def _forward(
+        self, engine: SupervisedTrainer, image: torch.Tensor, args: Any, text: dict[str, torch.Tensor]
+    ) -> tuple[Any, torch.Tensor | float]:
+        """Predictions and penalty of a whole batch."""
+        with self._autocast(image.device):
+            pred = engine.inferer(image, engine.network, *args, **text)
+        return pred, engine.network.penalty()
 
     def _check(self, engine: SupervisedTrainer, images: int) -> None:
         """Refuse what would give another gradient than that of the whole batch."""
@@ -118,9 +133,15 @@ class TrainingStep:
         if images < 2:
             raise BundleError(f"batch_size: {where}, but a batch has one image; choose another batch_size")
 
-    def _loss(self, engine: SupervisedTrainer, pred: torch.Tensor | Embeddings, target: torch.Tensor) -> torch.Tensor:
+    def _loss(
+        self,
+        engine: SupervisedTrainer,
+        pred: torch.Tensor | Embeddings,
+        target: torch.Tensor,
+        penalty: torch.Tensor | float,
+    ) -> torch.Tensor:
         exact = tree_map_only(torch.Tensor, _unrounded, pred)
-        loss = engine.loss_function(exact, target) + engine.network.penalty()
+        loss = engine.loss_function(exact, target) + penalty
         if not torch.isfinite(loss):
             raise BundleError(
                 f"the loss is {float(loss)} in step {engine.state.iteration}: a lower learning_rate or max_grad_norm 1 "
@@ -135,54 +156,90 @@ class TrainingStep:
         target: torch.Tensor,
         text: dict[str, torch.Tensor],
         share: int,
+        ends: bool,
     ) -> tuple[Embeddings, torch.Tensor]:
         network: DualNetwork = engine.network
+        shared = self._shared(engine)
         images, captions = list(self._chunks(image)), list(self._chunks(text["input_ids"], text["attention_mask"]))
-        seeds = torch.randint(2**62, (len(images) + len(captions),)).tolist()
-        work = [(network.encode_image, part) for part in images] + [(network.encode_text, part) for part in captions]
+        work = [_Chunk("encode_image", part) for part in images] + [_Chunk("encode_text", part) for part in captions]
         with torch.no_grad():
-            embedded = [
-                _unrounded(self._encode(encode, part, seed)) for (encode, part), seed in zip(work, seeds, strict=True)
-            ]
+            embedded = [_unrounded(self._encode(network, chunk)) for chunk in work]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         leaves = [part.requires_grad_() for part in embedded]
-        all_images, all_captions = torch.cat(leaves[: len(images)]), torch.cat(leaves[len(images) :])
-        pred = network.pair(all_images, all_captions, text["caption_index"])
-        loss = self._loss(engine, pred, target)
+        joined = network.pair(torch.cat(leaves[: len(images)]), torch.cat(leaves[len(images) :]), text["caption_index"])
+        scale = joined.logit_scale.detach().requires_grad_()
+        bias = None if joined.logit_bias is None else joined.logit_bias.detach().requires_grad_()
+        pred = Embeddings(joined.image, joined.text, scale, bias)
+        loss = self._loss(engine, pred, target, 0.0)
         (loss / share).backward()
-        for (encode, part), seed, leaf in zip(work, seeds, leaves, strict=True):
-            output = self._encode(encode, part, seed)
-            if output.requires_grad and leaf.grad is not None:  # a frozen tower has nothing to learn
-                output.backward(leaf.grad.to(output.dtype))
+        # the last of each tower, and what has no rows, go together: one backward pass of them all ends the sum
+        last = [len(images) - 1, len(work) - 1]
+        for number, (chunk, leaf) in enumerate(zip(work, leaves, strict=True)):
+            if number not in last:
+                with shared.waiting(True):
+                    output = shared.run(partial(self._encode, network, chunk))
+                    _backward([(output, leaf.grad)])
+        with shared.waiting(not ends):
+            outputs, scales, penalty = shared.run(
+                lambda: (
+                    [self._encode(network, work[number]) for number in last],
+                    (network.scale, network.logit_bias),
+                    network.penalty(),
+                )
+            )
+            pairs = [(output, leaves[number].grad) for output, number in zip(outputs, last, strict=True)]
+            pairs.append((scales[0], scale.grad))
+            if bias is not None and scales[1] is not None:
+                pairs.append((scales[1], bias.grad))
+            if isinstance(penalty, torch.Tensor):
+                pairs.append((penalty, torch.ones_like(penalty) / share))
+                loss = loss + penalty
+            _backward(pairs)
         return pred, loss
+
+    def _shared(self, engine: SupervisedTrainer) -> Alone:
+        """The way in which the processes share the network: a replica is made once it has its weights."""
+        if self._sharing is None:
+            self._sharing = sharing(engine.network)
+        return self._sharing
 
     def _chunks(self, *tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
         yield from zip(*(tensor.split(self.chunk_size) for tensor in tensors), strict=True)
 
-    def _encode(self, encode: Any, part: tuple[torch.Tensor, ...], seed: int) -> torch.Tensor:
+    def _encode(self, network: DualNetwork, chunk: _Chunk) -> torch.Tensor:
         """Run a tower under random numbers that come out the same the second time."""
-        device = part[0].device
+        device = chunk.part[0].device
         with torch.random.fork_rng([device] if device.type == "cuda" else []), self._autocast(device):
-            torch.manual_seed(seed)
-            return encode(*part)
+            torch.manual_seed(chunk.seed)
+            return getattr(network, chunk.method)(*chunk.part)
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, dtype=self.precision, enabled=self.precision is not None)
 
 
-def average_gradients(network: torch.nn.Module) -> None:
-    """Average the gradients of a network over all processes, in one exchange; alone, do nothing.
+@dataclass
+class _Chunk:
+    """A part of a batch that a tower embeds twice, with the same random numbers."""
 
-    It stands in for ``DistributedDataParallel``, which knows neither chunks nor parameters without a gradient.
-    """
-    if world_size() == 1:
-        return
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= world_size()
-    for gradient, averaged in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(averaged.view_as(gradient))
+    method: str
+    part: tuple[torch.Tensor, ...]
+    seed: int = field(default_factory=lambda: int(torch.randint(2**62, ())))
+
+
+def _backward(pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
+    """Give outputs their gradients, and go on from there to the weights; a frozen tower has nothing to learn."""
+    learning = [(out, grad.to(out.dtype)) for out, grad in pairs if out.requires_grad and grad is not None]
+    if learning:
+        torch.autograd.backward([out for out, _ in learning], [grad for _, grad in learning])
+
+
+def mean_of_all(loss: torch.Tensor) -> torch.Tensor:
+    """The mean of a loss over all processes, without gradients."""
+    mean = loss.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(mean)
+        mean /= world_size()
+    return mean
 
 
 def _uses_the_batch(module: torch.nn.Module) -> bool:

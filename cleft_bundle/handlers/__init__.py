@@ -19,6 +19,7 @@ from cleft_bundle.handlers.tracking import (
 )
 from cleft_bundle.handlers.updates import UpdateLrSchedule, count_updates, ends_group
 from cleft_bundle.handlers.validation import PeriodicValidation
+from cleft_bundle.handlers.when_to_save import WhenToSave
 from cleft_bundle.handlers.zero_shot_metrics import ZeroShotMetrics
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "SharedPictures",
     "TrainingCheckpoint",
     "UpdateLrSchedule",
+    "WhenToSave",
     "ZeroShotMetrics",
     "count_updates",
     "ends_group",

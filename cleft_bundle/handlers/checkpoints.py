@@ -21,10 +21,11 @@ from cleft_bundle.config import executed_config
 from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.data.epochs import derive_seed
 from cleft_bundle.data.item import Item
-from cleft_bundle.distributed import rank, world_size
+from cleft_bundle.distributed import divide_state, rank, whole, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save
 from cleft_bundle.handlers.updates import ends_group
+from cleft_bundle.handlers.when_to_save import WhenToSave
 from cleft_bundle.networks.protocol import Network
 
 logger = logging.getLogger(__name__)
@@ -68,8 +69,10 @@ class BestCheckpoint:
             raise BundleError(
                 f"validation: {state.key_metric_name} is not defined, so no epoch can be chosen: {NEEDED}"
             )
-        if state.best_metric_epoch == state.epoch and rank() == 0:
-            save(self.state.state_dict(), self.path)
+        if state.best_metric_epoch == state.epoch:
+            content = self.state.state_dict()  # of all processes, which may have a part each
+            if rank() == 0:
+                save(content, self.path)
 
 
 #: What a validation must hold for its AUROC to be defined.
@@ -84,7 +87,7 @@ class TrainingCheckpoint:
     that wait for one are not stored.
 
     Args:
-        interval: steps between two writings, and so what a killed run can lose. 0 writes none.
+        when: how often it is written, and so what a killed run can lose.
         identity: the run, its file, in which each newer state replaces the last, and the state that it goes on from, if
             any.
         splits: the divided datalist, which must be the same where a run goes on.
@@ -100,21 +103,21 @@ class TrainingCheckpoint:
 
     def __init__(
         self,
-        interval: int,
+        when: WhenToSave,
         identity: RunIdentity,
         splits: Mapping[str, Sequence[Item]],
         evaluator: Evaluator,
         parts: Mapping[str, Any],
     ) -> None:
         self.path = str(identity.training_checkpoint)
-        self.interval = interval
+        self.when = when
         self.identity = identity
         self.evaluator = evaluator
         self.parts = dict(parts)
         if parts["network"].checkpoint == "trained":  # the files hold nothing that is frozen
             self.parts["network"] = TrainedState(parts["network"])
         self.config = flatten(executed_config())
-        self.data: dict[str, Any] = {"fingerprint": fingerprint(splits, labels=True), "processes": world_size()}
+        self.data: dict[str, Any] = {"fingerprint": fingerprint(splits, labels=True)}
         self.complete = False
         self._due = False
         if identity.resumed is not None:
@@ -123,8 +126,9 @@ class TrainingCheckpoint:
     def attach(self, engine: Trainer) -> None:
         """Register with a trainer whose data come from :func:`cleft_bundle.data.training_loader`."""
         self.data["epoch_length"] = len(engine.data_loader)
+        self.data["step_images"] = engine.data_loader.batch_size * world_size()
         engine.add_event_handler(Events.ITERATION_STARTED, self._seed_step)
-        if self.interval:
+        if self.when.ever:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._save_within_epoch)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_after_validation)
 
@@ -132,7 +136,7 @@ class TrainingCheckpoint:
         """Put a trainer that this is attached to where the interrupted run stood, if this is its continuation.
 
         Raises:
-            BundleError: where the interrupted run had other data, steps per epoch or processes.
+            BundleError: where the interrupted run had other data, steps per epoch or images per step.
         """
         if self.identity.resumed is not None:
             self._restore(engine, self.identity.resumed)
@@ -146,7 +150,7 @@ class TrainingCheckpoint:
         torch.manual_seed(derive_seed(engine.data_loader.sampler.seed, "step", engine.state.iteration, rank()))
 
     def _save_within_epoch(self, engine: Trainer) -> None:
-        self._due = self._due or engine.state.iteration % self.interval == 0
+        self._due = self.when.asked(engine.state.iteration) or self._due
         step = engine.state.iteration % engine.state.epoch_length
         if self._due and step and ends_group(step, engine.state.epoch_length, engine.accumulation_steps):
             self._save(engine)
@@ -157,7 +161,22 @@ class TrainingCheckpoint:
             self._save(engine)
 
     def _save(self, engine: Trainer) -> None:
+        """Write the state; of several processes the first one does.
+
+        Raises:
+            BundleError: after it, where the run was asked to end.
+        """
+        self._write(engine)
+        if self.when.end and engine.state.iteration < engine.state.max_epochs * engine.state.epoch_length:
+            raise BundleError(
+                f"SIGTERM: run {self.identity.name} ends after step {engine.state.iteration}, whose state is written; "
+                "--resume true goes on"
+            )
+
+    def _write(self, engine: Trainer) -> None:
         self._due = False
+        self.when.saved()
+        parts = {name: whole(part.state_dict()) for name, part in self._all_parts(engine).items()}
         if rank():
             return
         best = self.evaluator.state
@@ -170,7 +189,7 @@ class TrainingCheckpoint:
                 "complete": engine.state.iteration == engine.state.max_epochs * engine.state.epoch_length,
                 "iteration": engine.state.iteration,
                 "best": {"best_metric": best.best_metric, "best_metric_epoch": best.best_metric_epoch},
-                "parts": {name: part.state_dict() for name, part in self._all_parts(engine).items()},
+                "parts": parts,
             },
             self.path,
         )
@@ -179,6 +198,7 @@ class TrainingCheckpoint:
         check_same_data(state["data"], self.data, self.identity.name)
         for name, part in self._all_parts(engine).items():
             part.load_state_dict(state["parts"][name])
+        divide_state(engine.optimizer)
         engine.state.iteration = state["iteration"]
         engine.state.epoch, done = divmod(state["iteration"], self.data["epoch_length"])
         engine.data_loader.sampler.resume(engine.state.epoch, done * engine.data_loader.batch_size)

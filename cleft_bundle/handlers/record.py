@@ -14,6 +14,7 @@ from cleft_bundle.handlers.plots import LossCurve
 from cleft_bundle.handlers.rank_allocation import RankAllocation
 from cleft_bundle.handlers.shared_pictures import SharedPictures
 from cleft_bundle.handlers.tracking import RunTracker
+from cleft_bundle.handlers.when_to_save import WhenToSave
 
 
 class RunRecord:
@@ -27,7 +28,7 @@ class RunRecord:
         splits: what :func:`cleft_bundle.data.make_splits` returns.
         trained_on: what the files of the run remember of the patients.
         best_checkpoint: file of the best weights so far, see :class:`BestCheckpoint`.
-        checkpoint_interval: steps between two writings of the training state, see :class:`TrainingCheckpoint`; 0: none.
+        when_to_save: how often the training state is written.
         output_dir: folder that receives the learning curve.
         title: what the images are.
 
@@ -45,7 +46,7 @@ class RunRecord:
         splits: Mapping[str, Sequence[Item]],
         trained_on: TrainedOn,
         best_checkpoint: str,
-        checkpoint_interval: int,
+        when_to_save: WhenToSave,
         output_dir: str,
         title: str = "",
     ) -> None:
@@ -66,7 +67,7 @@ class RunRecord:
             "loss_curve": self.loss_curve,
             "rank_allocation": self._ranks,
         }
-        self.checkpoint = TrainingCheckpoint(checkpoint_interval, self.identity, splits, evaluator, parts)
+        self.checkpoint = TrainingCheckpoint(when_to_save, self.identity, splits, evaluator, parts)
 
     def attach(self, engine: Trainer) -> None:
         """Register with a trainer, and with the validation engine."""

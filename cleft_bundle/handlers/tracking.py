@@ -248,7 +248,7 @@ class RunTracker(MetricTracker):
     def _open(self, engine: Engine) -> None:
         self._engine = engine
         atexit.register(self.fail)
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         self._describe()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cleft_bundle.distributed import rank
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.losses.gather import gather_rows
 from cleft_bundle.networks.protocol import Embeddings
@@ -66,43 +67,76 @@ class ContrastiveLoss(nn.Module):
                 [B, K] of 1, 0 and NaN (unknown, counted as absent); ``index``: not looked at.
 
         Returns:
-            the loss, a scalar tensor.
+            the loss of these B images, a scalar tensor; its mean over the processes is that of the whole batch.
 
         Raises:
             BundleError: where the batch has one image, for which there is nothing to contrast.
         """
-        everybody, target = gather_batch(embeddings, target, self.gather)
-        logits = everybody.logit_scale * everybody.image @ everybody.text.T
-        share = positive_pairs(target, self.positives, logits)
+        batch = gather_batch(embeddings, target, self.gather)
+        to_captions = embeddings.logit_scale * embeddings.image @ batch.text.T
+        to_images = embeddings.logit_scale * embeddings.text @ batch.image.T
+        share = positive_pairs(batch.target, self.positives, to_captions, batch.first)
         share = share / share.sum(dim=1, keepdim=True)
-        return F.cross_entropy(logits, share) + F.cross_entropy(logits.T, share)
+        return F.cross_entropy(to_captions, share) + F.cross_entropy(to_images, share)
 
 
-def gather_batch(embeddings: Embeddings, target: torch.Tensor, gather: bool) -> tuple[Embeddings, torch.Tensor]:
-    """Take the embeddings and the target of all processes where ``gather`` says so.
+class Batch(NamedTuple):
+    """Images and captions that the rows of one process are compared with.
+
+    Attributes:
+        image: images of all processes, [N, D].
+        text: their captions, [N, D].
+        target: of all, [N] or [N, K].
+        first: where this process's own B rows begin among the N.
+    """
+
+    image: torch.Tensor
+    text: torch.Tensor
+    target: torch.Tensor
+    first: int
+
+
+def gather_batch(embeddings: Embeddings, target: torch.Tensor, gather: bool) -> Batch:
+    """Take the embeddings and the target of all processes where ``gather`` says so, else those of this one.
+
+    Each process computes the logits of its own rows against all, [B, N]: memory grows with the number of processes,
+    not with its square.
 
     Raises:
         BundleError: where there is one image in all.
     """
+    batch = Batch(embeddings.image, embeddings.text, target, 0)
     if gather:
-        embeddings = embeddings._replace(image=gather_rows(embeddings.image), text=gather_rows(embeddings.text))
-        target = gather_rows(target)
-    if len(embeddings.image) < 2:
+        first = rank() * len(target)
+        batch = Batch(gather_rows(embeddings.image), gather_rows(embeddings.text), gather_rows(target), first)
+    if len(batch.image) < 2:
         raise BundleError("batch_size: a contrastive loss needs at least two images a batch, got one")
-    return embeddings, target
+    return batch
 
 
-def positive_pairs(target: torch.Tensor, positives: Positives, like: torch.Tensor) -> torch.Tensor:
-    """Degree to which image i and caption j belong together: symmetric [B, B] in 0..1, with ones on the diagonal."""
+def positive_pairs(target: torch.Tensor, positives: Positives, logits: torch.Tensor, first: int = 0) -> torch.Tensor:
+    """Degree to which image i and caption j belong together.
+
+    Args:
+        target: of all N images and captions, see :meth:`ContrastiveLoss.forward`.
+        positives: what decides.
+        logits: of B images [B, N], whose precision and device the result has.
+        first: number of the first of the B among the N.
+
+    Returns:
+        rows of a symmetric matrix, [B, N] in 0..1, with ones where an image meets its own caption.
+    """
+    own = torch.arange(first, first + len(logits), device=logits.device)
+    itself = own[:, None] == torch.arange(logits.shape[1], device=logits.device)
     if positives == "index":
-        return torch.eye(len(like), device=like.device, dtype=like.dtype)
+        return itself.to(logits.dtype)
     if positives == "caption":
-        return (target[:, None] == target[None, :]).to(like.dtype)
-    present = torch.nan_to_num(target).to(like.dtype)
-    both = present @ present.T
+        return (target[own][:, None] == target[None, :]).to(logits.dtype)
+    present = torch.nan_to_num(target).to(logits.dtype)
+    both = present[own] @ present.T
     count = present.sum(dim=1)
-    either = count[:, None] + count[None, :] - both
+    either = count[own][:, None] + count[None, :] - both
     # two images without any finding are alike; one of which nothing positive and not all is known is like itself only
     sure = ~torch.isnan(target).any(dim=1)
-    alike = torch.outer(sure, sure) | torch.eye(len(like), device=like.device, dtype=torch.bool)
-    return torch.where(either > 0, both / either.clamp(min=1), alike.to(like.dtype))
+    alike = torch.outer(sure[own], sure) | itself
+    return torch.where(either > 0, both / either.clamp(min=1), alike.to(logits.dtype))

@@ -11,14 +11,10 @@ from cleft_bundle.distributed import rank, world_size
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenate equal shares of rows; every process must compute the same loss from the result.
+    """Concatenate equal shares of rows; a row's gradient is the sum over the losses of all processes.
 
-    Then each process knows the whole gradient already and takes its own rows of it, without another exchange. Summed
-    over processes that gradient counts once, so the factor of the world size undoes the mean that is taken over the
-    processes' parameter gradients.
-
-    ``torch.distributed.nn.all_gather`` has the same gradient, for one exchange more in every backward pass; it is
-    deprecated, says so at every call from PyTorch 2.13 on, and what it recommends instead is private.
+    ``torch.distributed.nn.all_gather`` does the same; it is deprecated, says so at every call from PyTorch 2.13 on, and
+    what it recommends instead is private.
     """
 
     @staticmethod
@@ -30,8 +26,10 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        gradient = grads[0].clone()  # gloo has no reduce_scatter of every release; embeddings are small
+        dist.all_reduce(gradient)
         start = rank() * ctx.count
-        return grads[0][start : start + ctx.count] * world_size()
+        return gradient[start : start + ctx.count]
 
 
 def gather_rows(rows: torch.Tensor) -> torch.Tensor:
@@ -41,7 +39,8 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
         rows: tensor [B, ...], of equal shape in every process.
 
     Returns:
-        tensor [world size * B, ...]. Floating-point rows carry gradients, under the condition that every process
-        computes the same loss from all rows and parameter gradients are then averaged over the processes.
+        tensor [world size * B, ...]. Floating-point rows carry gradients: where each process computes the mean of its
+        own rows' losses, and parameter gradients are then averaged over the processes, they are those of the mean over
+        all rows.
     """
     return rows if world_size() == 1 else _Gather.apply(rows)

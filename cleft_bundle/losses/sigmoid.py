@@ -50,14 +50,15 @@ class SigmoidLoss(nn.Module):
             target: as in :meth:`ContrastiveLoss.forward`.
 
         Returns:
-            the loss, a scalar tensor: summed over captions, averaged over images.
+            the loss, a scalar tensor: summed over captions, averaged over these B images; its mean over the
+            processes is that of the whole batch.
 
         Raises:
             BundleError: where the network has no logit bias, or the batch has one image.
         """
         if embeddings.logit_bias is None:
             raise BundleError("SigmoidLoss needs a network with a logit_bias; add configs/loss_sigmoid.json")
-        everybody, target = gather_batch(embeddings, target, self.gather)
-        logits = everybody.logit_scale * everybody.image @ everybody.text.T + embeddings.logit_bias
-        share = positive_pairs(target, self.positives, logits)
+        batch = gather_batch(embeddings, target, self.gather)
+        logits = embeddings.logit_scale * embeddings.image @ batch.text.T + embeddings.logit_bias
+        share = positive_pairs(batch.target, self.positives, logits, batch.first)
         return F.binary_cross_entropy_with_logits(logits, share, reduction="sum") / len(logits)

@@ -168,3 +168,10 @@ def _check_folder(source: str, role: str) -> None:
     looks_like_a_path = os.path.isabs(source) or source.startswith((".", "~")) or source.count("/") != 1
     if looks_like_a_path and "/" in source and not os.path.isdir(source):
         raise BundleError(f"{role}: the folder {source!r} does not exist")
+
+
+def blocks_of(model: nn.Module) -> nn.ModuleList:
+    """The blocks of a transformer, or the stages of a hierarchical backbone, from the first to the last."""
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    outer = [module for name, module in lists.items() if not any(name.startswith(f"{other}.") for other in lists)]
+    return max(outer, key=len)

@@ -14,7 +14,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from transformers import PreTrainedModel
 
 from cleft_bundle.errors import BundleError, one_line, require_one_of
-from cleft_bundle.networks.backbones import describe_source, fingerprint, freeze, load_backbone, value_fingerprint
+from cleft_bundle.networks.backbones import (
+    blocks_of,
+    describe_source,
+    fingerprint,
+    freeze,
+    load_backbone,
+    value_fingerprint,
+)
 from cleft_bundle.networks.peft_methods import Adapters, Full, PeftMethod, resolve_peft
 from cleft_bundle.networks.projection import Projection, build_projection
 from cleft_bundle.networks.protocol import Adapted, Network
@@ -191,9 +198,7 @@ class ImageEncoder(Network):
     @property
     def blocks(self) -> nn.ModuleList:
         """The blocks of the backbone, or the stages of a hierarchical one, from the first to the last."""
-        lists = {name: module for name, module in self.backbone.named_modules() if isinstance(module, nn.ModuleList)}
-        outer = [module for name, module in lists.items() if not any(name.startswith(f"{other}.") for other in lists)]
-        return max(outer, key=len)
+        return blocks_of(self.backbone)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Embed images.

@@ -51,12 +51,12 @@ def test_files_of_other_runs_are_refused_by_name(tmp_path):
     ("changed", "named"),
     [
         ({"fingerprint": "other"}, "fingerprint of the data"),
-        ({"processes": 2}, "number of processes is another one than in run train_a: 1 then, 2 now"),
+        ({"step_images": 16}, "images of a step .* is another one than in run train_a: 8 then, 16 now"),
         ({"epoch_length": 4}, "steps of an epoch is another one than in run train_a: 8 then, 4 now"),
     ],
 )
 def test_other_data_are_refused_by_what_differs(changed, named):
-    data = {"fingerprint": "data", "processes": 1, "epoch_length": 8}
+    data = {"fingerprint": "data", "step_images": 8, "epoch_length": 8}
     check_same_data(data, data, "train_a")
     with pytest.raises(BundleError, match=named):
         check_same_data(data, data | changed, "train_a")

@@ -80,6 +80,23 @@ def test_killed_and_resumed(steps_before_kill, peft, tmp_path, chest_phantoms, w
     assert metrics(whole) == metrics(broken)
 
 
+def test_sigterm_writes_a_state_from_which_the_run_goes_on(tmp_path, chest_phantoms, whole_run):
+    options = {"peft": "lora", "checkpoint_interval": 1000}  # no state by itself before the end
+    process = processes.start(command(tmp_path, chest_phantoms, **options), tmp_path / "out", tmp_path / "err")
+    while process.is_alive() and not (tmp_path / "models" / "checkpoints" / "best.pt").is_file():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join()
+    said = (tmp_path / "err").read_text().strip().splitlines()[-1]
+    assert process.exitcode == 1
+    assert re.match(r"error: SIGTERM: run train_\S+ ends after step \d+, whose state is written", said)
+    done = processes.run(command(tmp_path, chest_phantoms, "--resume", "true", **options))
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, second = weights(whole_run("lora")), weights(tmp_path)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert metrics(whole_run("lora")) == metrics(tmp_path)
+
+
 def test_the_command_that_training_names_evaluates_what_it_trained(whole_run):
     said = (whole_run("lora") / "said.txt").read_text()
     again = said.split("evaluate again:  python ")[1].splitlines()[0]

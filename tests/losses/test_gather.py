@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from cleft_bundle.engines.training_step import average_gradients
+from cleft_bundle.engines.strategy import sharing
+from cleft_bundle.engines.training_step import mean_of_all
 from cleft_bundle.losses import ContrastiveLoss, SigmoidLoss
 from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, TextEncoder
 from tests import processes
@@ -40,10 +41,10 @@ def batch(rows):
 def step(name, rows):
     network = build(-2.0 if name == "sigmoid" else None)
     image, ids, mask, target = batch(rows)
-    loss = LOSSES[name](network(image, ids, mask), target[name])
+    shared = sharing(network)
+    loss = LOSSES[name](shared.run(lambda: network(image, ids, mask)), target[name])
     loss.backward()
-    average_gradients(network)
-    return loss.detach(), {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+    return mean_of_all(loss), {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
 
 
 def worker(rank, port, folder):
