@@ -23,6 +23,7 @@ from cleft_bundle.best_effort import begin_run
 from cleft_bundle.distributed import start_processes
 from cleft_bundle.errors import BundleError, UsageError, cause_of, nearest
 from cleft_bundle.literals import as_written, keep_literals, literal, typed_options
+from cleft_bundle.progress import close_bars
 from cleft_bundle.secrets import mask_logs, masked, masked_values
 from cleft_bundle.settings import FORMER, RENAMED, SAME, check_settings
 
@@ -115,6 +116,7 @@ def report_errors() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         cause = cause_of(error)
+        close_bars()
         if cause is None:
             print(masked("".join(format_exception(kind, error, traceback))), file=sys.stderr, end="")
         else:

@@ -1,4 +1,5 @@
 import io
+import sys
 
 import pytest
 
@@ -25,3 +26,11 @@ def test_a_bar_gives_what_it_goes_through_and_can_be_hidden(capsys):
     assert capsys.readouterr().err == ""
     assert list(progress.bar([1, 2], "reading", "image")) == [1, 2]
     assert "reading: 100%" in capsys.readouterr().err
+
+
+def test_what_follows_an_error_has_a_line_of_its_own(capsys):
+    shown = progress.show(description="training", unit="batch", total=3, leave=False)
+    shown.update(1)
+    progress.close_bars()
+    print("error: SIGTERM", file=sys.stderr)
+    assert capsys.readouterr().err.splitlines()[-1] == "error: SIGTERM"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ignite.engine import Engine, Events
-from tqdm import tqdm
 
 from cleft_bundle.distributed import rank
-from cleft_bundle.progress import refresh_interval
+from cleft_bundle.progress import refresh_interval, show
 
 
 class ProgressHandler:
@@ -34,17 +33,15 @@ class ProgressHandler:
         engine.add_event_handler(Events.COMPLETED, self._close)
 
     def _start(self, engine: Engine) -> None:
-        interval = refresh_interval()
         batches = engine.state.epoch_length * engine.state.max_epochs
-        self.bar = tqdm(
+        self.bar = show(
+            description=self.description,
+            unit="batch" if self.images is None else "image",
+            hidden=rank() > 0,
             total=batches if self.images is None else self.images,
             initial=engine.state.iteration,
-            desc=self.description,
-            unit="batch" if self.images is None else "image",
-            mininterval=interval,
-            maxinterval=interval,
+            maxinterval=refresh_interval(),
             leave=False,
-            disable=rank() > 0,
         )
 
     def _advance(self, engine: Engine) -> None:
