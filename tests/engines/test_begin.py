@@ -1,16 +1,17 @@
 import math
 
 import pytest
-from torch import nn
 
 from cleft_bundle.engines import epochs_for, learnable_items, load_evaluated, short_warmup, validation_interval
 from cleft_bundle.errors import BundleError
+from cleft_bundle.networks import DualEncoder
+from tests.conftest import tiny_dual_encoder
 
 
 def test_a_network_without_weights_is_evaluated_only_where_it_comes_with_its_own(make_network):
     with pytest.raises(BundleError, match="checkpoint is not set"):
         load_evaluated(make_network(), None)
-    load_evaluated(nn.Identity(), None)  # a dual encoder from elsewhere
+    load_evaluated(DualEncoder(tiny_dual_encoder("siglip")), None)
 
 
 def test_items_are_learnable_where_every_class_has_a_usable_image():
