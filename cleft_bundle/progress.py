@@ -21,17 +21,19 @@ def refresh_interval() -> float:
     return _ON_A_TERMINAL if sys.stderr.isatty() else _IN_A_FILE
 
 
-def show(*of: Iterable[T], description: str | None, unit: str, hidden: bool = False, **options: Any) -> Any:
+def show(
+    of: Iterable[T] | None = None, *, description: str | None, unit: str, hidden: bool = False, **options: Any
+) -> Any:
     """Show a progress bar on stderr.
 
     Args:
-        of: the elements, where the bar is to be iterated over.
+        of: the elements, where the bar is to be iterated over; None: it is moved by hand.
         description: what is done with them.
         unit: one of them, in the singular.
         hidden: show no bar.
         options: further arguments of :class:`tqdm.tqdm`, such as ``total``.
     """
-    shown = tqdm(*of, desc=description, unit=unit, mininterval=refresh_interval(), disable=hidden, **options)
+    shown: Any = tqdm(of, description, unit=unit, mininterval=refresh_interval(), disable=hidden, **options)
     _shown.add(shown)
     return shown
 
