@@ -19,7 +19,7 @@ class ClassificationLoss(nn.Module):
     The mean is taken over what :mod:`cleft_bundle.data.usable_labels` calls usable: images for ``multiclass``, known
     entries for ``multilabel``. Under ``torch.distributed`` it is the mean over the images of all processes: each
     divides its sum by the average number of theirs, so that the average of their gradients, which
-    :func:`cleft_bundle.engines.training_step.average_gradients` takes, counts every image alike. A batch without a
+    :mod:`cleft_bundle.engines.strategy` takes, counts every image alike. A batch without a
     usable label has the loss 0 and gradients of 0.
 
     Args:

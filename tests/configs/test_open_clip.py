@@ -8,10 +8,19 @@ import torch
 from cleft_bundle.checkpoints import load_classifier, load_finetuned
 from cleft_bundle.engines.training_step import TrainingStep
 from cleft_bundle.networks.open_clip import towers
-from tests.configs.test_dual_encoder import OVERLAY, TINY, logits_of, run, weights
+from tests.configs import dual_encoders
+from tests.configs.dual_encoders import TINY, weights
+from tests.configs.test_dual_encoder import logits_of
 from tests.networks.open_clip_families import copy_fixture
 
 pytestmark = pytest.mark.slow
+OVERLAY = "net_dual_encoder.json"
+
+
+def run(folder, names, run_id, **override):
+    """Run config files of the bundle; outputs go to ``folder``."""
+    own = {"output_dir": str(folder / "eval"), "models_dir": str(folder / "models")}
+    return dual_encoders.run(names, run_id, **(own | override))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,7 +35,12 @@ def trained(tmp_path_factory, chest_phantoms, small_towers):
     """The folder of a training of a BiomedCLIP-like model, and the overrides that it was run with."""
     folder = tmp_path_factory.mktemp("biomed")
     copy_fixture("biomed", folder / "biomed")
-    options = TINY | {"dual_encoder": str(folder / "biomed"), "dataset_dir": chest_phantoms, "image_peft": "lora"}
+    options = TINY | {
+        "epochs": 2,
+        "dual_encoder": str(folder / "biomed"),
+        "dataset_dir": chest_phantoms,
+        "image_peft": "lora",
+    }
     run(folder, ["train.json", OVERLAY], "training", **options)
     return folder, options
 
