@@ -53,7 +53,7 @@ def distribute(network: Network, strategy: Strategy = "auto") -> Network:
     if strategy == "single":
         raise BundleError(f"strategy: single is for one process, but there are {world_size()}; expected auto")
     if strategy == "auto":
-        strategy = "fsdp" if from_first(_is_large(network)) else "ddp"
+        strategy = "fsdp" if from_first(_is_large(network)) and network.checkpoint == "trained" else "ddp"
     if strategy == "fsdp":
         _divide(network)
     return network
@@ -153,6 +153,8 @@ def clip_gradients(network: nn.Module, longest: float) -> None:
 
 def _divide(network: Any) -> None:
     """Divide the weights of a network: each block by itself, and what is outside of blocks."""
+    if network.checkpoint != "trained":  # the files of the others are written by one process from what it holds
+        raise BundleError(f"strategy: fsdp does not divide a {type(network).__name__}; expected ddp")
     for adapted in network.adapted.values():
         if isinstance(adapted.method, RankedAdapters):
             name = adapted.method.name

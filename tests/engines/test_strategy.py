@@ -15,7 +15,7 @@ from cleft_bundle.engines.strategy import distribute
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers.rank_allocation import RankAllocation
 from cleft_bundle.losses import ContrastiveLoss, SigmoidLoss
-from cleft_bundle.networks import CLEFT, AdaLora, ImageEncoder, Lora, PromptLearner, TextEncoder
+from cleft_bundle.networks import CLEFT, AdaLora, ImageClassifier, ImageEncoder, Lora, PromptLearner, TextEncoder
 from tests.conftest import TINY_GPT2, TINY_VIT
 
 ROWS, STEPS, ACCUMULATED = 16, 4, 2
@@ -134,6 +134,8 @@ def test_one_process_is_not_for_several(monkeypatch):
         distribute(build(), "single")
     with pytest.raises(BundleError, match="strategy: fsdp divides matrices that adalora must see as a whole"):
         distribute(build(RANKED), "fsdp")
+    with pytest.raises(BundleError, match="strategy: fsdp does not divide a ImageClassifier; expected ddp"):
+        distribute(ImageClassifier(ImageEncoder(TINY_VIT), ["a", "b"], "multilabel"), "fsdp")
 
 
 @pytest.mark.parametrize(("memory", "divided"), [(1 << 40, False), (1 << 10, True)])
