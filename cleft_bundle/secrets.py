@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MASK = "***"
@@ -31,11 +31,7 @@ def masked(text: str) -> str:
     Returns:
         the text with ``***`` in place of each credential; masking it again changes nothing.
     """
-    for secret in _of_environment():
-        text = text.replace(secret, MASK)
-    if "://" in text:
-        text = _USERINFO.sub(lambda found: f"{found[1]}:{MASK}@" if found[1] is not None else f"{MASK}@", text)
-    return _PARAMETER.sub(rf"\1{MASK}", text)
+    return _masked(text, _of_environment())
 
 
 def masked_values(content: Any) -> Any:
@@ -44,16 +40,19 @@ def masked_values(content: Any) -> Any:
     Args:
         content: nested mappings, lists and tuples; what is neither a text nor one of these stays as it is.
     """
-    if isinstance(content, str):
-        return masked(content)
-    if isinstance(content, Mapping):
-        return {
-            key: MASK if isinstance(value, str) and value and _is_secret(key, value) else masked_values(value)
-            for key, value in content.items()
-        }
-    if isinstance(content, list | tuple):
-        return [masked_values(value) for value in content]
-    return content
+    secrets = _of_environment()  # once: a config has thousands of values
+
+    def mask(value: Any) -> Any:
+        if isinstance(value, str):
+            return _masked(value, secrets)
+        if isinstance(value, Mapping):
+            return {
+                key: MASK if isinstance(inner, str) and inner and _is_secret(key, inner) else mask(inner)
+                for key, inner in value.items()
+            }
+        return [mask(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+    return mask(content)
 
 
 def mask_logs() -> None:
@@ -74,6 +73,14 @@ def mask_logs() -> None:
 
     masking.masks = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(masking)
+
+
+def _masked(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    if "://" in text:
+        text = _USERINFO.sub(lambda found: f"{found[1]}:{MASK}@" if found[1] is not None else f"{MASK}@", text)
+    return _PARAMETER.sub(rf"\1{MASK}", text)
 
 
 def _is_secret(key: Any, value: str) -> bool:
