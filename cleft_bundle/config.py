@@ -44,18 +44,19 @@ def bundle_root() -> str:
     return "." if workflow is None else str(_root_of(workflow))
 
 
-def begin(seed: int | None = None) -> None:
+def begin(seed: int | None = None, timeout_minutes: float = 30.0) -> None:
     """Begin a workflow: check its config, join the processes of ``torchrun``, make it repeatable.
 
     Args:
         seed: of all random numbers. None leaves them alone.
+        timeout_minutes: how long a process waits for another before the run ends.
 
     Raises:
-        BundleError: what :func:`check_config` raises.
+        BundleError: what :func:`check_config` and :func:`cleft_bundle.distributed.start_processes` raise.
     """
     report_errors()
     check_config()
-    start_processes()
+    start_processes(timeout_minutes)
     if seed is not None:
         set_determinism(seed)
 

@@ -156,6 +156,7 @@ class Settings(BaseModel):
     gather: Switch = True
     image_peft: Text = ""
     strategy: Text = ""
+    timeout_minutes: Rate = 30.0
     embedding_dim: Count = 1
     pooling: Text = ""
     text_pooling: Text = ""

@@ -11,7 +11,7 @@ from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.checkpoints import RunIdentity, TrainedState, load_trained
 from cleft_bundle.config import command, command_line
-from cleft_bundle.distributed import rank, wait_for_all
+from cleft_bundle.distributed import at_first, rank, wait_for_all
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
 from cleft_bundle.engines.seen import SeenImages
 from cleft_bundle.handlers import RunRecord, RunTracker
@@ -54,7 +54,7 @@ def finish_training(
     with identity.writing(last=True):
         wait_for_all()  # the first process may still be writing the file
         load_trained(network, record.best_checkpoint, identity)
-        trained = TrainedState(network, trained_on, identity).state_dict()
+        trained = at_first(TrainedState(network, trained_on, identity).state_dict())
         if rank() == 0:  # before pictures and MLflow
             identity.publish(trained, cleft_path)
         seen = SeenImages()

@@ -54,6 +54,8 @@ def distribute(network: Network, strategy: Strategy = "auto") -> Network:
         raise BundleError(f"strategy: single is for one process, but there are {world_size()}; expected auto")
     if strategy == "auto":
         strategy = "fsdp" if from_first(_is_large(network)) and network.checkpoint == "trained" else "ddp"
+    if next(network.parameters()).device.type == "cuda":  # elsewhere it does not exist
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
     if strategy == "fsdp":
         _divide(network)
     return network

@@ -40,7 +40,7 @@ class TrainingStep:
     group too, and groups begin anew with each epoch.
 
     Batch norm that is trained sees one chunk, or one process's batch: neither is the whole one, so that both are
-    refused.
+    refused, but for ``SyncBatchNorm``, which :func:`cleft_bundle.engines.distribute` puts in its place on GPUs.
 
     Args:
         chunk_size: number of images, and of distinct captions, that are embedded at a time. None: all at once.
@@ -128,7 +128,7 @@ class TrainingStep:
         where = f"the batch norm of projection ({norms[0]}) uses the statistics of a batch"
         if self.chunk_size is not None:
             raise BundleError(f"chunk_size: {where}, not of a chunk; set chunk_size to null, or projection to linear")
-        if world_size() > 1:
+        if world_size() > 1 and not isinstance(engine.network.get_submodule(norms[0]), torch.nn.SyncBatchNorm):
             raise BundleError(f"projection: {where}, which no process has as a whole; set projection to linear")
         if images < 2:
             raise BundleError(f"batch_size: {where}, but a batch has one image; choose another batch_size")
