@@ -132,7 +132,7 @@ def run(
             process.kill()
             process.join()
     if moment is None and any(process.exitcode for process in started):
-        sys.exit(f"the run ended badly: {(output / 'log.txt').read_text()[-2000:]}")
+        sys.exit(f"the run ended badly: {(output / 'log.txt').read_text()[-6000:]}")
     state = output / "models" / "checkpoints" / "training.pt"
     return int(torch.load(state, weights_only=True)["iteration"]) if state.is_file() else 0
 
