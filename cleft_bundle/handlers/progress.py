@@ -7,6 +7,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from cleft_bundle.distributed import rank
+from cleft_bundle.handlers.updates import last_batch
 from cleft_bundle.progress import refresh_interval, show
 
 
@@ -33,12 +34,11 @@ class ProgressHandler:
         engine.add_event_handler(Events.COMPLETED, self._close)
 
     def _start(self, engine: Engine) -> None:
-        batches = engine.state.epoch_length * engine.state.max_epochs
         self.bar = show(
             description=self.description,
             unit="batch" if self.images is None else "image",
             hidden=rank() > 0,
-            total=batches if self.images is None else self.images,
+            total=last_batch(engine) if self.images is None else self.images,
             initial=engine.state.iteration,
             maxinterval=refresh_interval(),
             leave=False,
