@@ -24,6 +24,7 @@ from cleft_bundle.data.item import Item
 from cleft_bundle.distributed import divide_state, rank, whole, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save
+from cleft_bundle.handlers.step_values import Losses, check_finite
 from cleft_bundle.handlers.updates import has_updated, last_batch
 from cleft_bundle.handlers.when_to_save import WhenToSave
 from cleft_bundle.networks.protocol import Network
@@ -164,8 +165,10 @@ class TrainingCheckpoint:
         """Write the state; of several processes the first one does.
 
         Raises:
-            BundleError: after it, where the run was asked to end.
+            BundleError: before it, where a loss or a weight is not a finite number; after it, where the run was asked
+                to end.
         """
+        Losses.of(engine).read()
         self._write(engine)
         if self.when.end and engine.state.iteration < last_batch(engine):
             raise BundleError(
@@ -177,6 +180,7 @@ class TrainingCheckpoint:
         self._due = False
         self.when.saved()
         parts = {name: whole(part.state_dict()) for name, part in self._all_parts(engine).items()}
+        check_finite(parts["network"], engine.state.iteration)
         if rank():
             return
         best = self.evaluator.state

@@ -7,6 +7,7 @@ from monai.engines import Evaluator, SupervisedTrainer
 from monai.handlers import ValidationHandler
 
 from cleft_bundle.errors import BundleError
+from cleft_bundle.handlers.step_values import Losses
 from cleft_bundle.handlers.updates import has_updated, last_batch, updates_done
 
 
@@ -50,6 +51,7 @@ class PeriodicValidation(ValidationHandler):
         def epoch_is_due(trainer: Engine, epoch: int) -> bool:
             return self.steps is None and (epoch % self.interval == 0 or trainer.state.iteration == last_batch(trainer))
 
+        Losses.of(engine)
         if self.validator is not None:
             self.validator.state.counted = "epoch" if self.steps is None else "step"
         engine.add_event_handler(Events.ITERATION_COMPLETED(event_filter=step_is_due), self)
@@ -60,7 +62,9 @@ class PeriodicValidation(ValidationHandler):
 
         Raises:
             RuntimeError: where there is no validation engine.
+            BundleError: where a loss so far is not a finite number: the best weights would be saved.
         """
+        Losses.of(engine).read()
         if self.steps is None or self.validator is None:
             super().__call__(engine)
         else:
