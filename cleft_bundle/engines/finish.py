@@ -15,6 +15,7 @@ from cleft_bundle.distributed import at_first, rank, wait_for_all
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
 from cleft_bundle.engines.seen import SeenImages
 from cleft_bundle.handlers import RunRecord, RunTracker
+from cleft_bundle.handlers.validation import best_of
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def finish_training(
         pictures = [Path(record.output_dir) / name for name in PICTURES]
         tracker.finish([*pictures, model_path], metrics)
     lines = [
-        f"training is done; epoch {evaluator.state.best_metric_epoch} was the best on the validation patients:",
+        f"training is done; {best_of(evaluator)} was the best on the validation patients:",
         *_metric_lines(metrics),
         f"  run                    {identity.name} ({identity.id})",
         f"  trained weights        {cleft_path}",

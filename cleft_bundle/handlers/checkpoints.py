@@ -26,7 +26,8 @@ from cleft_bundle.data.item import Item
 from cleft_bundle.distributed import at_first, divide_state, rank, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save
-from cleft_bundle.handlers.updates import ends_group
+from cleft_bundle.handlers.step_values import Losses, check_finite
+from cleft_bundle.handlers.updates import has_updated, last_batch
 from cleft_bundle.handlers.when_to_save import WhenToSave
 from cleft_bundle.networks.protocol import Network
 
@@ -152,24 +153,26 @@ class TrainingCheckpoint:
         torch.manual_seed(derive_seed(engine.data_loader.sampler.seed, "step", engine.state.iteration, rank()))
 
     def _save_within_epoch(self, engine: Trainer) -> None:
-        self._due = self.when.asked(engine.state.iteration) or self._due
-        step = engine.state.iteration % engine.state.epoch_length
-        if self._due and step and ends_group(step, engine.state.epoch_length, engine.accumulation_steps):
+        batch = engine.state.iteration
+        self._due = self.when.asked(batch) or self._due
+        if (self._due or batch == last_batch(engine)) and batch % engine.state.epoch_length and has_updated(engine):
             self._save(engine)
 
     def _save_after_validation(self, engine: Trainer) -> None:
         """At the end of an epoch its validation belongs to what is saved; after the last one the run is complete."""
-        if self._due or engine.state.epoch == engine.state.max_epochs:
+        if self._due or engine.state.iteration == last_batch(engine):
             self._save(engine)
 
     def _save(self, engine: Trainer) -> None:
         """Write the state; of several processes the first one does.
 
         Raises:
-            BundleError: after it, where the run was asked to end.
+            BundleError: before it, where a loss or a weight is not a finite number; after it, where the run was asked
+                to end.
         """
+        Losses.of(engine).read()
         self._write(engine)
-        if self.when.end and engine.state.iteration < engine.state.max_epochs * engine.state.epoch_length:
+        if self.when.end and engine.state.iteration < last_batch(engine):
             raise BundleError(
                 f"SIGTERM: run {self.identity.name} ends after step {engine.state.iteration}, whose state is written; "
                 "--resume true goes on"
@@ -179,6 +182,7 @@ class TrainingCheckpoint:
         self._due = False
         self.when.saved()
         parts = {name: part.state_dict() for name, part in self._all_parts(engine).items()}
+        check_finite(parts["network"], engine.state.iteration)
         path = Path(self.path)
         shards = None
         if is_sharded(engine.network, path.parent):
@@ -195,7 +199,7 @@ class TrainingCheckpoint:
                 "run": self.identity.state_dict(),
                 "config": self.config,
                 "data": self.data,
-                "complete": engine.state.iteration == engine.state.max_epochs * engine.state.epoch_length,
+                "complete": engine.state.iteration == last_batch(engine),
                 "iteration": engine.state.iteration,
                 "best": {"best_metric": best.best_metric, "best_metric_epoch": best.best_metric_epoch},
                 "parts": parts,
