@@ -44,18 +44,19 @@ def bundle_root() -> str:
     return "." if workflow is None else str(_root_of(workflow))
 
 
-def begin(seed: int | None = None) -> None:
+def begin(seed: int | None = None, timeout_minutes: float = 30.0) -> None:
     """Begin a workflow: check its config, join the processes of ``torchrun``, make it repeatable.
 
     Args:
         seed: of all random numbers. None leaves them alone.
+        timeout_minutes: how long a process waits for another before the run ends.
 
     Raises:
-        BundleError: what :func:`check_config` raises.
+        BundleError: what :func:`check_config` and :func:`cleft_bundle.distributed.start_processes` raise.
     """
     report_errors()
     check_config()
-    start_processes()
+    start_processes(timeout_minutes)
     if seed is not None:
         set_determinism(seed)
 
@@ -77,10 +78,11 @@ def check_config() -> None:
         return
     begin_run()
     mask_logs()
-    keep_literals(workflow, sys.argv[1:] if command_line()[0] else [])
+    overrides = keep_literals(workflow, sys.argv[1:] if command_line()[0] else [])
     _settle_root(workflow)
     config = workflow.parser.get()
     _read_switches(workflow.parser)
+    _refuse_two_ends(workflow.parser, overrides)
     check_settings(_literals(workflow.parser))
     _refuse_former(workflow.parser)
     known = _known_ids(workflow.config_root_path)
@@ -92,6 +94,16 @@ def check_config() -> None:
         raise BundleError("dataset_dir is not set: pass the folder of the images with --dataset_dir")
     for path, component in _components("", config):
         _check_arguments(path, component, workflow.parser)
+
+
+def _refuse_two_ends(parser: ConfigParser, overrides: Sequence[str]) -> None:
+    """Refuse epochs that whoever runs a config gives beside steps: of those that files give the steps count."""
+    steps = parser.get("max_steps")
+    for key in {"epochs", "train#trainer#max_epochs"} & {name.replace("::", "#") for name in overrides}:
+        if steps is not None:
+            raise BundleError(
+                f"{key}: the training ends after max_steps, {steps}; give one of the two (--max_steps None)"
+            )
 
 
 def _refuse_unknown(config: Mapping[str, Any], known: Mapping[str, set[str]], referenced: set[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import ignite.distributed as idist
@@ -19,7 +20,9 @@ from torch.utils._pytree import tree_map_only
 from cleft_bundle.errors import BundleError
 
 __all__ = [
+    "at_first",
     "divide_state",
+    "end_processes",
     "fill",
     "first_does",
     "from_first",
@@ -37,19 +40,35 @@ __all__ = [
 T = TypeVar("T")
 
 
-def start_processes() -> None:
+def start_processes(timeout_minutes: float = 30.0) -> None:
     """Join the processes that ``torchrun`` has started: NCCL where there are GPUs, gloo elsewhere.
 
     Without ``torchrun`` nothing happens, nor does it where the processes are joined already.
+
+    Args:
+        timeout_minutes: how long one waits for another before the run ends.
+
+    Raises:
+        BundleError: where that is not above 0.
     """
+    if timeout_minutes <= 0:
+        raise BundleError(f"timeout_minutes: expected a number above 0, got {timeout_minutes}")
     if "RANK" not in os.environ or dist.is_initialized():
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
     # ignite takes SLURM's number of the task for that of the process; one task of SLURM starts all those of torchrun
     os.environ["SLURM_LOCALID"] = os.environ["LOCAL_RANK"]
     idist.sync()  # here, where all processes come by: it exchanges messages
+
+
+def end_processes() -> None:
+    """Leave the processes that were joined: their connections are closed, and what waits in them is let go."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        idist.sync()
 
 
 def own_device(torchrun: bool = False) -> torch.device:
@@ -131,10 +150,24 @@ def whole(values: Any) -> Any:
     return tree_map_only(DTensor, lambda tensor: tensor.full_tensor(), values) if world_size() > 1 else values
 
 
+def at_first(values: Any) -> Any:
+    """What holds tensors, on the CPU of the first process; in the others without any tensor that is divided.
+
+    One tensor at a time is put together, so that no process needs room for more. All processes must ask for what is
+    divided.
+    """
+
+    def gathered(tensor: DTensor) -> torch.Tensor | None:
+        full = tensor.full_tensor()
+        return full.cpu() if rank() == 0 else None
+
+    return tree_map_only(DTensor, gathered, values) if world_size() > 1 else values
+
+
 @torch.no_grad()
 def fill(tensor: torch.Tensor, values: torch.Tensor) -> None:
     """Copy values into a tensor, each process its part where the tensor is divided."""
-    if isinstance(tensor, DTensor):
+    if isinstance(tensor, DTensor) and not isinstance(values, DTensor):
         values = distribute_tensor(values.to(tensor.device), tensor.device_mesh, tensor.placements)
     tensor.copy_(values)
 

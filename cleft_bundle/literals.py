@@ -71,7 +71,7 @@ def as_written(config: Any) -> Any:
     return config
 
 
-def keep_literals(workflow: ConfigWorkflow, words: list[str]) -> None:
+def keep_literals(workflow: ConfigWorkflow, words: list[str]) -> list[str]:
     """Put the texts of a workflow's config files and overrides that MONAI or Fire has rewritten back into its config.
 
     References, expressions and macros stay what they are. Mappings and lists that Python code has passed are lost, as
@@ -82,12 +82,15 @@ def keep_literals(workflow: ConfigWorkflow, words: list[str]) -> None:
         workflow: has been parsed, and nothing of it built.
         words: of the command line that has started it; empty where none has.
 
+    Returns:
+        the ids that were overridden, as far as they are known.
+
     Raises:
         BundleError: where an override is an expression that is none, or refers to an id that does not exist: names it.
     """
     made_from = _made_from(inspect.currentframe())
     if made_from is None:
-        return
+        return []
     files, overrides = made_from
     check_references(overrides, workflow.parser)
     _check_expressions(overrides, workflow.parser)
@@ -102,6 +105,7 @@ def keep_literals(workflow: ConfigWorkflow, words: list[str]) -> None:
     forced = {path.replace("#", "::") for path in typed}
     if _restore(source.config, workflow.parser.config, "", forced):
         workflow.parser.parse(reset=True)
+    return list(overrides)
 
 
 def _made_from(frame: FrameType | None) -> tuple[Any, dict[str, Any]] | None:

@@ -13,6 +13,7 @@ from cleft_bundle.errors import BundleError
 #: Ids further down in a config that mean the same as one at its top.
 SAME = {
     "train#trainer#max_epochs": "epochs",
+    "train#trainer#max_steps": "max_steps",
     "train#trainer#accumulation_steps": "accumulation_steps",
     "train#dataloader#batch_size": "batch_size",
     "train#dataloader#num_workers": "num_workers",
@@ -129,6 +130,7 @@ class Settings(BaseModel):
     spot_views: Switch = False
     headers: Switch = False
     image_size: Count = 1
+    resized_to: Count = 1
     image_mean: Number = 0.0
     image_std: Rate = 1.0
     pixel_spacing: Rate | None = None
@@ -137,10 +139,13 @@ class Settings(BaseModel):
     # training
     task: Text = ""
     epochs: Count = 1
+    max_steps: Count | None = None
     val_interval: Count = 1
+    val_every_steps: Count | None = None
     min_epochs: Count = 1
     min_steps: Whole = 0
     batch_size: Count = 1
+    sampling: Annotated[Literal["natural", "balanced"], Field(description="natural or balanced")] = "natural"
     chunk_size: Count | None = None
     accumulation_steps: Count = 1
     learning_rate: Rate = 1.0
@@ -156,6 +161,7 @@ class Settings(BaseModel):
     gather: Switch = True
     image_peft: Text = ""
     strategy: Text = ""
+    timeout_minutes: Rate = 30.0
     embedding_dim: Count = 1
     pooling: Text = ""
     text_pooling: Text = ""
@@ -195,6 +201,11 @@ class Settings(BaseModel):
             raise ValueError(
                 f"final_learning_rate: expected at most learning_rate, {self.learning_rate}, "
                 f"got {self.final_learning_rate}"
+            )
+        if self.max_steps is not None and "warmup_steps" in given and self.warmup_steps >= self.max_steps:
+            raise ValueError(
+                f"warmup_steps: expected fewer than max_steps, {self.max_steps}, got {self.warmup_steps}: "
+                "the rate would only climb"
             )
         return self
 

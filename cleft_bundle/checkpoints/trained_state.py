@@ -11,7 +11,7 @@ import torch
 from cleft_bundle import files
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import MADE_BY, TrainedOn
-from cleft_bundle.distributed import fill, first_does, whole
+from cleft_bundle.distributed import fill, first_does
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import CLEFT, ImageEncoder, TextEncoder
 from cleft_bundle.networks.weight_names import own_name, renamed
@@ -39,7 +39,7 @@ class TrainedState:
         self.identity = identity
 
     def state_dict(self) -> dict[str, Any]:
-        """Collect what was trained; all processes must where the network is divided among them.
+        """Collect what was trained, divided where the network is; see :func:`cleft_bundle.distributed.at_first`.
 
         Returns:
             ``format``, ``weights`` (name, see :mod:`cleft_bundle.networks.weight_names`, to tensor),
@@ -50,7 +50,7 @@ class TrainedState:
         """
         return {
             "format": FORMAT,
-            "weights": {own_name(n): whole(t.detach()).clone() for n, t in self._tensors().items()},
+            "weights": {own_name(n): t.detach().clone() for n, t in self._tensors().items()},
             "text_backbone": _described(self.network.text_encoder),
             "image_backbone": _described(self.network.image_encoder),
             "text_pooling": self.network.text_encoder.pooling,

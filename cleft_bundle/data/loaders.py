@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from monai.data import DataLoader, Dataset
 
 from cleft_bundle.data.cache import cached_dataset
 from cleft_bundle.data.collate import CaptionCollate
-from cleft_bundle.data.epochs import EpochDataset, EpochSampler
+from cleft_bundle.data.epochs import EpochDataset, EpochSampler, Sampling, balanced_weights
 from cleft_bundle.data.item import Item
 from cleft_bundle.data.token_checks import Tokenize
 from cleft_bundle.distributed import own_share
+from cleft_bundle.errors import require_one_of
 
 
 def training_loader(
@@ -23,6 +24,7 @@ def training_loader(
     seed: int = 0,
     drop_last: bool = True,
     captioned: bool = True,
+    sampling: Sampling = "natural",
 ) -> DataLoader:
     """Batches whose order and augmentation depend on seed and epoch alone, see :mod:`cleft_bundle.data.epochs`.
 
@@ -34,10 +36,17 @@ def training_loader(
         seed: of order and augmentation.
         drop_last: leave out the last batch of an epoch where it is smaller.
         captioned: the captions are trained on: the log says how many of them are cut.
+        sampling: ``natural``: each item once an epoch; ``balanced``: as many draws as there are items, by
+            :func:`cleft_bundle.data.epochs.balanced_weights`.
+
+    Raises:
+        BundleError: where ``sampling`` is neither.
     """
+    require_one_of("sampling", sampling, get_args(Sampling))
+    weights = balanced_weights([item["label"] for item in dataset.data]) if sampling == "balanced" else None
     return DataLoader(
         EpochDataset(dataset, seed),
-        sampler=EpochSampler(len(dataset), seed),
+        sampler=EpochSampler(len(dataset), seed, weights),
         batch_size=batch_size,
         drop_last=drop_last,
         num_workers=num_workers,

@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from cleft_bundle.distributed import gather_lists, world_size
 from cleft_bundle.engines.prepare_batch import PrepareImageText
+from cleft_bundle.engines.schedule import end_after
 from cleft_bundle.engines.training_step import TrainingStep
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -41,6 +42,7 @@ def training_engine(
     chunk_size: int | None = None,
     max_grad_norm: float | None = None,
     autocast: str | None = None,
+    max_steps: int | None = None,
     **kwargs: Any,
 ) -> SupervisedTrainer:
     """MONAI's trainer for batches of :class:`cleft_bundle.data.CaptionCollate`.
@@ -52,12 +54,16 @@ def training_engine(
         chunk_size: see :class:`TrainingStep`.
         max_grad_norm: see :class:`TrainingStep`.
         autocast: see :class:`TrainingStep`.
+        max_steps: see :func:`cleft_bundle.engines.schedule.end_after`. None: ``max_epochs`` count.
         kwargs: all other arguments of :class:`monai.engines.SupervisedTrainer`.
     """
     prepare = PrepareImageText(getattr(loss_function, "target", "caption_id"), text)
     step = TrainingStep(chunk_size, max_grad_norm, autocast)
     defaults = {"prepare_batch": prepare, "iteration_update": step, "decollate": False}
-    return SupervisedTrainer(loss_function=loss_function, **(defaults | kwargs))
+    trainer = SupervisedTrainer(loss_function=loss_function, **(defaults | kwargs))
+    if max_steps is not None:
+        end_after(trainer, max_steps)
+    return trainer
 
 
 @_passing_to(SupervisedEvaluator)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cleft_bundle.checkpoints import save
-from cleft_bundle.distributed import rank, whole
+from cleft_bundle.distributed import at_first, rank
 from cleft_bundle.inferers import ZeroShotInferer
 from cleft_bundle.metrics import Calibration, Screening
 from cleft_bundle.networks import CLEFT, DeployedClassifier, ZeroShotClassifier
@@ -69,7 +69,7 @@ class ClassifierBuilder:
         """
         classifier = self.build(network, validation)
         classifier.provenance = dict(provenance)
-        content = whole(classifier.state_dict())
+        content = at_first(classifier.state_dict())
         if rank() > 0:
             return
         save(content, path)

@@ -20,6 +20,7 @@ from cleft_bundle.engines.linear_probe import as_predictions
 from cleft_bundle.engines.seen import describe_seen, grey_levels
 from cleft_bundle.files import sha256
 from cleft_bundle.handlers import LabelEfficiency, RunRecord
+from cleft_bundle.handlers.validation import best_of
 from cleft_bundle.metrics import Screening
 from cleft_bundle.networks import FinetunedClassifier, probabilities
 
@@ -109,7 +110,7 @@ def finish_finetuning(
         writer.write(classifier, items["validation"], (validation.greys, validation.embeddings), identity)
         settings: dict[str, Any] = {
             "run": identity.id,
-            "best_epoch": best.best_metric_epoch,
+            f"best_{best.counted}": best.best_metric_epoch,
             "validation_auroc_macro": best.best_metric,
         }
         settings |= {"checkpoint": sha256(start["checkpoint"])} if start["source"] == "cleft" else {}
@@ -121,7 +122,7 @@ def finish_finetuning(
         with label_efficiency.opened():
             label_efficiency.add(point, record.tracker.run_id)
         record.tracker.finish([writer.path.parent / "loss_curve.png"], {})
-    done = f"fine-tuning is done; epoch {best.best_metric_epoch} was the best on the validation patients:"
+    done = f"fine-tuning is done; {best_of(record.evaluator)} was the best on the validation patients:"
     run = f"  run                    {identity.name} ({identity.id})"
     lines = [done, *label_efficiency.summary(), run, f"  classifier             {writer.path}"]
     logger.info("\n".join(lines))

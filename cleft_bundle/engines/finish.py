@@ -11,10 +11,11 @@ from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.checkpoints import RunIdentity, TrainedState, load_trained
 from cleft_bundle.config import command, command_line
-from cleft_bundle.distributed import rank, wait_for_all
+from cleft_bundle.distributed import at_first, rank, wait_for_all
 from cleft_bundle.engines.classifier_builder import ClassifierBuilder
 from cleft_bundle.engines.seen import SeenImages
 from cleft_bundle.handlers import RunRecord, RunTracker
+from cleft_bundle.handlers.validation import best_of
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def finish_training(
     with identity.writing(last=True):
         wait_for_all()  # the first process may still be writing the file
         load_trained(network, record.best_checkpoint, identity)
-        trained = TrainedState(network, trained_on, identity).state_dict()
+        trained = at_first(TrainedState(network, trained_on, identity).state_dict())
         if rank() == 0:  # before pictures and MLflow
             identity.publish(trained, cleft_path)
         seen = SeenImages()
@@ -75,7 +76,7 @@ def finish_training(
         pictures = [Path(record.output_dir) / name for name in PICTURES]
         tracker.finish([*pictures, model_path], metrics)
     lines = [
-        f"training is done; epoch {evaluator.state.best_metric_epoch} was the best on the validation patients:",
+        f"training is done; {best_of(evaluator)} was the best on the validation patients:",
         *_metric_lines(metrics),
         f"  run                    {identity.name} ({identity.id})",
         f"  trained weights        {cleft_path}",

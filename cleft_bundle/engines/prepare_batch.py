@@ -30,11 +30,13 @@ class PrepareImageText(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, torch.Tensor]]:
-        """Move a batch to the device.
+        """Move a batch to the device, but for its tokens, which the text tower lays out before it moves them.
 
         Returns:
             image [B, 3, H, W], target [B, ...], no positional and the text's keyword arguments of the network, if any.
         """
-        text = {key: batchdata[key].to(device, non_blocking=non_blocking) for key in self.text_keys}
+        text = {key: batchdata[key] for key in self.text_keys}
+        if text:
+            text["caption_index"] = text["caption_index"].to(device, non_blocking=non_blocking)
         image = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
         return image, batchdata[self.target].to(device, non_blocking=non_blocking), (), text

@@ -5,23 +5,25 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from monai.engines import Trainer
 from monai.optimizers import WarmupCosineSchedule
 from torch.optim import Optimizer
 
 from cleft_bundle.distributed import rank
 from cleft_bundle.errors import BundleError
-from cleft_bundle.handlers.updates import count_updates
+from cleft_bundle.handlers.updates import batches_of, count_updates
 
 logger = logging.getLogger(__name__)
 
 
-def planned_updates(data_loader: Any, epochs: int, accumulation_steps: int = 1) -> int:
+def planned_updates(data_loader: Any, epochs: int, accumulation_steps: int = 1, max_steps: int | None = None) -> int:
     """Count the updates of the weights in a training.
 
     Args:
         data_loader: a ``DataLoader`` of the training images.
-        epochs: of the training.
+        epochs: of the training, where no steps are given.
         accumulation_steps: batches an update.
+        max_steps: updates after which the training ends, wherever in an epoch that is. None: it ends with an epoch.
 
     Raises:
         BundleError: where an epoch has no step; names the batch size and the number of images.
@@ -31,7 +33,24 @@ def planned_updates(data_loader: Any, epochs: int, accumulation_steps: int = 1) 
             f"batch_size: {data_loader.batch_size} images a batch and process are more than the "
             f"{len(data_loader.sampler)} training images give, so no step could be taken"
         )
-    return epochs * count_updates(len(data_loader), accumulation_steps)
+    return max_steps or epochs * count_updates(len(data_loader), accumulation_steps)
+
+
+def end_after(trainer: Trainer, max_steps: int) -> None:
+    """Let a trainer that has not begun end after so many updates of the weights, in place of its epochs.
+
+    Args:
+        trainer: whose loader knows its length, which is the same in every process.
+        max_steps: 1 or more.
+
+    Raises:
+        BundleError: where there are fewer, or an epoch has no step.
+    """
+    if max_steps < 1:
+        raise BundleError(f"max_steps: expected 1 or more, or null, got {max_steps}")
+    planned_updates(trainer.data_loader, 1)
+    state = trainer.state
+    state.max_epochs, state.max_iters = None, batches_of(max_steps, state.epoch_length, trainer.accumulation_steps)
 
 
 def epochs_for(data_loader: Any, min_epochs: int, min_steps: int) -> int:

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils._pytree import tree_map_only
 
-from cleft_bundle.distributed import from_first, whole, world_size
+from cleft_bundle.distributed import from_first, gather_lists, whole, world_size
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.networks.backbones import blocks_of
 from cleft_bundle.networks.peft_methods import RankedAdapters
@@ -54,6 +54,8 @@ def distribute(network: Network, strategy: Strategy = "auto") -> Network:
         raise BundleError(f"strategy: single is for one process, but there are {world_size()}; expected auto")
     if strategy == "auto":
         strategy = "fsdp" if from_first(_is_large(network)) and network.checkpoint == "trained" else "ddp"
+    if next(network.parameters()).device.type == "cuda":  # elsewhere it does not exist
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
     if strategy == "fsdp":
         _divide(network)
     return network
@@ -70,6 +72,10 @@ class Alone:
     def waiting(self, wait: bool) -> Iterator[None]:
         """Run a step within; where it is to wait, its gradients are part of a sum that a later step ends."""
         yield
+
+    def most(self, number: int) -> int:
+        """How often a tower runs within a step, of which this process needs ``number`` times."""
+        return number
 
     def finish(self, network: nn.Module) -> None:
         """Bring together what the backward passes have left apart."""
@@ -108,6 +114,10 @@ class Replicated(Alone):
 
 class Divided(Alone):
     """Each process holds a part of the weights; gradients are averaged and divided by every backward pass."""
+
+    def most(self, number: int) -> int:
+        """The most that any process needs: a block gets its weights only where all processes run it."""
+        return max(gather_lists([number]))
 
     def finish(self, network: nn.Module) -> None:
         """Average the gradients of what is too small to be divided."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map_only
 from cleft_bundle.distributed import world_size
 from cleft_bundle.engines.strategy import Alone, clip_gradients, sharing
 from cleft_bundle.errors import BundleError
-from cleft_bundle.handlers import ends_group
+from cleft_bundle.handlers import Losses, ends_group
 from cleft_bundle.networks.protocol import DualNetwork, Embeddings
 
 PRECISIONS = {"bfloat16": torch.bfloat16}
@@ -40,7 +40,7 @@ class TrainingStep:
     group too, and groups begin anew with each epoch.
 
     Batch norm that is trained sees one chunk, or one process's batch: neither is the whole one, so that both are
-    refused.
+    refused, but for ``SyncBatchNorm``, which :func:`cleft_bundle.engines.distribute` puts in its place on GPUs.
 
     Args:
         chunk_size: number of images, and of distinct captions, that are embedded at a time. None: all at once.
@@ -76,9 +76,10 @@ class TrainingStep:
             ``image``, ``label``, ``pred`` (the embeddings) and ``loss``, as MONAI's own iteration does.
 
         Raises:
-            BundleError: where the loss is not a finite number, or ``chunk_size`` or the number of processes does not
-                go with the network or the objective.
+            BundleError: where ``chunk_size`` or the number of processes does not go with the network or the objective.
+                That the loss is a finite number is looked at later, see :class:`cleft_bundle.handlers.Losses`.
         """
+        Losses.of(engine)
         image, target, args, text = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         share = engine.accumulation_steps
         before = (engine.state.iteration - 1) % engine.state.epoch_length  # steps of this epoch
@@ -128,7 +129,7 @@ class TrainingStep:
         where = f"the batch norm of projection ({norms[0]}) uses the statistics of a batch"
         if self.chunk_size is not None:
             raise BundleError(f"chunk_size: {where}, not of a chunk; set chunk_size to null, or projection to linear")
-        if world_size() > 1:
+        if world_size() > 1 and not isinstance(engine.network.get_submodule(norms[0]), torch.nn.SyncBatchNorm):
             raise BundleError(f"projection: {where}, which no process has as a whole; set projection to linear")
         if images < 2:
             raise BundleError(f"batch_size: {where}, but a batch has one image; choose another batch_size")
@@ -141,13 +142,7 @@ class TrainingStep:
         penalty: torch.Tensor | float,
     ) -> torch.Tensor:
         exact = tree_map_only(torch.Tensor, _unrounded, pred)
-        loss = engine.loss_function(exact, target) + penalty
-        if not torch.isfinite(loss):
-            raise BundleError(
-                f"the loss is {float(loss)} in step {engine.state.iteration}: a lower learning_rate or max_grad_norm 1 "
-                "may help; checkpoints written so far are kept"
-            )
-        return loss
+        return engine.loss_function(exact, target) + penalty
 
     def _in_chunks(
         self,
@@ -161,24 +156,31 @@ class TrainingStep:
         network: DualNetwork = engine.network
         shared = self._shared(engine)
         images, captions = list(self._chunks(image)), list(self._chunks(text["input_ids"], text["attention_mask"]))
-        work = [_Chunk("encode_image", part) for part in images] + [_Chunk("encode_text", part) for part in captions]
+        own = len(images), len(captions)
+        for chunks in (images, captions):  # distinct captions are fewer in some processes
+            chunks.extend(chunks[-1:] * (shared.most(len(chunks)) - len(chunks)))
+        parts = [("encode_image", part) for part in images] + [("encode_text", part) for part in captions]
+        seeds = torch.randint(2**62, (len(parts),)).tolist()  # of the processor: nothing waits for it
+        work = [_Chunk(method, part, image.device, seed) for (method, part), seed in zip(parts, seeds, strict=True)]
         with torch.no_grad():
             embedded = [_unrounded(self._encode(network, chunk)) for chunk in work]
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         leaves = [part.requires_grad_() for part in embedded]
-        joined = network.pair(torch.cat(leaves[: len(images)]), torch.cat(leaves[len(images) :]), text["caption_index"])
+        counted = leaves[: own[0]], leaves[len(images) :][: own[1]]
+        joined = network.pair(torch.cat(counted[0]), torch.cat(counted[1]), text["caption_index"])
         scale = joined.logit_scale.detach().requires_grad_()
         bias = None if joined.logit_bias is None else joined.logit_bias.detach().requires_grad_()
         pred = Embeddings(joined.image, joined.text, scale, bias)
         loss = self._loss(engine, pred, target, 0.0)
         (loss / share).backward()
+        gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
         # the last of each tower, and what has no rows, go together: one backward pass of them all ends the sum
         last = [len(images) - 1, len(work) - 1]
-        for number, (chunk, leaf) in enumerate(zip(work, leaves, strict=True)):
+        for number, (chunk, gradient) in enumerate(zip(work, gradients, strict=True)):
             if number not in last:
                 with shared.waiting(True):
                     output = shared.run(partial(self._encode, network, chunk))
-                    _backward([(output, leaf.grad)])
+                    _backward([(output, gradient)])
         with shared.waiting(not ends):
             outputs, scales, penalty = shared.run(
                 lambda: (
@@ -187,8 +189,7 @@ class TrainingStep:
                     network.penalty(),
                 )
             )
-            pairs = [(output, leaves[number].grad) for output, number in zip(outputs, last, strict=True)]
-            pairs.append((scales[0], scale.grad))
+            pairs = [*zip(outputs, [gradients[number] for number in last], strict=True), (scales[0], scale.grad)]
             if bias is not None and scales[1] is not None:
                 pairs.append((scales[1], bias.grad))
             if isinstance(penalty, torch.Tensor):
@@ -208,8 +209,8 @@ class TrainingStep:
 
     def _encode(self, network: DualNetwork, chunk: _Chunk) -> torch.Tensor:
         """Run a tower under random numbers that come out the same the second time."""
-        device = chunk.part[0].device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), self._autocast(device):
+        devices = [chunk.device] if chunk.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), self._autocast(chunk.device):
             torch.manual_seed(chunk.seed)
             return getattr(network, chunk.method)(*chunk.part)
 
@@ -223,7 +224,8 @@ class _Chunk:
 
     method: str
     part: tuple[torch.Tensor, ...]
-    seed: int = field(default_factory=lambda: int(torch.randint(2**62, ())))
+    device: torch.device
+    seed: int
 
 
 def _backward(pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> None:

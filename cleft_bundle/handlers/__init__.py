@@ -8,11 +8,11 @@ from cleft_bundle.handlers.progress import ProgressHandler
 from cleft_bundle.handlers.rank_allocation import RankAllocation
 from cleft_bundle.handlers.record import KeepRecord, RunRecord
 from cleft_bundle.handlers.shared_pictures import SharedPictures
+from cleft_bundle.handlers.step_values import Losses, loss_and_scale
 from cleft_bundle.handlers.tracking import (
     MetricTracker,
     RunTracker,
     evaluation_tracker,
-    loss_and_scale,
     run_parameters,
     training_tracker,
     unique_run_name,
@@ -28,6 +28,7 @@ __all__ = [
     "KeepRecord",
     "LabelEfficiency",
     "LossCurve",
+    "Losses",
     "MetricTracker",
     "PeriodicValidation",
     "ProgressHandler",

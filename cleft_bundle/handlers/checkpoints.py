@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from monai.engines import Evaluator, Trainer
 from cleft_bundle.checkpoints.classifier_file import DeployableState
 from cleft_bundle.checkpoints.finetuned import FinetunedState
 from cleft_bundle.checkpoints.run_identity import RunIdentity
+from cleft_bundle.checkpoints.sharded_state import is_sharded, read_shards, remove_others, write_shards
 from cleft_bundle.checkpoints.trained_on import TrainedOn
 from cleft_bundle.checkpoints.trained_state import TrainedState
 from cleft_bundle.checkpoints.training_state import FORMAT, check_same_data, check_same_run, flatten
@@ -21,10 +23,11 @@ from cleft_bundle.config import executed_config
 from cleft_bundle.data.datalists import fingerprint
 from cleft_bundle.data.epochs import derive_seed
 from cleft_bundle.data.item import Item
-from cleft_bundle.distributed import divide_state, rank, whole, world_size
+from cleft_bundle.distributed import at_first, divide_state, rank, world_size
 from cleft_bundle.errors import BundleError
 from cleft_bundle.files import save
-from cleft_bundle.handlers.updates import ends_group
+from cleft_bundle.handlers.step_values import Losses, check_finite
+from cleft_bundle.handlers.updates import has_updated, last_batch
 from cleft_bundle.handlers.when_to_save import WhenToSave
 from cleft_bundle.networks.protocol import Network
 
@@ -70,7 +73,7 @@ class BestCheckpoint:
                 f"validation: {state.key_metric_name} is not defined, so no epoch can be chosen: {NEEDED}"
             )
         if state.best_metric_epoch == state.epoch:
-            content = self.state.state_dict()  # of all processes, which may have a part each
+            content = at_first(self.state.state_dict())
             if rank() == 0:
                 save(content, self.path)
 
@@ -150,24 +153,26 @@ class TrainingCheckpoint:
         torch.manual_seed(derive_seed(engine.data_loader.sampler.seed, "step", engine.state.iteration, rank()))
 
     def _save_within_epoch(self, engine: Trainer) -> None:
-        self._due = self.when.asked(engine.state.iteration) or self._due
-        step = engine.state.iteration % engine.state.epoch_length
-        if self._due and step and ends_group(step, engine.state.epoch_length, engine.accumulation_steps):
+        batch = engine.state.iteration
+        self._due = self.when.asked(batch) or self._due
+        if (self._due or batch == last_batch(engine)) and batch % engine.state.epoch_length and has_updated(engine):
             self._save(engine)
 
     def _save_after_validation(self, engine: Trainer) -> None:
         """At the end of an epoch its validation belongs to what is saved; after the last one the run is complete."""
-        if self._due or engine.state.epoch == engine.state.max_epochs:
+        if self._due or engine.state.iteration == last_batch(engine):
             self._save(engine)
 
     def _save(self, engine: Trainer) -> None:
         """Write the state; of several processes the first one does.
 
         Raises:
-            BundleError: after it, where the run was asked to end.
+            BundleError: before it, where a loss or a weight is not a finite number; after it, where the run was asked
+                to end.
         """
+        Losses.of(engine).read()
         self._write(engine)
-        if self.when.end and engine.state.iteration < engine.state.max_epochs * engine.state.epoch_length:
+        if self.when.end and engine.state.iteration < last_batch(engine):
             raise BundleError(
                 f"SIGTERM: run {self.identity.name} ends after step {engine.state.iteration}, whose state is written; "
                 "--resume true goes on"
@@ -176,7 +181,15 @@ class TrainingCheckpoint:
     def _write(self, engine: Trainer) -> None:
         self._due = False
         self.when.saved()
-        parts = {name: whole(part.state_dict()) for name, part in self._all_parts(engine).items()}
+        parts = {name: part.state_dict() for name, part in self._all_parts(engine).items()}
+        check_finite(parts["network"], engine.state.iteration)
+        path = Path(self.path)
+        shards = None
+        if is_sharded(engine.network, path.parent):
+            shards = path.with_name(f"{path.stem}_{engine.state.iteration}")
+            write_shards(shards, parts["network"].pop("weights"), engine.network, engine.optimizer)
+            del parts["optimizer"]
+        parts = at_first(parts)
         if rank():
             return
         best = self.evaluator.state
@@ -186,18 +199,25 @@ class TrainingCheckpoint:
                 "run": self.identity.state_dict(),
                 "config": self.config,
                 "data": self.data,
-                "complete": engine.state.iteration == engine.state.max_epochs * engine.state.epoch_length,
+                "complete": engine.state.iteration == last_batch(engine),
                 "iteration": engine.state.iteration,
                 "best": {"best_metric": best.best_metric, "best_metric_epoch": best.best_metric_epoch},
                 "parts": parts,
+                "shards": shards and shards.name,
             },
-            self.path,
+            path,
         )
+        remove_others(shards or path, f"{path.stem}_*/")
 
     def _restore(self, engine: Trainer, state: dict[str, Any]) -> None:
         check_same_data(state["data"], self.data, self.identity.name)
+        stored = state["parts"]
+        if state.get("shards"):
+            weights = stored["network"]["weights"] = self.parts["network"].state_dict()["weights"]
+            read_shards(Path(self.path).with_name(state["shards"]), weights, engine.network, engine.optimizer)
         for name, part in self._all_parts(engine).items():
-            part.load_state_dict(state["parts"][name])
+            if name in stored:
+                part.load_state_dict(stored[name])
         divide_state(engine.optimizer)
         engine.state.iteration = state["iteration"]
         engine.state.epoch, done = divmod(state["iteration"], self.data["epoch_length"])

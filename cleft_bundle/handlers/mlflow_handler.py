@@ -19,6 +19,7 @@ from cleft_bundle.best_effort import best_effort
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.extras import require
+from cleft_bundle.handlers.step_values import Value, numbers
 from cleft_bundle.names import mlflow_name
 from cleft_bundle.secrets import masked
 from cleft_bundle.stores import sqlite_file
@@ -37,6 +38,9 @@ PATIENCE = {
     "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "120",
 }
 REST = 20.0  # times what a failed call took: so long no other is made, so that failures cost a run at most 5 %
+PAUSE = 5.0  # seconds of a training between two batches of metrics
+_MOST = 1000  # metrics of a batch: mlflow.utils.validation.MAX_METRICS_PER_BATCH
+_REMEMBERED = 100_000  # steps whose metrics wait for a server that is away
 _LONGEST = 6000  # characters of a parameter: mlflow.utils.validation.MAX_PARAM_VAL_LENGTH
 
 
@@ -110,6 +114,8 @@ class GuardedMLFlowHandler(MLFlowHandler):
         self.cur_run: Any = None
         self.client: Any = NamingClient(self.client)
         self._uri = tracking_uri
+        self._kept: list[tuple[int, int, dict[str, Value]]] = []  # step, time in milliseconds, metrics
+        self._logged = time.monotonic()
 
     def attempt(self, action: Callable[..., Any], *args: Any, now: bool = False) -> Any:
         """Call a function that needs MLflow, unless that is resting.
@@ -144,17 +150,48 @@ class GuardedMLFlowHandler(MLFlowHandler):
         self.attempt(self._start, engine)
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Log a step."""
-        if self.cur_run is not None:
-            self.attempt(super().iteration_completed, engine)
+        """Keep a step's metrics, and log them with those of others: no step waits for MLflow or for the device."""
+        metrics = self.output_transform(engine.state.output)
+        if metrics is None:
+            return
+        kept: dict[str, Value] = dict(metrics) if isinstance(metrics, dict) else {self.tag_name: metrics}
+        for name in self.optimizer_param_names if hasattr(engine, "optimizer") else ():
+            groups = enumerate(engine.optimizer.param_groups)
+            kept |= {f"{name}_group_{number}": group[name] for number, group in groups}
+        self._kept.append((engine.state.iteration, int(time.time() * 1000), kept))
+        del self._kept[:-_REMEMBERED]
+        if time.monotonic() - self._logged >= PAUSE:
+            self.flush()
+
+    def flush(self, now: bool = False) -> None:
+        """Log what is kept of steps; what MLflow does not take is kept on.
+
+        Args:
+            now: do not wait until MLflow has rested.
+        """
+        self._logged = time.monotonic()
+        if self.cur_run is not None and self._kept:
+            self.attempt(self._log_kept, now=now)
+
+    def _log_kept(self) -> None:
+        entities = require("mlflow.entities", "train")
+        while self._kept:
+            part = self._kept[: max(1, _MOST // max(len(metrics) for _, _, metrics in self._kept))]
+            rows = [(name, value, when, step) for step, when, metrics in part for name, value in metrics.items()]
+            read = numbers([value for _, value, _, _ in rows])
+            batch = [entities.Metric(row[0], value, row[2], row[3]) for row, value in zip(rows, read, strict=True)]
+            self.client.log_batch(self.cur_run.info.run_id, batch)
+            del self._kept[: len(part)]
 
     def epoch_completed(self, engine: Engine) -> None:
-        """Log an epoch."""
+        """Log an epoch, and what is kept of its steps."""
+        self.flush()
         if self.cur_run is not None:
             self.attempt(super().epoch_completed, engine)
 
     def complete(self) -> None:
-        """Log the artifacts."""
+        """Log what is kept of steps, and the artifacts."""
+        self.flush()
         self.attempt(super().complete)
 
     def _start(self, engine: Engine) -> None:

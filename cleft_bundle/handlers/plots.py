@@ -17,6 +17,7 @@ from cleft_bundle.best_effort import best_effort
 from cleft_bundle.distributed import rank
 from cleft_bundle.errors import one_line
 from cleft_bundle.files import replacing
+from cleft_bundle.handlers.step_values import Losses
 from cleft_bundle.metrics import confusion_matrix
 from cleft_bundle.names import shorten
 from cleft_bundle.secrets import masked
@@ -77,7 +78,7 @@ class LossCurve:
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add_loss)
+        Losses.of(engine).told_to(self.losses_read)
         engine.add_event_handler(Events.COMPLETED, self._draw)
         self.evaluator.add_event_handler(Events.COMPLETED, self._add_validation, engine)
 
@@ -89,8 +90,9 @@ class LossCurve:
         """Go on with the curve of an interrupted run."""
         self.losses, self.validations = list(state["losses"]), [tuple(point) for point in state["validations"]]
 
-    def _add_loss(self, engine: Engine) -> None:
-        self.losses.append(engine.state.output["loss"].item())
+    def losses_read(self, losses: Sequence[float]) -> None:
+        """Go on with the losses of further steps."""
+        self.losses += losses
 
     def _add_validation(self, evaluator: Engine, trainer: Engine) -> None:
         self.validations.append((trainer.state.iteration, evaluator.state.metrics[evaluator.state.key_metric_name]))

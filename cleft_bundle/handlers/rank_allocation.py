@@ -8,7 +8,7 @@ from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 
-from cleft_bundle.handlers.updates import count_updates, has_updated, updates_done
+from cleft_bundle.handlers.updates import has_updated, updates_done, updates_planned
 from cleft_bundle.networks.protocol import Network
 
 
@@ -41,9 +41,8 @@ class RankAllocation:
             method.load_state_dict(model, state[tower])
 
     def _start(self, engine: SupervisedTrainer) -> None:
-        updates = count_updates(engine.state.epoch_length, engine.accumulation_steps)
         for method, model in self.adapted.values():
-            method.begin(model, engine.state.max_epochs * updates)
+            method.begin(model, updates_planned(engine))
 
     def _allocate(self, engine: SupervisedTrainer) -> None:
         if has_updated(engine):

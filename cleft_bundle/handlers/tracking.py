@@ -24,8 +24,9 @@ from cleft_bundle.data.item import Item
 from cleft_bundle.distributed import rank
 from cleft_bundle.extras import require
 from cleft_bundle.handlers.mlflow_handler import connect
+from cleft_bundle.handlers.step_values import loss_and_scale
 from cleft_bundle.networks.backbones import count_parameters
-from cleft_bundle.networks.protocol import Embeddings, Network
+from cleft_bundle.networks.protocol import Network
 from cleft_bundle.secrets import masked
 
 PACKAGES = ("cleft_bundle", "monai", "torch", "transformers", "peft", "pydicom", "numpy")
@@ -61,14 +62,6 @@ def run_parameters(network: Network, dataset_fingerprint: str) -> dict[str, Any]
         **network.facts,
         "dataset_fingerprint": dataset_fingerprint,
     }
-
-
-def loss_and_scale(output: dict[str, Any]) -> dict[str, float]:
-    """Values of a training step for MLflow, from the trainer's output: the loss, and what embeddings carry."""
-    kept = {"train_loss": float(output["loss"])}
-    if isinstance(output["pred"], Embeddings):  # logits of a classification carry no scale
-        kept["logit_scale"] = float(output["pred"].logit_scale.detach())
-    return kept
 
 
 def training_tracker(
@@ -274,5 +267,6 @@ class RunTracker(MetricTracker):
         self._engine = None
         atexit.unregister(self.fail)
         if self.handler is not None and (run_id := self.run_id) is not None:
+            self.handler.flush(now=True)
             self.handler.attempt(self.handler.client.set_terminated, run_id, status, now=True)
             self.handler.cur_run = None

@@ -30,6 +30,18 @@ def count_updates(epoch_length: int, accumulation_steps: int) -> int:
     return -(-epoch_length // accumulation_steps)
 
 
+def batches_of(updates: int, epoch_length: int, accumulation_steps: int) -> int:
+    """Number of batches after which so many updates are done, 1 or more; other arguments as of :func:`ends_group`."""
+    epochs, rest = divmod(updates - 1, count_updates(epoch_length, accumulation_steps))
+    return epochs * epoch_length + min((rest + 1) * accumulation_steps, epoch_length)
+
+
+def last_batch(trainer: Engine) -> int:
+    """Number of the batch that ends a training: of its steps, or of its epochs where these are counted."""
+    state = trainer.state
+    return int(state.epoch_length * state.max_epochs if state.max_iters is None else state.max_iters)
+
+
 def has_updated(trainer: SupervisedTrainer) -> bool:
     """True where the running step updates the weights: MONAI's own fires ``MODEL_COMPLETED`` after every batch."""
     return ends_group(_step(trainer), trainer.state.epoch_length, trainer.accumulation_steps)
@@ -37,9 +49,12 @@ def has_updated(trainer: SupervisedTrainer) -> bool:
 
 def updates_done(trainer: SupervisedTrainer) -> int:
     """Number of updates since the beginning of the training, that of the running step included."""
-    epochs = (trainer.state.iteration - 1) // trainer.state.epoch_length
-    before = epochs * count_updates(trainer.state.epoch_length, trainer.accumulation_steps)
-    return before + count_updates(_step(trainer), trainer.accumulation_steps)
+    return _updates(trainer, trainer.state.iteration)
+
+
+def updates_planned(trainer: SupervisedTrainer) -> int:
+    """Number of updates of the whole training."""
+    return _updates(trainer, last_batch(trainer))
 
 
 class UpdateLrSchedule(LrScheduleHandler):
@@ -64,6 +79,13 @@ class UpdateLrSchedule(LrScheduleHandler):
         """Go on by one where the running step has updated the weights."""
         if has_updated(engine):
             super().__call__(engine)
+
+
+def _updates(trainer: SupervisedTrainer, batches: int) -> int:
+    """Number of updates that have begun by the end of so many batches, 1 or more."""
+    length, share = trainer.state.epoch_length, trainer.accumulation_steps
+    epochs, rest = divmod(batches - 1, length)
+    return epochs * count_updates(length, share) + count_updates(rest + 1, share)
 
 
 def _step(engine: Engine) -> int:

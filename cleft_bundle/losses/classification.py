@@ -69,10 +69,10 @@ def summed_loss(logits: torch.Tensor, label: torch.Tensor, task: Task) -> tuple[
         label: float tensor [B, K] of 1, 0 and NaN (unknown, left out).
         task: ``multiclass``, which counts images, or ``multilabel``, which counts entries.
     """
-    if task == "multiclass":
+    if task == "multiclass":  # masked, not picked out: the device would have to say how many there are
         usable = usable_rows(label, task)
-        total = F.cross_entropy(logits[usable], class_numbers(label[usable]), reduction="sum")
+        each = F.cross_entropy(logits, class_numbers(label), reduction="none")
     else:
         usable = ~torch.isnan(label)
-        total = F.binary_cross_entropy_with_logits(logits[usable], label[usable], reduction="sum")
-    return total, usable.sum().to(logits)
+        each = F.binary_cross_entropy_with_logits(logits, torch.nan_to_num(label), reduction="none")
+    return torch.where(usable, each, 0.0).sum(), usable.sum().to(logits)

@@ -249,6 +249,8 @@ class DualTextEncoder(nn.Module):
         Raises:
             BundleError: where context and caption are longer than the model's window.
         """
+        device = self.language_model.device
+        input_ids, attention_mask = (each.to(device, non_blocking=True) for each in (input_ids, attention_mask))
         if context is None:
             return self._run(input_ids, attention_mask)
         count, length = len(input_ids), context.shape[-2]

@@ -20,10 +20,15 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def give_back_memory() -> None:
+    """Let the system have what earlier work has freed, so that it counts again where it is taken."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
 def peak_during(work: Callable[[], Any]) -> int:
     """Megabytes by which resident memory rises at most while `work` runs; slows down what it measures."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier work has freed, the system gets back, so that it counts again
+    give_back_memory()
     forget_peak()
     before = megabytes("VmRSS")
     work()

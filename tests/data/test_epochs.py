@@ -4,7 +4,8 @@ import torch
 from monai.data import CacheDataset, DataLoader
 from monai.transforms import Compose, RandGaussianNoised, ToTensord
 
-from cleft_bundle.data.epochs import EpochDataset, EpochSampler, derive_seed
+from cleft_bundle.data import epochs
+from cleft_bundle.data.epochs import EpochDataset, EpochSampler, balanced_weights, derive_seed
 
 
 def loader(workers=0, seed=0):
@@ -50,3 +51,50 @@ def test_a_seed_depends_on_every_part():
     seeds = {derive_seed(0, "item", 1, 23), derive_seed(0, "item", 12, 3), derive_seed(1, "item", 1, 23)}
     assert len(seeds) == 3
     assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+NAN = float("nan")
+# 90 of no finding, 8 of the first, 1 of the second, 1 of both, none of the third; 20 of which nothing is known
+LABELS = [[0, 0, 0]] * 90 + [[1, 0, NAN]] * 8 + [[0, 1, 0]] + [[1, 1, 0]] + [[NAN, NAN, NAN]] * 20
+
+
+def test_balanced_draws_meet_each_class_alike():
+    weights = balanced_weights(LABELS)
+    assert sum(weights) == pytest.approx(3)  # two findings, and those without one; nobody has the third
+    assert weights[0] == pytest.approx(1 / 110)
+    assert weights[90] == pytest.approx(1 / 9)
+    assert weights[98] == pytest.approx(1 / 2)
+    assert weights[99] == pytest.approx(1 / 9 + 1 / 2)
+    assert weights[-1] == weights[0]
+    sampler = EpochSampler(len(LABELS), 0, weights)
+    drawn = np.bincount([key[1] for _ in range(200) for key in sampler], minlength=len(LABELS)) / (200 * len(LABELS))
+    np.testing.assert_allclose([drawn[:90].sum() + drawn[100:].sum(), drawn[98]], [1 / 3, 1 / 6], atol=0.01)
+
+
+def test_an_epoch_of_balanced_draws_is_as_long_and_repeats_are_told_apart():
+    sampler, again = (EpochSampler(120, 4, balanced_weights(LABELS)) for _ in range(2))
+    first, second = list(sampler), list(sampler)
+    assert len(first) == len(second) == len(sampler) == 120
+    assert first != second
+    assert len(set(first)) == 120, "each draw of an item is augmented anew"
+    assert max(len(key) for key in first) == 3
+    again.resume(1, 50)
+    assert list(again) == second[50:]
+
+
+def test_processes_share_what_is_drawn(monkeypatch):
+    whole = list(EpochSampler(120, 0, balanced_weights(LABELS)))
+    monkeypatch.setattr(epochs, "world_size", lambda: 2)
+    shares = []
+    for number in range(2):
+        monkeypatch.setattr(epochs, "rank", lambda number=number: number)
+        shares.append(list(EpochSampler(120, 0, balanced_weights(LABELS))))
+    assert shares == [whole[::2], whole[1::2]]
+
+
+def test_a_repeated_item_is_augmented_anew_and_the_same_again():
+    data = loader().dataset
+    images = [data[key]["image"] for key in ((1, 3), (1, 3, 1), (1, 3, 1), (1, 3))]
+    assert torch.equal(images[0], images[3])
+    assert torch.equal(images[1], images[2])
+    assert not torch.equal(images[0], images[1])

@@ -4,6 +4,7 @@ from monai.data import Dataset
 from monai.transforms import Compose
 
 from cleft_bundle.data import calibration_loader, training_loader, validation_loader
+from cleft_bundle.errors import BundleError
 
 
 def items(count):
@@ -44,3 +45,12 @@ def test_validation_batches_are_in_order_and_calibration_needs_items(tokenize):
     data = Dataset(items(5), Compose([]))
     assert order(validation_loader(data, tokenize, 2)) == list("01234")
     assert calibration_loader([], Compose([]), tokenize, 2) is None
+
+
+def test_balanced_batches_are_as_many_and_an_unknown_word_is_refused(tokenize):
+    data = Dataset([item | {"label": [float(number < 2)]} for number, item in enumerate(items(12))], Compose([]))
+    names = order(training_loader(data, tokenize, 4, sampling="balanced"))
+    assert len(names) == 12
+    assert sum(name in "01" for name in names) > 3  # two of twelve items, half of the draws
+    with pytest.raises(BundleError, match="sampling: expected one of natural, balanced, got 'fair'"):
+        training_loader(data, tokenize, 4, sampling="fair")

@@ -56,12 +56,14 @@ def batches(rank, world):
         image = torch.randn(ROWS, 3, 28, 28, generator=generator, dtype=torch.float64)
         ids = torch.randint(1, 700, (ROWS, 5), generator=generator)
         ids[3], ids[10] = ids[0], ids[1]  # equal captions, in one process and in two
+        ids[13:] = ids[12]  # the last process has fewer distinct ones
         mask = torch.ones_like(ids)
         ids[:, -1] = mask[:, -1] = 0
         label = torch.randint(0, 2, (ROWS, 3), generator=generator).float()
-        parts = {"image": image, "input_ids": ids, "attention_mask": mask, "caption_id": ids.sum(dim=1), "label": label}
-        index = torch.arange(rows.stop - rows.start)
-        yield {name: part[rows] for name, part in parts.items()} | {"caption_index": index}
+        parts = {"image": image, "caption_id": ids.sum(dim=1), "label": label}
+        distinct, index = torch.unique(ids[rows], dim=0, return_inverse=True)
+        text = {"input_ids": distinct, "attention_mask": mask[: len(distinct)], "caption_index": index}
+        yield {name: part[rows] for name, part in parts.items()} | text
 
 
 def train(case, strategy, rank=0, world=1):

@@ -5,7 +5,7 @@ from monai.engines.utils import IterationEvents
 
 from cleft_bundle.engines import TrainingStep, warmup_cosine
 from cleft_bundle.handlers import UpdateLrSchedule, count_updates, ends_group
-from cleft_bundle.handlers.updates import has_updated, updates_done
+from cleft_bundle.handlers.updates import batches_of, has_updated, updates_done
 from cleft_bundle.networks.protocol import Network
 
 
@@ -90,3 +90,16 @@ def test_a_schedule_that_was_stored_goes_on_where_it_was():
         schedule.step()
     assert [schedule.last_epoch for schedule in schedules] == [4, 4]
     assert schedules[0].get_last_lr() == schedules[1].get_last_lr() != [1.0]
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("length", [1, 2, 5, 6])
+def test_so_many_updates_are_so_many_batches(length, accumulation_steps):
+    """Epoch by epoch, group by group: the batches that end a group are those after which an update is done."""
+    ends = [
+        epoch * length + step
+        for epoch in range(3)
+        for step in range(1, length + 1)
+        if ends_group(step, length, accumulation_steps)
+    ]
+    assert [batches_of(number, length, accumulation_steps) for number in range(1, len(ends) + 1)] == ends

@@ -142,6 +142,10 @@ class TextEncoder(nn.Module):
         taken = self.peft.virtual_tokens + self._first_position
         return next((int(limit) for limit in limits if limit), sys.maxsize) - taken
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self.projection.parameters()).device
+
     def embed_tokens(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Input embeddings [..., H] of tokens [...]."""
         return self.language_model.get_input_embeddings()(input_ids)
@@ -167,6 +171,7 @@ class TextEncoder(nn.Module):
 
         Args:
             input_ids: int64 tensor [N, T], padded on the right with EOS, for ``end`` pooling at least one EOS per row.
+                Captions on the processor are checked and laid out there, and nothing waits for the device.
             attention_mask: int64 tensor [N, T], 1 for the caption's tokens and 0 from its EOS on.
             context: float tensor of input embeddings that stand before the tokens: [P, H] before each caption, or
                 [N, P, H], a context of its own for each.
@@ -190,10 +195,11 @@ class TextEncoder(nn.Module):
                 f"the language model's window of {self.max_positions}"
             )
         # float16 is mixed with float32 where something is trained, and does not mix with autocast's bfloat16 as well
-        alone = torch.autocast(input_ids.device.type, enabled=False) if self.dtype == torch.float16 else nullcontext()
+        device = self._device
+        alone = torch.autocast(device.type, enabled=False) if self.dtype == torch.float16 else nullcontext()
         with alone:
             if self.row_tokens is None or before + input_ids.shape[1] > self._window:
-                return self._padded(input_ids, attention_mask, context)
+                return self._padded(input_ids.to(device), attention_mask.to(device), context)
             return self._packed(input_ids, length, context, self.row_tokens)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
@@ -221,16 +227,18 @@ class TextEncoder(nn.Module):
         self, input_ids: torch.Tensor, length: torch.Tensor, context: torch.Tensor | None, row_tokens: int
     ) -> torch.Tensor:
         """Features [N, H] of captions that share rows."""
+        device = self._device
         if context is None:
             packed = pack(input_ids, length, row_tokens)
-            inputs = {"input_ids": input_ids.reshape(-1)[packed.source]}
+            inputs = {"input_ids": input_ids.reshape(-1)[packed.source].to(device, non_blocking=True)}
+            packed = packed.to(device)
         else:
             # a context is a run of tokens below zero: one number for all captions, or one a caption
             before = context.shape[-2]
             number = torch.arange(len(input_ids) if context.ndim == 3 else 1, device=input_ids.device)
             stand_in = (-1 - number)[:, None].expand(len(input_ids), before)
-            packed = pack(torch.cat([stand_in, input_ids], dim=1), length + before, row_tokens)
-            embedded = self._behind(context, input_ids)
+            packed = pack(torch.cat([stand_in, input_ids], dim=1), length + before, row_tokens).to(device)
+            embedded = self._behind(context, input_ids.to(device, non_blocking=True))
             inputs = {"inputs_embeds": embedded.reshape(-1, embedded.shape[-1])[packed.source]}
         hidden = self._run(packed.visible, packed.position, **inputs)
         return hidden.reshape(-1, hidden.shape[-1])[packed.feature]
