@@ -157,6 +157,8 @@ class Settings(BaseModel):
     warmup_steps: Whole = 0
     max_grad_norm: Rate | None = None
     autocast: Text | None = None
+    compile: Switch = False
+    profile: Switch = False
     positives: Text = ""
     gather: Switch = True
     image_peft: Text = ""

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from cleft_bundle.data.item import Item
 from cleft_bundle.data.token_checks import Tokenize, opening_length, token_rows, warn_of_cut_captions
 from cleft_bundle.errors import BundleError
+from cleft_bundle.parts import timed
 
 
 class CaptionTokenizer:
@@ -107,7 +108,8 @@ class CaptionCollate:
         """
         batch = list_data_collate([{key: item[key] for key in self.keys} for item in items])
         texts = {caption: number for number, caption in enumerate(dict.fromkeys(item["caption"] for item in items))}
-        tokens = self.tokenize(list(texts))
+        with timed("tokenising"):
+            tokens = self.tokenize(list(texts))
         rows = token_rows(tokens)
         place = {row: index for index, row in enumerate(dict.fromkeys(rows))}
         captions = [rows[texts[item["caption"]]] for item in items]

@@ -13,6 +13,7 @@ from monai.networks.utils import eval_mode
 from torch.distributed.fsdp import FSDPModule
 
 from cleft_bundle.distributed import gather_lists, world_size
+from cleft_bundle.engines.precision import compile_towers, precision_of
 from cleft_bundle.engines.prepare_batch import PrepareImageText
 from cleft_bundle.engines.schedule import end_after
 from cleft_bundle.engines.training_step import TrainingStep
@@ -43,6 +44,7 @@ def training_engine(
     max_grad_norm: float | None = None,
     autocast: str | None = None,
     max_steps: int | None = None,
+    compiled: bool = False,
     **kwargs: Any,
 ) -> SupervisedTrainer:
     """MONAI's trainer for batches of :class:`cleft_bundle.data.CaptionCollate`.
@@ -53,12 +55,16 @@ def training_engine(
         text: whether the network takes captions beside images.
         chunk_size: see :class:`TrainingStep`.
         max_grad_norm: see :class:`TrainingStep`.
-        autocast: see :class:`TrainingStep`.
+        autocast: see :func:`cleft_bundle.engines.precision.precision_of`.
         max_steps: see :func:`cleft_bundle.engines.schedule.end_after`. None: ``max_epochs`` count.
+        compiled: see :func:`cleft_bundle.engines.precision.compile_towers`.
         kwargs: all other arguments of :class:`monai.engines.SupervisedTrainer`.
     """
+    device = torch.device(kwargs["device"])
+    if compiled:
+        compile_towers(kwargs["network"])
     prepare = PrepareImageText(getattr(loss_function, "target", "caption_id"), text)
-    step = TrainingStep(chunk_size, max_grad_norm, autocast)
+    step = TrainingStep(chunk_size, max_grad_norm, precision_of(autocast, device))
     defaults = {"prepare_batch": prepare, "iteration_update": step, "decollate": False}
     trainer = SupervisedTrainer(loss_function=loss_function, **(defaults | kwargs))
     if max_steps is not None:

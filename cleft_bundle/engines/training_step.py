@@ -21,8 +21,10 @@ from cleft_bundle.engines.strategy import Alone, clip_gradients, sharing
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers import Losses, ends_group
 from cleft_bundle.networks.protocol import DualNetwork, Embeddings
+from cleft_bundle.parts import at_gradient, timed
 
 PRECISIONS = {"bfloat16": torch.bfloat16}
+_BACKWARD = {"encode_image": "image tower, backward", "encode_text": "text tower, backward"}
 
 
 class TrainingStep:
@@ -80,13 +82,19 @@ class TrainingStep:
                 That the loss is a finite number is looked at later, see :class:`cleft_bundle.handlers.Losses`.
         """
         Losses.of(engine)
-        image, target, args, text = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
+        with timed("rest of the step"):
+            return self._take(engine, batchdata)
+
+    def _take(self, engine: SupervisedTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
+        with timed("moving to the device"):
+            image, target, args, text = engine.prepare_batch(batchdata, engine.state.device, engine.non_blocking)
         share = engine.accumulation_steps
         before = (engine.state.iteration - 1) % engine.state.epoch_length  # steps of this epoch
         if before % share == 0:
             engine.optimizer.zero_grad(set_to_none=True)
         engine.network.train()
-        self._check(engine, len(image))
+        with timed("checks"):
+            self._check(engine, len(image))
         shared = self._shared(engine)
         ends = ends_group(before + 1, engine.state.epoch_length, share)
         if self.chunk_size is None:
@@ -94,25 +102,33 @@ class TrainingStep:
                 pred, penalty = shared.run(lambda: self._forward(engine, image, args, text))
                 engine.fire_event(IterationEvents.FORWARD_COMPLETED)
                 loss = self._loss(engine, pred, target, penalty)
-                (loss / share).backward()
+                with timed("loss"):
+                    _mark_towers(pred)
+                    (loss / share).backward()
         else:
             pred, loss = self._in_chunks(engine, image, target, text, share, ends)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         if ends:
+            self._update(engine, shared)
+        with timed("loss"):
+            mean = mean_of_all(loss)
+        engine.state.output = {Keys.IMAGE: image, Keys.LABEL: target, Keys.PRED: pred, Keys.LOSS: mean}
+        return engine.state.output
+
+    def _update(self, engine: SupervisedTrainer, shared: Alone) -> None:
+        with timed("optimizer"):
             shared.finish(engine.network)
             if self.max_grad_norm is not None:
                 clip_gradients(engine.network, self.max_grad_norm)
             engine.optimizer.step()
             engine.network.after_update()
             engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        engine.state.output = {Keys.IMAGE: image, Keys.LABEL: target, Keys.PRED: pred, Keys.LOSS: mean_of_all(loss)}
-        return engine.state.output
 
     def _forward(
         self, engine: SupervisedTrainer, image: torch.Tensor, args: Any, text: dict[str, torch.Tensor]
     ) -> tuple[Any, torch.Tensor | float]:
         """Predictions and penalty of a whole batch."""
-        with self._autocast(image.device):
+        with timed("forward" if text else "image tower, forward"), self._autocast(image.device):
             pred = engine.inferer(image, engine.network, *args, **text)
         return pred, engine.network.penalty()
 
@@ -141,8 +157,9 @@ class TrainingStep:
         target: torch.Tensor,
         penalty: torch.Tensor | float,
     ) -> torch.Tensor:
-        exact = tree_map_only(torch.Tensor, _unrounded, pred)
-        return engine.loss_function(exact, target) + penalty
+        with timed("loss"):
+            exact = tree_map_only(torch.Tensor, _unrounded, pred)
+            return engine.loss_function(exact, target) + penalty
 
     def _in_chunks(
         self,
@@ -172,7 +189,8 @@ class TrainingStep:
         bias = None if joined.logit_bias is None else joined.logit_bias.detach().requires_grad_()
         pred = Embeddings(joined.image, joined.text, scale, bias)
         loss = self._loss(engine, pred, target, 0.0)
-        (loss / share).backward()
+        with timed("loss"):
+            (loss / share).backward()
         gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
         # the last of each tower, and what has no rows, go together: one backward pass of them all ends the sum
         last = [len(images) - 1, len(work) - 1]
@@ -212,7 +230,9 @@ class TrainingStep:
         devices = [chunk.device] if chunk.device.type == "cuda" else []
         with torch.random.fork_rng(devices), self._autocast(chunk.device):
             torch.manual_seed(chunk.seed)
-            return getattr(network, chunk.method)(*chunk.part)
+            embedded: torch.Tensor = getattr(network, chunk.method)(*chunk.part)
+            at_gradient(embedded, _BACKWARD[chunk.method])
+            return embedded
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, dtype=self.precision, enabled=self.precision is not None)
@@ -232,7 +252,15 @@ def _backward(pairs: Sequence[tuple[torch.Tensor, torch.Tensor | None]]) -> None
     """Give outputs their gradients, and go on from there to the weights; a frozen tower has nothing to learn."""
     learning = [(out, grad.to(out.dtype)) for out, grad in pairs if out.requires_grad and grad is not None]
     if learning:
-        torch.autograd.backward([out for out, _ in learning], [grad for _, grad in learning])
+        with timed("loss"):  # until it comes to a tower
+            torch.autograd.backward([out for out, _ in learning], [grad for _, grad in learning])
+
+
+def _mark_towers(pred: torch.Tensor | Embeddings) -> None:
+    """Let the backward pass of each tower begin at what it has given; captions, which come last, go first."""
+    if isinstance(pred, Embeddings):
+        at_gradient(pred.text, _BACKWARD["encode_text"])
+    at_gradient(pred.image if isinstance(pred, Embeddings) else pred, _BACKWARD["encode_image"])
 
 
 def mean_of_all(loss: torch.Tensor) -> torch.Tensor:

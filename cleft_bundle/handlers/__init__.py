@@ -8,6 +8,7 @@ from cleft_bundle.handlers.progress import ProgressHandler
 from cleft_bundle.handlers.rank_allocation import RankAllocation
 from cleft_bundle.handlers.record import KeepRecord, RunRecord
 from cleft_bundle.handlers.shared_pictures import SharedPictures
+from cleft_bundle.handlers.step_profile import StepProfile
 from cleft_bundle.handlers.step_values import Losses, loss_and_scale
 from cleft_bundle.handlers.tracking import (
     MetricTracker,
@@ -36,6 +37,7 @@ __all__ = [
     "RunRecord",
     "RunTracker",
     "SharedPictures",
+    "StepProfile",
     "TrainingCheckpoint",
     "UpdateLrSchedule",
     "WhenToSave",

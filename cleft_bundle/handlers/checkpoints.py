@@ -30,6 +30,7 @@ from cleft_bundle.handlers.step_values import Losses, check_finite
 from cleft_bundle.handlers.updates import has_updated, last_batch
 from cleft_bundle.handlers.when_to_save import WhenToSave
 from cleft_bundle.networks.protocol import Network
+from cleft_bundle.parts import timed
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +172,8 @@ class TrainingCheckpoint:
                 to end.
         """
         Losses.of(engine).read()
-        self._write(engine)
+        with timed("saving"):
+            self._write(engine)
         if self.when.end and engine.state.iteration < last_batch(engine):
             raise BundleError(
                 f"SIGTERM: run {self.identity.name} ends after step {engine.state.iteration}, whose state is written; "

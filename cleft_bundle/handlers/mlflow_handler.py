@@ -38,7 +38,7 @@ PATIENCE = {
     "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT": "120",
 }
 REST = 20.0  # times what a failed call took: so long no other is made, so that failures cost a run at most 5 %
-PAUSE = 5.0  # seconds of a training between two batches of metrics
+PAUSE = 10.0  # seconds of a training between two batches of metrics
 _MOST = 1000  # metrics of a batch: mlflow.utils.validation.MAX_METRICS_PER_BATCH
 _REMEMBERED = 100_000  # steps whose metrics wait for a server that is away
 _LONGEST = 6000  # characters of a parameter: mlflow.utils.validation.MAX_PARAM_VAL_LENGTH

@@ -186,10 +186,16 @@ class RunTracker(MetricTracker):
             return
         named = {f"best_{name}": value for name, value in metrics.items()}
         self.handler.attempt(self.handler.client.log_values, run_id, named, now=True)
+        self.keep(artifacts)
+        self._close("FINISHED")
+
+    def keep(self, artifacts: Sequence[str | Path]) -> None:
+        """Store files of the open run; those that do not exist are left out."""
+        if self.handler is None or (run_id := self.run_id) is None:
+            return
         for path in artifacts:
             if Path(path).is_file():
                 self.handler.attempt(self.handler.client.log_artifact, run_id, str(path))
-        self._close("FINISHED")
 
     def record(self, artifacts: Sequence[str | Path]) -> None:
         """Store files as a run of their own, which no engine is part of.

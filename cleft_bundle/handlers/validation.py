@@ -9,6 +9,7 @@ from monai.handlers import ValidationHandler
 from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers.step_values import Losses
 from cleft_bundle.handlers.updates import has_updated, last_batch, updates_done
+from cleft_bundle.parts import timed
 
 
 def best_of(validator: Evaluator) -> str:
@@ -65,7 +66,8 @@ class PeriodicValidation(ValidationHandler):
             BundleError: where a loss so far is not a finite number: the best weights would be saved.
         """
         Losses.of(engine).read()
-        if self.steps is None or self.validator is None:
-            super().__call__(engine)
-        else:
-            self.validator.run(updates_done(engine))
+        with timed("validation"):
+            if self.steps is None or self.validator is None:
+                super().__call__(engine)
+            else:
+                self.validator.run(updates_done(engine))

@@ -13,6 +13,7 @@ from cleft_bundle.networks.protocol import Adapted, DualNetwork, Embeddings
 from cleft_bundle.networks.text.prompt_learner import PromptLearner
 from cleft_bundle.networks.text.text_encoder import TextEncoder
 from cleft_bundle.networks.weight_kinds import mark_weights
+from cleft_bundle.parts import timed
 
 
 class CLEFT(DualNetwork):
@@ -141,14 +142,18 @@ class CLEFT(DualNetwork):
 
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
         """Embed images [B, 3, H, W] as unit vectors [B, D]; embeddings [B, D] computed before are taken as they are."""
-        return image if image.ndim == 2 else self.image_encoder(image)
+        if image.ndim == 2:
+            return image
+        with timed("image tower, forward"):
+            return self.image_encoder(image)
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Embed captions [N, T] as unit vectors [N, D]; see :class:`TextEncoder` on the mask.
 
         A learnt prompt stands before each caption; one that has a context per class wants N classes in their order.
         """
-        return self.text_encoder(input_ids, attention_mask, self._context(input_ids))
+        with timed("text tower, forward"):
+            return self.text_encoder(input_ids, attention_mask, self._context(input_ids))
 
     def _context(self, input_ids: torch.Tensor) -> torch.Tensor | None:
         """The learnt prompt before captions [N, T], if there is one."""
@@ -181,10 +186,11 @@ class CLEFT(DualNetwork):
             logit bias.
         """
         embedded = self.encode_image(image)
-        features = self.text_encoder.features(input_ids, attention_mask, self._context(input_ids))
-        if caption_index is not None:
-            features = features[caption_index]  # before the projection: batch norm counts a caption once per image
-        return self.pair(embedded, self.text_encoder.project(features))
+        with timed("text tower, forward"):
+            features = self.text_encoder.features(input_ids, attention_mask, self._context(input_ids))
+            if caption_index is not None:
+                features = features[caption_index]  # before the projection: batch norm counts a caption once per image
+            return self.pair(embedded, self.text_encoder.project(features))
 
     def penalty(self) -> torch.Tensor | float:
         """Term that the adapters of both towers add to the training loss, see :meth:`TextEncoder.penalty`."""

@@ -10,7 +10,7 @@ def test_the_engines_take_all_that_monais_take_and_say_so():
         known = inspect.signature(factory).parameters
         assert not any(each.kind is each.VAR_KEYWORD for each in known.values())
         assert known.keys() - inspect.signature(engine).parameters.keys() <= {
-            "text", "chunk_size", "max_grad_norm", "autocast"
+            "text", "chunk_size", "max_grad_norm", "autocast", "max_steps", "compiled"
         }  # fmt: skip
         assert "amp" in known
 

@@ -24,6 +24,7 @@ from cleft_bundle.networks.text import probes
 from cleft_bundle.networks.text.frozen_products import speed_up_frozen_products
 from cleft_bundle.networks.text.packing import pack
 from cleft_bundle.networks.text.pooling import pool, resolve_pooling
+from cleft_bundle.parts import timed
 
 logger = logging.getLogger(__name__)
 
@@ -183,11 +184,12 @@ class TextEncoder(nn.Module):
             BundleError: where ``end`` pooling finds no position that the mask leaves out, a caption is empty, or
                 context and caption are longer than the model's window.
         """
-        length = attention_mask.sum(dim=1)
-        if self.pooling == "end" and bool((length >= attention_mask.shape[1]).any()):
-            raise BundleError("a caption fills its row: leave one EOS token outside the attention mask")
-        if bool((length == 0).any()):
-            raise BundleError("a caption is empty: expected at least one token before its EOS")
+        with timed("checks"):
+            length = attention_mask.sum(dim=1)
+            if self.pooling == "end" and bool((length >= attention_mask.shape[1]).any()):
+                raise BundleError("a caption fills its row: leave one EOS token outside the attention mask")
+            if bool((length == 0).any()):
+                raise BundleError("a caption is empty: expected at least one token before its EOS")
         before = 0 if context is None else context.shape[-2]
         if before + input_ids.shape[1] > self.max_positions:
             raise BundleError(
@@ -229,7 +231,8 @@ class TextEncoder(nn.Module):
         """Features [N, H] of captions that share rows."""
         device = self._device
         if context is None:
-            packed = pack(input_ids, length, row_tokens)
+            with timed("packing"):
+                packed = pack(input_ids, length, row_tokens)
             inputs = {"input_ids": input_ids.reshape(-1)[packed.source].to(device, non_blocking=True)}
             packed = packed.to(device)
         else:
@@ -237,7 +240,8 @@ class TextEncoder(nn.Module):
             before = context.shape[-2]
             number = torch.arange(len(input_ids) if context.ndim == 3 else 1, device=input_ids.device)
             stand_in = (-1 - number)[:, None].expand(len(input_ids), before)
-            packed = pack(torch.cat([stand_in, input_ids], dim=1), length + before, row_tokens).to(device)
+            with timed("packing"):
+                packed = pack(torch.cat([stand_in, input_ids], dim=1), length + before, row_tokens).to(device)
             embedded = self._behind(context, input_ids.to(device, non_blocking=True))
             inputs = {"inputs_embeds": embedded.reshape(-1, embedded.shape[-1])[packed.source]}
         hidden = self._run(packed.visible, packed.position, **inputs)
