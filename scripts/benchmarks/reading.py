@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,7 @@ def reading(
         cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
 
     lines = [" | ".join(("", *COLUMNS, "")).strip(), "|" + " --- |" * len(COLUMNS)]
+    gc.freeze()  # what the imports have left need not be looked through before each measurement of memory
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for syntax, path in _files(Path(folder), SMALL if small else SIZE, syntaxes, seed):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from monai.bundle import ConfigWorkflow
 
 from cleft_bundle.data import phantoms
@@ -68,16 +69,30 @@ def dual_training(
     return train
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unplaced_figures() -> Iterator[None]:
+    """Draw figures without moving their parts apart, which takes as long again: no test here looks at them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
+        yield
+
+
 @pytest.fixture
 def run_config(tmp_path: Path) -> Callable[..., ConfigWorkflow]:
     """Run config files of the bundle with overrides; outputs go to ``tmp_path``."""
+    return runner(tmp_path)
+
+
+def runner(folder: Path) -> Callable[..., ConfigWorkflow]:
+    """What runs config files of the bundle with overrides; outputs go to a folder."""
 
     def run(names: list[str], run_id: str = "run", **override: Any) -> ConfigWorkflow:
-        outputs: dict[str, Any] = {"output_dir": str(tmp_path / "eval")}
+        outputs: dict[str, Any] = {"output_dir": str(folder / "eval")}
         if "train.json" in names:
-            outputs["models_dir"] = str(tmp_path / "models")
+            outputs["models_dir"] = str(folder / "models")
         if "evaluate.json" in names:
-            outputs["shift_images"] = 24  # of each set; to read all 60 would be a quarter of the run
+            # most of a run otherwise: all 60 images of each set, 1,000 resamples, and heat maps of many cases
+            outputs |= {"shift_images": 24, "resamples": 20, "report_cases": 1}
         workflow = ConfigWorkflow(
             [str(ROOT / "configs" / name) for name in names],
             logging_file=False,

@@ -1,6 +1,7 @@
 """The report that an evaluation leaves."""
 
 import json
+import shutil
 from html.parser import HTMLParser
 
 import mlflow
@@ -10,7 +11,7 @@ from PIL import Image
 
 from cleft_bundle.commands.report import report as make_report
 from cleft_bundle.data import fingerprint
-from tests.configs.conftest import TINY, bundle_error
+from tests.configs.conftest import TINY, bundle_error, runner
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -27,24 +28,27 @@ class Loads(HTMLParser):
         self.found += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
 
 
-@pytest.fixture
-def options(chest_phantoms, tmp_path):
+@pytest.fixture(scope="module")
+def options(chest_phantoms, tmp_path_factory):
     """What both evaluations share: a test split, and two prompts a class."""
     prompts = json.loads((ROOT / "configs" / "prompts" / "chexpert.json").read_text())
     prompts["templates"].append("{class}")
-    (tmp_path / "prompts.json").write_text(json.dumps(prompts))
-    data = {"dataset_dir": chest_phantoms, "prompt_file": str(tmp_path / "prompts.json")}
+    path = tmp_path_factory.mktemp("prompts") / "prompts.json"
+    path.write_text(json.dumps(prompts))
+    data = {"dataset_dir": chest_phantoms, "prompt_file": str(path)}
     return {**TINY, **data, "resamples": 50, "evaluate_split": "test", "test_fraction": 0.5,
             "allow_chosen_patients": True}  # fmt: skip
 
 
-@pytest.fixture
-def evaluated(run_config, chest_phantoms, options, tmp_path):
-    """A tiny training and an evaluation of it, and the report that this left."""
-    run_config(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
-    files = {"output_dir": str(tmp_path / "report")}
-    workflow = run_config(["train.json", "evaluate.json"], "evaluating", **options, report_cases=3, **files)
-    return workflow, tmp_path / "report"
+@pytest.fixture(scope="module")
+def evaluated(chest_phantoms, options, tmp_path_factory):
+    """A tiny training and an evaluation of it, and the report that this left; nothing else writes there."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    run = runner(folder)
+    run(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+    files = {"output_dir": str(folder / "report")}
+    workflow = run(["train.json", "evaluate.json"], "evaluating", **options, report_cases=3, **files)
+    return workflow, folder / "report"
 
 
 def test_an_evaluation_leaves_a_page_and_its_figures(evaluated):
@@ -78,7 +82,7 @@ def test_an_evaluation_leaves_a_page_and_its_figures(evaluated):
     assert spread["metrics"]["auroc_macro"]["n"] == len(prompts[0]) > 1
 
 
-def test_the_page_is_about_the_scores_that_model_pt_answers(evaluated, run_config, options, tmp_path):
+def test_the_page_is_about_the_scores_that_model_pt_answers(evaluated):
     workflow, folder = evaluated
     report = json.loads((folder / "report.json").read_text())
     operating = report["operating_points"]
@@ -136,7 +140,8 @@ def test_the_page_shows_the_cases_and_no_patient(evaluated):
 
 def test_evaluations_of_the_same_images_are_compared(evaluated, run_config, options, tmp_path):
     _, first = evaluated
-    options |= {"output_dir": str(tmp_path / "second"), "compared_with": [str(first)], "tracking_uri": ""}
+    shutil.copytree(first.parent / "models", tmp_path / "models")
+    options = options | {"output_dir": str(tmp_path / "second"), "compared_with": [str(first)], "tracking_uri": ""}
     files = ["train.json", "evaluate.json"]
     run_config(files, "evaluating", **options, report_cases=1, evaluated_as="again")
     report = json.loads((tmp_path / "second" / "report.json").read_text())

@@ -6,8 +6,6 @@ Source: ci/verify_bundle.py and ci/verify_properties.py of https://github.com/Pr
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
 from copy import deepcopy
 from pathlib import Path
@@ -32,6 +30,7 @@ from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ZeroShotClassifier
 from cleft_bundle.packaging import package_bundle
 from cleft_bundle.packaging.export import network_data_format
+from tests import processes
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -198,9 +197,9 @@ def test_the_unpacked_bundle_scores_a_folder(bundle, chest_phantoms, tmp_path):
     for line in (bundle / "manifest.sha256").read_text().splitlines():
         digest, name = line.split("  ")
         assert hashlib.sha256((bundle / name).read_bytes()).hexdigest() == digest, name
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
+    command = ["-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
     command += ["--dataset_dir", str(tmp_path / "images"), "--output_dir", str(tmp_path / "eval")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=bundle)
+    done = processes.run(command, cwd=bundle)
     assert done.returncode == 0, done.stderr[-3000:]
     (row,) = json.loads((tmp_path / "eval" / "predictions.json").read_text())["predictions"]
     assert row["error"] is None

@@ -1,19 +1,29 @@
 """The second stage on a checkpoint of the first."""
 
+import shutil
+
 import pytest
 import torch
 
 from cleft_bundle.checkpoints import load_classifier
 from cleft_bundle.networks import ImageEncoder
-from tests.configs.conftest import TINY, bundle_error
+from tests.configs.conftest import TINY, bundle_error, runner
 
 pytestmark = pytest.mark.slow
 STAGE_TWO = TINY | {"epochs": 2, "context_length": 12, "warmup_steps": 1}
 
 
+@pytest.fixture(scope="module")
+def first_stage(chest_phantoms, tmp_path_factory):
+    """The folder of a training, which each test copies."""
+    folder = tmp_path_factory.mktemp("first")
+    runner(folder)(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+    return folder
+
+
 @pytest.fixture
-def stage_one(run_config, chest_phantoms, tmp_path):
-    run_config(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+def stage_one(first_stage, tmp_path):
+    shutil.copytree(first_stage, tmp_path, dirs_exist_ok=True)
     return torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)["weights"]
 
 

@@ -1,13 +1,12 @@
 import logging
 import os
-import subprocess
-import sys
 import threading
 import warnings
 
 import pytest
 
 from cleft_bundle.data.quiet import mute_decoder, quiet
+from tests import processes
 from tests.data.radiographs import installed, load
 
 
@@ -87,7 +86,7 @@ def test_what_others_print_is_never_lost_to_a_decoder(capfd, daemon):
 
 def test_a_closed_console_is_no_error():
     code = "import os; from cleft_bundle.data.quiet import mute_decoder as m; os.close(2)\nwith m(): print('read')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = processes.run(["-c", code], check=True)
     assert done.stdout == "read\n"
 
 

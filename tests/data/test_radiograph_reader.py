@@ -1,7 +1,5 @@
 import io
 import struct
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from pydicom.uid import (
 
 from cleft_bundle.data import RadiographReader, radiograph_reader
 from cleft_bundle.errors import RadiographError
+from tests import processes
 from tests.data.radiographs import COLUMNS, EXPECTED, PHI, ROWS, installed, load, make_dicom, save_nifti, scene
 
 
@@ -371,5 +370,5 @@ def test_no_library_of_itk_is_loaded_for_reading(tmp_path):
         "for path in sys.argv[1:]: LoadImage(reader=RadiographReader())(path)\n"
         "print([name for name in sys.modules if 'itk' in name.lower() and name.endswith('Python')])"
     )
-    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=True)
+    done = processes.run(["-c", code, *files], check=True)
     assert done.stdout == "[]\n"

@@ -75,8 +75,9 @@ def path_of(models, form):
 def test_an_image_has_the_same_scores_whatever_stands_beside_it(form, models, files):
     path = path_of(models, form)
     found = [Scorer(path, batch_size=size).score({"image": file} for file in files) for size in (1, 3, 8)]
-    alone = [Scorer(path).score([{"image": file}]).scores[0] for file in files]
-    shuffled = Scorer(path).score({"image": file} for file in files[::-1]).scores[::-1]
+    scorer = Scorer(path)
+    alone = [scorer.score([{"image": file}]).scores[0] for file in files]
+    shuffled = scorer.score({"image": file} for file in files[::-1]).scores[::-1]
     for scores in (found[1].scores, found[2].scores, np.stack(alone), shuffled):
         np.testing.assert_allclose(scores, found[0].scores, atol=1e-5, rtol=0)
     assert np.nanstd(found[0].scores, axis=0).min() > 1e-3, "else constant scores would pass"
