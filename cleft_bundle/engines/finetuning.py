@@ -20,7 +20,7 @@ from cleft_bundle.engines.linear_probe import as_predictions
 from cleft_bundle.engines.seen import describe_seen, grey_levels
 from cleft_bundle.files import sha256
 from cleft_bundle.handlers import LabelEfficiency, RunRecord
-from cleft_bundle.handlers.validation import best_of
+from cleft_bundle.handlers.validation import best_of, counted_in
 from cleft_bundle.metrics import Screening
 from cleft_bundle.networks import FinetunedClassifier, probabilities
 
@@ -110,7 +110,7 @@ def finish_finetuning(
         writer.write(classifier, items["validation"], (validation.greys, validation.embeddings), identity)
         settings: dict[str, Any] = {
             "run": identity.id,
-            f"best_{best.counted}": best.best_metric_epoch,
+            f"best_{counted_in(record.evaluator)}": best.best_metric_epoch,
             "validation_auroc_macro": best.best_metric,
         }
         settings |= {"checkpoint": sha256(start["checkpoint"])} if start["source"] == "cleft" else {}

@@ -53,10 +53,13 @@ def run_parameters(network: Network, dataset_fingerprint: str) -> dict[str, Any]
         every top-level scalar of the config, counts of parameters, versions of packages, the name of the PEFT method
         and the fingerprint.
     """
+    settings = top_level_scalars()
+    if "max_steps" in settings:  # which end the training in place of them
+        settings.pop("epochs", None)
     versions = {f"version_{name}": number for name, number in package_versions().items()}
     counted = count_parameters(network)
     return {
-        **top_level_scalars(),
+        **settings,
         **counted,
         **versions,
         **network.facts,

@@ -12,9 +12,14 @@ from cleft_bundle.handlers.updates import has_updated, last_batch, updates_done
 from cleft_bundle.parts import timed
 
 
+def counted_in(validator: Evaluator) -> str:
+    """What the validations of a training are numbered by: ``epoch`` or ``step``."""
+    return str(getattr(validator.state, "counted", "epoch"))
+
+
 def best_of(validator: Evaluator) -> str:
     """The best validation so far, such as ``epoch 3`` or ``step 500``."""
-    return f"{getattr(validator.state, 'counted', 'epoch')} {validator.state.best_metric_epoch}"
+    return f"{counted_in(validator)} {validator.state.best_metric_epoch}"
 
 
 class PeriodicValidation(ValidationHandler):

@@ -19,7 +19,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from cleft_bundle.data import CaptionCollate, CaptionTokenizer
-from cleft_bundle.engines import parameter_groups
+from cleft_bundle.engines import adamw
+from cleft_bundle.engines.precision import compile_towers
 from cleft_bundle.errors import BundleError
 from cleft_bundle.losses import ContrastiveLoss
 from cleft_bundle.networks import CLEFT, ImageEncoder, Lora, TextEncoder
@@ -78,6 +79,7 @@ LONGEST = replace(FOLDED, name="padded to the longest", fold=False)
 NO_MAPS = replace(LONGEST, name="no attention maps (SDPA)", window=True)
 NO_ANOMALY = replace(NO_MAPS, name="release, anomaly detection off", maps=True)
 RELEASE = replace(NO_ANOMALY, name="release, anomaly detection on", anomaly=True)
+COMPILED = "compiled towers (ours)"
 WAYS = (RELEASE, NO_ANOMALY, NO_MAPS, LONGEST, FOLDED, OURS)
 
 
@@ -90,9 +92,12 @@ class Step:
         items: ``image``, ``caption``, ``label`` and ``name`` of each image.
         vit: config of the image backbone.
         gpt2: config of the language model.
+        compiled: the blocks of both towers are compiled, as by ``--compile true``.
     """
 
-    def __init__(self, items: list[dict[str, Any]], vit: dict[str, Any], gpt2: dict[str, Any]) -> None:
+    def __init__(
+        self, items: list[dict[str, Any]], vit: dict[str, Any], gpt2: dict[str, Any], compiled: bool = False
+    ) -> None:
         image_encoder = ImageEncoder(vit)
         packed, plain = (TextEncoder(gpt2, peft=Lora(dropout=0.0), row_tokens=row) for row in (512, None))
         for name, parameter in packed.named_parameters():
@@ -101,7 +106,9 @@ class Step:
         plain.backbone, plain.projection = packed.backbone, packed.projection
         self.network, self._plain = CLEFT(image_encoder, packed).train(), CLEFT(image_encoder, plain).train()
         self._plain.logit_scale = self.network.logit_scale
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.network, 0.0, 0.0, weight_decay=0.1), lr=0.0)
+        if compiled:
+            compile_towers(self.network)
+        self.optimizer = adamw(self.network, 0.0, 0.0, weight_decay=0.1)
         self.loss = ContrastiveLoss()
         self.tokenize = CaptionTokenizer(_tokenizer(), WINDOW)
         self.captions = [item["caption"] for item in items]
@@ -166,6 +173,8 @@ def training(
     table: str | None = None,
     seed: int = 0,
     small: bool = False,
+    compiled: bool = False,
+    ours_alone: bool = False,
     out: str | None = None,
 ) -> None:
     """Compare our training step with the release's, on the same weights and data, one measure after another.
@@ -178,6 +187,8 @@ def training(
             else captions whose findings are drawn independently at CheXpert's published frequencies.
         seed: of images, captions and weights.
         small: tiny networks and batch, to see that it runs.
+        compiled: take our step with compiled towers too.
+        ours_alone: leave the release's ways out, for a comparison with the image tower alone.
         out: file to write the table to as well.
     """
     torch.manual_seed(seed)
@@ -189,9 +200,21 @@ def training(
         {"image": torch.randn(3, side, side), "caption": caption, "label": [0.0], "name": str(number)}
         for number, caption in enumerate(captions)
     ]
-    step = Step(items, VIT | (SMALL_VIT if small else {}), GPT2 | (SMALL_GPT2 if small else {}))
+    sizes_of = VIT | (SMALL_VIT if small else {}), GPT2 | (SMALL_GPT2 if small else {})
+    step, fast = Step(items, *sizes_of), Step(items, *sizes_of, compiled=True) if compiled else None
+    if fast is not None:
+        fast.network.load_state_dict(step.network.state_dict())
+        difference = abs(fast(OURS) - step(OURS))
+        if difference > 1e-4:
+            raise BundleError(f"compiled: the loss differs by {difference}: these are not the same training step")
+    if ours_alone:
+        report = _beside_the_tower(_take_turns(step, repeats, (OURS,), fast))
+        print(report)
+        if out:
+            Path(out).write_text(report + "\n")
+        return
     rows = _agreement(step)
-    seconds = _take_turns(step, repeats)
+    seconds = _take_turns(step, repeats, WAYS, fast)
     vision = median(seconds["vision"])
     sizes = "tiny networks" if small else "ViT 192 x 6 at 224 px, GPT-2 768 x 12 (vocabulary 28,896), LoRA r=8"
     lines = [
@@ -212,6 +235,7 @@ def training(
             f"{medians[1] / own:.2f} | {loss:.6f} | {difference:.1e} |"
         )
     lines.append(f"| image tower alone, forward and backward | | {vision:.3f} | | | | | |")
+    lines += ["", _beside_the_tower(seconds)]
     report = "\n".join(lines)
     print(report)
     if out:
@@ -307,11 +331,24 @@ def _agreement(step: Step) -> dict[str, tuple[tuple[int, int], float, float]]:
     return rows
 
 
-def _take_turns(step: Step, repeats: int) -> dict[str, list[float]]:
+def _beside_the_tower(seconds: dict[str, list[float]]) -> str:
+    """How many times its image tower alone a step takes: the median over rounds, in each of which both were timed."""
+    lines = []
+    for name in (OURS.name, COMPILED):
+        ratios = [own / tower for own, tower in zip(seconds.get(name, []), seconds["vision"], strict=False)]
+        if ratios:
+            spread = f"{min(ratios):.3f} to {max(ratios):.3f} in {len(ratios)} rounds"
+            lines.append(f"{name}: {median(ratios):.3f} times the (eager) image tower alone, {spread}.")
+    return "\n".join(lines)
+
+
+def _take_turns(step: Step, repeats: int, ways: tuple[Way, ...], fast: Step | None = None) -> dict[str, list[float]]:
     """Seconds of each way and of the image tower alone; the ways take turns, so that noise meets all alike."""
-    seconds: dict[str, list[float]] = {way.name: [] for way in WAYS} | {"vision": []}
+    seconds: dict[str, list[float]] = {way.name: [] for way in ways} | {"vision": []}
     for _ in range(repeats):
-        for way in WAYS:
+        if fast is not None:
+            seconds.setdefault(COMPILED, []).append(_seconds(lambda: fast(OURS)))
+        for way in ways:
             step.set_attention(way.maps)
             seconds[way.name].append(_seconds(lambda way=way: step(way)))
             print(f"{way.name}: {seconds[way.name][-1]:.3f} s", file=sys.stderr)

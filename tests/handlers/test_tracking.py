@@ -74,12 +74,13 @@ def test_a_terminated_process_leaves_a_failed_run(tmp_path):
         "from cleft_bundle.checkpoints import RunIdentity\n"
         f"tracker = RunTracker('sqlite:///{tmp_path}/mlruns.db', RunIdentity('killed', ()), experiment_name='test',"
         " output_transform=lambda o: {'train_loss': 1.0})\n"
-        f"engine = Engine(lambda e, b: os.kill(os.getpid(), {int(signal.SIGTERM)}))\n"
+        f"engine = Engine(lambda e, b: e.state.iteration < 2 or os.kill(os.getpid(), {int(signal.SIGTERM)}))\n"
         "tracker.attach(engine); engine.run([0, 0])"
     )
     done = processes.run(["-c", script], tmp_path)
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
     assert runs(tmp_path)["killed"].info.status == "FAILED"
+    assert runs(tmp_path)["killed"].data.metrics["train_loss"] == 1.0  # the step before is not lost
 
 
 def test_an_empty_uri_switches_tracking_off(tmp_path, monkeypatch):

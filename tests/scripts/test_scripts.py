@@ -29,6 +29,7 @@ def test_the_training_benchmark_runs_in_all_its_ways_and_they_agree(root, tmp_pa
     assert rows[5][1].startswith("1 x ")
     assert len({round(float(row[6]), 4) for row in rows[:6]}) <= 2  # rounding may fall on either side
     assert all(float(row[7]) < 1e-4 for row in rows[:6])
+    assert "times the (eager) image tower alone" in done.stdout.splitlines()[-1]
 
 
 @pytest.mark.slow
