@@ -7,10 +7,10 @@ from typing import Any
 
 from monai.data import DataLoader, Dataset
 
-from cleft_bundle.data.cache import cached_dataset
 from cleft_bundle.data.collate import CaptionCollate
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
 from cleft_bundle.data.item import Item
+from cleft_bundle.data.store.choice import cached_dataset
 from cleft_bundle.data.token_checks import Tokenize
 from cleft_bundle.distributed import own_share
 
@@ -68,7 +68,12 @@ def validation_loader(
 
 
 def calibration_loader(
-    items: Sequence[Item], transform: Any, tokenize: Tokenize, batch_size: int, cache_dir: str | None = None
+    items: Sequence[Item],
+    transform: Any,
+    tokenize: Tokenize,
+    batch_size: int,
+    cache_dir: str | None = None,
+    cache: str | None = None,
 ) -> DataLoader | None:
     """Batches of this process's share of items, each of which is read once.
 
@@ -78,11 +83,12 @@ def calibration_loader(
         tokenize: the tokenizer of their captions.
         batch_size: images per batch.
         cache_dir: as of :func:`cleft_bundle.data.cached_dataset`; nothing is kept in memory.
+        cache: likewise.
 
     Returns:
         None without items.
     """
     if not items:
         return None
-    dataset = cached_dataset(own_share(items), transform, cache_dir, cache_rate=0.0)
+    dataset = cached_dataset(own_share(items), transform, cache_dir, cache_rate=0.0, cache=cache)
     return validation_loader(dataset, tokenize, batch_size)
