@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from monai.data import DataLoader, Dataset
 
 from cleft_bundle.data.collate import CaptionCollate
@@ -13,6 +14,8 @@ from cleft_bundle.data.item import Item
 from cleft_bundle.data.store.choice import cached_dataset
 from cleft_bundle.data.token_checks import Tokenize
 from cleft_bundle.distributed import own_share
+
+_PREFETCHED = 4  # batches of a worker that wait: some images take longer than others
 
 
 def training_loader(
@@ -40,9 +43,8 @@ def training_loader(
         sampler=EpochSampler(len(dataset), seed),
         batch_size=batch_size,
         drop_last=drop_last,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
         collate_fn=CaptionCollate(tokenize, dataset.data if captioned else ()),
+        **_reading(num_workers, persistent=True),
     )
 
 
@@ -63,8 +65,14 @@ def validation_loader(
         items: those of all processes whose captions are measured: the log says how many of them are cut.
     """
     return DataLoader(
-        dataset, batch_size=batch_size, num_workers=num_workers, collate_fn=CaptionCollate(tokenize, items)
+        dataset, batch_size=batch_size, collate_fn=CaptionCollate(tokenize, items), **_reading(num_workers)
     )
+
+
+def _reading(num_workers: int, persistent: bool = False) -> dict[str, Any]:
+    """Arguments of a DataLoader: workers and how they read, and memory from which a GPU copies while it computes."""
+    workers = {"persistent_workers": persistent, "prefetch_factor": _PREFETCHED} if num_workers else {}
+    return {"num_workers": num_workers, "pin_memory": torch.cuda.is_available(), **workers}
 
 
 def calibration_loader(

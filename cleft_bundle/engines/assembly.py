@@ -57,6 +57,7 @@ def training_engine(
     prepare = PrepareImageText(getattr(loss_function, "target", "caption_id"), text)
     step = TrainingStep(chunk_size, max_grad_norm, autocast)
     defaults = {"prepare_batch": prepare, "iteration_update": step, "decollate": False}
+    defaults["non_blocking"] = torch.cuda.is_available()  # from the pinned memory of the loaders
     return SupervisedTrainer(loss_function=loss_function, **(defaults | kwargs))
 
 
@@ -69,6 +70,7 @@ def validation_engine(*, text: bool = True, **kwargs: Any) -> SupervisedEvaluato
         kwargs: all other arguments of :class:`monai.engines.SupervisedEvaluator`.
     """
     defaults = {"prepare_batch": PrepareImageText("label", text), "decollate": False}
+    defaults["non_blocking"] = torch.cuda.is_available()
     evaluator = SupervisedEvaluator(**(defaults | kwargs))
     if world_size() > 1:
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, keep_pace)

@@ -24,6 +24,8 @@ from PIL import Image
 
 from cleft_bundle.data import RadiographStore, training_loader
 from cleft_bundle.data.datasets.chexpert import FINDINGS
+from cleft_bundle.data.pictures import keeping_pictures
+from cleft_bundle.data.store.shelf import Entry
 from cleft_bundle.progress import bar
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -39,6 +41,7 @@ def feeding(
     workers: Sequence[int] = (0, 2),
     compared: int = 4_000,
     folder: str | None = None,
+    guessed: bool = False,
     out: str | None = None,
     seed: int = 0,
 ) -> None:
@@ -57,6 +60,8 @@ def feeding(
         workers: numbers of reading processes.
         compared: images of the comparison.
         folder: where the set is made, and found again; None: in a temporary folder.
+        guessed: fill the store with numbers by chance in place of the files' pixels, which takes seconds: for what
+            comes after it, where the hours of filling are not at hand.
         out: file to write the tables to as well.
         seed: of images and labels.
     """
@@ -66,6 +71,8 @@ def feeding(
         lines = [f"{images} files of {image_size} px: made, or found, in {time.perf_counter() - started:.0f} s", ""]
         options = {"root": str(root), "cache_dir": str(place / "cache"), "size": image_size, "batch": batch_size}
         lines += ["| | seconds | peak memory, MB | images/s |", "| --- | --- | --- | --- |"]
+        if guessed:
+            _alone(partial(_guess, **options))
         for title in ("filling, and the first batch", "started again, and the first batch"):
             seconds, memory, speed = _alone(partial(_start, **options, num_workers=max(workers)))
             lines.append(f"| {title} | {seconds:.1f} | {memory:.0f} | {speed:.0f} |")
@@ -158,6 +165,23 @@ def _start(**options: Any) -> tuple[float, float, float]:
         if time.perf_counter() - last > 1:
             memory, last = max(memory, _megabytes()), time.perf_counter()
     return seconds, max(memory, _megabytes()), (count - len(first["name"])) / (time.perf_counter() - started)
+
+
+def _guess(**options: Any) -> None:
+    """Fill the store of a set with numbers by chance, under the names of its images, with the metadata of the first."""
+    config = _config(**options, num_workers=0)
+    splits, transform = config.get_parsed_content("splits"), config.get_parsed_content("train#preprocessing")
+    paths = [item["image"] for items in splits.values() for item in items]
+    first = RadiographStore([{"image": paths[0]}], keeping_pictures(transform), options["cache_dir"], 0)
+    (shelf,) = first.shelves
+    _, meta = shelf.image(0)
+    random = np.random.default_rng(0)
+    with shelf.appending() as appender:
+        for start in range(1, len(paths), _PART):
+            names = first.names(paths[start : start + _PART])
+            pixels = random.integers(0, 256, (len(names), *shelf.kind.shape)).astype(shelf.kind.dtype)
+            appender.add([Entry(name, row, 0, 1, meta, None, 0) for name, row in zip(names, pixels, strict=True)])
+        appender.settle()
 
 
 def _megabytes() -> float:

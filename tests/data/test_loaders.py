@@ -44,3 +44,13 @@ def test_validation_batches_are_in_order_and_calibration_needs_items(tokenize):
     data = Dataset(items(5), Compose([]))
     assert order(validation_loader(data, tokenize, 2)) == list("01234")
     assert calibration_loader([], Compose([]), tokenize, 2) is None
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_are_kept_for_the_next_epoch_and_read_ahead(workers, tokenize):
+    data = Dataset(items(10), Compose([]))
+    loader = training_loader(data, tokenize, 4, num_workers=workers)
+    assert (loader.persistent_workers, loader.prefetch_factor) == ((True, 4) if workers else (False, None))
+    assert loader.pin_memory is torch.cuda.is_available()
+    assert not validation_loader(data, tokenize, 4, num_workers=workers).persistent_workers
+    assert order(loader) == order(training_loader(data, tokenize, 4))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class RadiographStore(Dataset):
         """Change the items; those that the store does not have are filled in."""
         self.data = data
         paths = [str(item[self.key]) for item in data]
-        names = [bytes.fromhex(name) for name in digests(map(file_identity, paths), NAME_BYTES)]
+        names = self.names(paths)
         if missing := self._find(names):
             if not self.folder.exists():
                 self._tell_of_others()
@@ -96,6 +96,10 @@ class RadiographStore(Dataset):
         image, meta = self.shelves[shelf].image(place)
         item[self.key] = unpacked({"image": image, **from_json(meta)}, str(item[self.key]))
         return self.transform(item, start=self.kept)
+
+    def names(self, paths: Iterable[str]) -> list[bytes]:
+        """Names of the images of files in the store."""
+        return [bytes.fromhex(name) for name in digests(map(file_identity, paths), NAME_BYTES)]
 
     def pictures(self) -> list[str | None]:
         """The digest of each item's picture, None where it is not known."""
@@ -117,7 +121,7 @@ class RadiographStore(Dataset):
     def _fill(self, missing: Sequence[bytes], paths: Mapping[bytes, str]) -> None:
         steps = Compose(self.transform.transforms[: self.kept])
         reading = Reading(missing, [paths[name] for name in missing], steps, self.key)
-        workers = reading_workers() if self.num_workers is None else self.num_workers
+        workers = reading_workers(alone=True) if self.num_workers is None else self.num_workers
         hidden = None if self.progress is None else not self.progress
         fill(self.folder, {shelf.kind: shelf for shelf in self.shelves}, reading, workers, hidden)
 
