@@ -91,6 +91,9 @@ class Settings(BaseModel):
     datalist_file: Text | None = None
     label_table: Text | None = None
     prompt_file: Text | None = None
+    cache: Annotated[
+        Literal["auto", "memory", "store", "files", "none"], Field(description="auto, memory, store, files or none")
+    ] = "auto"
     cache_dir: Text | None = None
     dataset_name: Text = ""
     dataset_dir: Text | None = None

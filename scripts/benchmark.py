@@ -9,6 +9,7 @@ import sys
 
 import fire
 from benchmarks.exports import exports
+from benchmarks.feeding import feeding
 from benchmarks.full_size import full_size
 from benchmarks.inference import inference
 from benchmarks.inspecting import inspecting
@@ -21,6 +22,7 @@ from cleft_bundle.errors import BundleError
 COMPARISONS = {
     "training": training,
     "full_size": full_size,
+    "feeding": feeding,
     "reading": reading,
     "inspecting": inspecting,
     "bootstrap": bootstrap,

@@ -15,7 +15,7 @@ MADE_BY = "there is nothing to resume; start without --resume"
 #: Values of a config that may differ between a run and its continuation: they decide where it runs, not what it learns.
 FREE = (
     *("resume", "run_name", "training_checkpoint", "checkpoint_interval", "checkpoint_every_minutes"),
-    *("device", "num_workers", "profile", "cache_dir", "cache_rate", "strategy", "optimizer#network"),
+    *("device", "num_workers", "profile", "cache", "cache_dir", "cache_rate", "strategy", "optimizer#network"),
     *("timeout_minutes", "initialize", "finalize"),
     "batch_size",  # of one process: what a step sees of images is compared
     *("tracking_uri", "experiment_name", "bundle_root", "output_dir", "models_dir", "dataset_dir", "dataset_name"),

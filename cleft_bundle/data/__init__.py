@@ -1,7 +1,7 @@
 """Images, label tables, captions, splits and batches."""
 
 from cleft_bundle.data import phantoms
-from cleft_bundle.data.cache import RadiographCache, cached_dataset
+from cleft_bundle.data.cache import RadiographCache
 from cleft_bundle.data.captions.prompts import PromptSet, load_prompts, names_as_prompts
 from cleft_bundle.data.collate import CaptionCollate, CaptionTokenizer
 from cleft_bundle.data.datalists import fingerprint, read_datalist, write_datalist
@@ -15,6 +15,8 @@ from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.data.radiograph_reader import RadiographReader
 from cleft_bundle.data.radiograph_writer import RadiographWriter
 from cleft_bundle.data.splits import calibration_items, make_splits, reported_split, select_split
+from cleft_bundle.data.store.choice import cached_dataset
+from cleft_bundle.data.store.dataset import RadiographStore
 from cleft_bundle.data.subsets import balanced_set, patient_fraction
 from cleft_bundle.data.tolerant_dataset import (
     TolerantDataset,
@@ -32,6 +34,7 @@ __all__ = [
     "PromptSet",
     "RadiographCache",
     "RadiographReader",
+    "RadiographStore",
     "RadiographWriter",
     "TolerantDataset",
     "balanced_set",

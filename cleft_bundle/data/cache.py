@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from enum import Enum
 from functools import partial
@@ -22,13 +21,13 @@ from typing import Any
 import monai
 import numpy as np
 import torch
-from monai.data import CacheDataset, Dataset, MetaTensor, PersistentDataset
+from monai.data import MetaTensor, PersistentDataset
 from monai.transforms import Compose, RandomizableTrait, Transform
 
 import cleft_bundle
-from cleft_bundle.data.image_counts import Tally, count_doubts, warn_of
+from cleft_bundle.data.image_counts import Tally
 from cleft_bundle.data.item import Item
-from cleft_bundle.data.pictures import PICTURE, keeping_pictures
+from cleft_bundle.data.pictures import PICTURE
 from cleft_bundle.data.pseudonyms import keyed_digest
 from cleft_bundle.data.radiograph_reader import METADATA
 from cleft_bundle.errors import BundleError
@@ -37,37 +36,6 @@ from cleft_bundle.files import save
 logger = logging.getLogger(__name__)
 
 _NAME_BYTES = 24
-
-
-def cached_dataset(
-    data: Sequence[Item],
-    transform: Any,
-    cache_dir: str | None = None,
-    cache_rate: float = 1.0,
-    num_workers: int = 2,
-    progress: bool | None = None,
-) -> Dataset:
-    """Keep images after their deterministic transforms: in memory, or in files where `cache_dir` is given.
-
-    Args:
-        data: items.
-        transform: a Compose; what comes before its first random transform is kept.
-        cache_dir: folder of `RadiographCache`; None keeps them in the memory of MONAI's CacheDataset.
-        cache_rate: share of the items kept in memory; with `cache_dir`, all are kept in files.
-        num_workers: threads that fill the memory.
-        progress: show a bar while they do; None: where somebody looks at a terminal.
-
-    Blank images, and those of unknown orientation, are counted in the log: of those kept in memory at once, of those
-    kept in files when all have come by once. What is kept knows its picture, see :mod:`cleft_bundle.data.pictures`.
-    """
-    transform = keeping_pictures(transform)
-    if cache_dir is not None:
-        return RadiographCache(data, transform, cache_dir)
-    shown = sys.stderr.isatty() if progress is None else progress
-    dataset = CacheDataset(data, transform, cache_rate=cache_rate, num_workers=num_workers, progress=shown)
-    images = [item["image"] for item in dataset._cache if isinstance(item, dict) and "image" in item]
-    warn_of(count_doubts(images), len(images))
-    return dataset
 
 
 class RadiographCache(PersistentDataset):
@@ -106,8 +74,7 @@ class RadiographCache(PersistentDataset):
         first_random = self.transform.get_index_of_first(  # as PersistentDataset has it
             lambda step: isinstance(step, RandomizableTrait) or not isinstance(step, Transform)
         )
-        kept = settings(self.transform.transforms[:first_random])
-        self.made_by = "\0".join([cleft_bundle.__version__, monai.__version__, key, kept])
+        self.made_by = made_by(self.transform.transforms[:first_random], key)
         self.tally = Tally(len(data))
 
     def set_data(self, data: Sequence[dict[str, Any]]) -> None:
@@ -126,10 +93,10 @@ class RadiographCache(PersistentDataset):
         content = _load(file)
         if content is None:
             made = self._pre_transform({self.key: path})
-            content = {**_pack(made[self.key]), **({PICTURE: made[PICTURE]} if PICTURE in made else {})}
+            content = {**packed(made[self.key]), **({PICTURE: made[PICTURE]} if PICTURE in made else {})}
             save(content, file)
         # also what was just made, so that the first epoch gets exactly what the second gets
-        return {**item_transformed, self.key: _unpack(content, path)}
+        return {**item_transformed, self.key: unpacked(content, path)}
 
     def cached_picture(self, item: dict[str, Any]) -> str | None:
         """The digest of an item's picture, None where its image is not in the cache; the image stays on the disk."""
@@ -142,12 +109,31 @@ class RadiographCache(PersistentDataset):
         if self.by_content:
             with open(path, "rb") as image:
                 identity = hashlib.file_digest(image, "blake2b").hexdigest()
-        elif os.path.isfile(path):
-            status = os.stat(path)
-            identity = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
         else:
-            identity = path  # the reader will say what is wrong with it
+            identity = file_identity(path)
         return keyed_digest(f"{self.made_by}\0{identity}", _NAME_BYTES)
+
+
+def made_by(steps: Sequence[Any], key: str) -> str:
+    """Text of all that the result of transforms depends on beside the file: their settings, the packages' versions.
+
+    Args:
+        steps: the transforms.
+        key: where their image is.
+
+    Raises:
+        BundleError: as of :func:`settings`.
+    """
+    return "\0".join([cleft_bundle.__version__, monai.__version__, key, settings(steps)])
+
+
+def file_identity(path: str) -> str:
+    """Text that changes when a file does: its absolute path, size and time of change."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return path  # the reader will say what is wrong with it
+    return f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
 
 
 def settings(steps: Sequence[Any]) -> str:
@@ -192,8 +178,8 @@ def _describe(value: Any) -> Any:
     return [type(value), state]
 
 
-def _pack(image: torch.Tensor) -> dict[str, Any]:
-    """What of an image is kept: values, safe metadata, and how to invert what was done to it."""
+def packed(image: torch.Tensor) -> dict[str, Any]:
+    """The parts of an image that are kept: values, safe metadata, and how to invert what was done to it."""
     if not isinstance(image, MetaTensor):
         return {"image": image.contiguous()}
     meta = {str(name): value for name, value in image.meta.items() if name in METADATA}
@@ -206,8 +192,8 @@ def _pack(image: torch.Tensor) -> dict[str, Any]:
     }
 
 
-def _unpack(content: dict[str, Any], path: str) -> torch.Tensor:
-    """Make the image again from what `_pack` kept and from its path."""
+def unpacked(content: dict[str, Any], path: str) -> torch.Tensor:
+    """Make the image again from what `packed` kept and from its path."""
     if "meta" not in content:
         return content["image"]
     arrays = {name: value.numpy() for name, value in content["arrays"].items()}

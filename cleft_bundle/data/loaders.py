@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
+import torch
 from monai.data import DataLoader, Dataset
 
-from cleft_bundle.data.cache import cached_dataset
 from cleft_bundle.data.collate import CaptionCollate
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler, Sampling, balanced_weights
 from cleft_bundle.data.item import Item
+from cleft_bundle.data.store.choice import cached_dataset
 from cleft_bundle.data.token_checks import Tokenize
 from cleft_bundle.distributed import own_share
 from cleft_bundle.errors import require_one_of
+
+_PREFETCHED = 4  # batches of a worker that wait: some images take longer than others
 
 
 def training_loader(
@@ -49,9 +52,8 @@ def training_loader(
         sampler=EpochSampler(len(dataset), seed, weights),
         batch_size=batch_size,
         drop_last=drop_last,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
         collate_fn=CaptionCollate(tokenize, dataset.data if captioned else ()),
+        **_reading(num_workers, persistent=True),
     )
 
 
@@ -72,12 +74,23 @@ def validation_loader(
         items: those of all processes whose captions are measured: the log says how many of them are cut.
     """
     return DataLoader(
-        dataset, batch_size=batch_size, num_workers=num_workers, collate_fn=CaptionCollate(tokenize, items)
+        dataset, batch_size=batch_size, collate_fn=CaptionCollate(tokenize, items), **_reading(num_workers)
     )
 
 
+def _reading(num_workers: int, persistent: bool = False) -> dict[str, Any]:
+    """Arguments of a DataLoader: workers and how they read, and memory from which a GPU copies while it computes."""
+    workers = {"persistent_workers": persistent, "prefetch_factor": _PREFETCHED} if num_workers else {}
+    return {"num_workers": num_workers, "pin_memory": torch.cuda.is_available(), **workers}
+
+
 def calibration_loader(
-    items: Sequence[Item], transform: Any, tokenize: Tokenize, batch_size: int, cache_dir: str | None = None
+    items: Sequence[Item],
+    transform: Any,
+    tokenize: Tokenize,
+    batch_size: int,
+    cache_dir: str | None = None,
+    cache: str | None = None,
 ) -> DataLoader | None:
     """Batches of this process's share of items, each of which is read once.
 
@@ -87,11 +100,12 @@ def calibration_loader(
         tokenize: the tokenizer of their captions.
         batch_size: images per batch.
         cache_dir: as of :func:`cleft_bundle.data.cached_dataset`; nothing is kept in memory.
+        cache: likewise.
 
     Returns:
         None without items.
     """
     if not items:
         return None
-    dataset = cached_dataset(own_share(items), transform, cache_dir, cache_rate=0.0)
+    dataset = cached_dataset(own_share(items), transform, cache_dir, cache_rate=0.0, cache=cache)
     return validation_loader(dataset, tokenize, batch_size)

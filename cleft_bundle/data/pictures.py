@@ -89,6 +89,8 @@ def known_pictures(dataset: Any) -> list[Item]:
     items = list(getattr(dataset, "data", ()))
     if isinstance(dataset, CacheDataset):
         known = [item.get(PICTURE) if isinstance(item, Mapping) else None for item in dataset._cache]
+    elif hasattr(dataset, "pictures"):
+        known = dataset.pictures()
     elif hasattr(dataset, "cached_picture"):
         known = [dataset.cached_picture(item) for item in items]
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 
 from cleft_bundle.errors import BundleError
 
@@ -44,6 +45,13 @@ def pseudonym(value: str) -> str:
 
 def keyed_digest(text: str, size: int) -> str:
     """Return `size` bytes, in hexadecimal digits, of BLAKE2b keyed by the salt."""
+    return digests([text], size)[0]
+
+
+def digests(texts: Iterable[str], size: int) -> list[str]:
+    """:func:`keyed_digest` of many texts."""
     salt = os.environ.get(SALT_VARIABLE) or DEFAULT_SALT
     key = hashlib.blake2b(salt.encode()).digest()  # a salt of any length becomes a key of 64 bytes, BLAKE2b's longest
-    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=size, key=key).hexdigest()
+    return [
+        hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=size, key=key).hexdigest() for text in texts
+    ]

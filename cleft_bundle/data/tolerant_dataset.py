@@ -64,20 +64,24 @@ def _failure(item: Any, reason: str) -> dict[str, Any]:
     return {"path": item.get("path", str(item["image"])), "error": printable(reason)}
 
 
-def reading_workers(most: int = 8) -> int:
+def reading_workers(most: int = 8, alone: bool = False) -> int:
     """Number of processes that read while the network computes: one less than the cores that this process may use.
+
+    Of several processes that ``torchrun`` has started on a machine each gets an equal share of the cores.
 
     Processes, not threads, because much of decoding and windowing should hold Python's lock, which the loop that feeds
     the network needs too; the two were not measured against each other.
 
     Args:
         most: upper bound.
+        alone: the other processes of this machine wait meanwhile.
 
     Returns:
         0 where there is one core: reading then takes its turn with the network.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores - 1, most)
+    processes = 1 if alone else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(0, min(cores // processes - 1, most))
 
 
 def begin_reading(worker: int) -> None:

@@ -66,6 +66,7 @@ def training_engine(
     prepare = PrepareImageText(getattr(loss_function, "target", "caption_id"), text)
     step = TrainingStep(chunk_size, max_grad_norm, precision_of(autocast, device))
     defaults = {"prepare_batch": prepare, "iteration_update": step, "decollate": False}
+    defaults["non_blocking"] = torch.cuda.is_available()  # from the pinned memory of the loaders
     trainer = SupervisedTrainer(loss_function=loss_function, **(defaults | kwargs))
     if max_steps is not None:
         end_after(trainer, max_steps)
@@ -81,6 +82,7 @@ def validation_engine(*, text: bool = True, **kwargs: Any) -> SupervisedEvaluato
         kwargs: all other arguments of :class:`monai.engines.SupervisedEvaluator`.
     """
     defaults = {"prepare_batch": PrepareImageText("label", text), "decollate": False}
+    defaults["non_blocking"] = torch.cuda.is_available()
     evaluator = SupervisedEvaluator(**(defaults | kwargs))
     if world_size() > 1:
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, keep_pace)

@@ -54,3 +54,13 @@ def test_balanced_batches_are_as_many_and_an_unknown_word_is_refused(tokenize):
     assert sum(name in "01" for name in names) > 3  # two of twelve items, half of the draws
     with pytest.raises(BundleError, match="sampling: expected one of natural, balanced, got 'fair'"):
         training_loader(data, tokenize, 4, sampling="fair")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_are_kept_for_the_next_epoch_and_read_ahead(workers, tokenize):
+    data = Dataset(items(10), Compose([]))
+    loader = training_loader(data, tokenize, 4, num_workers=workers)
+    assert (loader.persistent_workers, loader.prefetch_factor) == ((True, 4) if workers else (False, None))
+    assert loader.pin_memory is torch.cuda.is_available()
+    assert not validation_loader(data, tokenize, 4, num_workers=workers).persistent_workers
+    assert order(loader) == order(training_loader(data, tokenize, 4))

@@ -160,3 +160,12 @@ class Niceness(torch.utils.data.Dataset):
 def test_a_reading_process_gives_way():
     (inside,) = torch.utils.data.DataLoader(Niceness(), num_workers=1, worker_init_fn=begin_reading)
     assert int(inside) == min(os.nice(0) + 5, 19)
+
+
+def test_the_processes_of_a_machine_share_its_cores_for_reading(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert reading_workers() == 8
+    for processes, workers in (("4", 3), ("16", 0), ("32", 0)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert reading_workers() == workers
+        assert reading_workers(alone=True) == 8
