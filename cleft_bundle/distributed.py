@@ -151,7 +151,7 @@ def whole(values: Any) -> Any:
 
 
 def at_first(values: Any) -> Any:
-    """What holds tensors, on the CPU of the first process; in the others without any tensor that is divided.
+    """Tensors, or what holds them, on the CPU of the first process; in the others without those that are divided.
 
     One tensor at a time is put together, so that no process needs room for more. All processes must ask for what is
     divided.

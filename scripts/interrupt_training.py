@@ -138,7 +138,7 @@ def run(
 
 
 def places(number: int) -> list[dict[str, str]]:
-    """What torchrun tells each of several processes; nothing where there is one."""
+    """Environment that torchrun gives each of several processes; none where there is one."""
     if number == 1:
         return [{}]
     with socket.socket() as held:

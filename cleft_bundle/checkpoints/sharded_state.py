@@ -24,7 +24,7 @@ from cleft_bundle.errors import BundleError, one_line
 
 
 def is_sharded(network: nn.Module, folder: Path) -> bool:
-    """Whether each process is to write its part: where weights are divided and all processes see the same folder.
+    """True where each process is to write its part: weights are divided, and all processes see the same folder.
 
     Machines without a disk in common would each keep a part that none of the others can read. All processes must ask.
 

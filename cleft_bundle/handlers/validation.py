@@ -13,7 +13,7 @@ from cleft_bundle.parts import timed
 
 
 def counted_in(validator: Evaluator) -> str:
-    """What the validations of a training are numbered by: ``epoch`` or ``step``."""
+    """Unit that numbers the validations of a training: ``epoch`` or ``step``."""
     return str(getattr(validator.state, "counted", "epoch"))
 
 
