@@ -1,7 +1,9 @@
 """Image towers of other families, and adapters in one, through the real configs."""
 
+import functools
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from cleft_bundle.errors import BundleError
 from cleft_bundle.networks.heat_maps import heat_map
 from cleft_bundle.packaging import export_classifier
 from cleft_bundle.transforms import build_transforms
-from tests.configs.conftest import TINY, bundle_error
+from tests.configs.conftest import TINY, bundle_error, runner
 from tests.configs.dual_encoders import run, stopped
 from tests.networks.image_families import config
 
@@ -31,11 +33,24 @@ def values(name, data):
     return {**tiny, **TOWERS[name], "dataset_dir": data}
 
 
+@pytest.fixture(scope="module")
+def trained(chest_phantoms, tmp_path_factory):
+    """Train a tower, once: the folder, which each test copies."""
+
+    @functools.cache
+    def train(name):
+        folder = tmp_path_factory.mktemp(name)
+        runner(folder)(["train.json"], "training", **values(name, chest_phantoms))
+        return folder
+
+    return train
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TOWERS)
-def test_from_training_to_exports(name, run_config, chest_phantoms, tmp_path):
+def test_from_training_to_exports(name, trained, run_config, chest_phantoms, tmp_path):
     given = values(name, chest_phantoms)
-    run_config(["train.json"], "training", **given)
+    shutil.copytree(trained(name), tmp_path, dirs_exist_ok=True)
     weights = torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)["weights"]
     backbone = [key for key in weights if key.startswith("image_encoder.backbone.")]
     assert all((".lora_" in key) == (name == "lora") for key in backbone)
@@ -47,10 +62,12 @@ def test_from_training_to_exports(name, run_config, chest_phantoms, tmp_path):
     run_config(["train.json", "build_classifier.json"], "building", **given, model_path=built)
     run_config(["train.json", "finetune.json"], "training", **given, resamples=20, min_epochs=1, min_steps=1)
     image = torch.rand(2, 3, given["image_size"], given["image_size"])
-    for path in (built, next((tmp_path / "models" / "finetune").rglob("finetuned.pt"))):
+    finetuned = next((tmp_path / "models" / "finetune").rglob("finetuned.pt"))
+    # ONNX is slow to write, and knows a tower by either head; both heads are those of packaging/test_export.py
+    for path, forms in ((built, ("torchscript",)), (finetuned, ("torchscript", "onnx"))):
         classifier = load_deployed(path)
         assert not any(".lora_" in key or "base_layer" in key for key in classifier.state_dict())
-        for written in export_classifier(classifier, tmp_path / "exported", ("torchscript", "onnx")):
+        for written in export_classifier(classifier, tmp_path / "exported", forms):
             scores = open_classifier(written)(image)
             assert not scores.requires_grad
             np.testing.assert_allclose(scores.numpy(), classifier(image).detach().numpy(), atol=1e-5)
@@ -81,9 +98,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(override, says,
 
 
 @pytest.mark.slow
-def test_what_follows_a_training_with_adapters_in_the_image_tower(run_config, chest_phantoms, tmp_path):
+def test_what_follows_a_training_with_adapters_in_the_image_tower(trained, run_config, chest_phantoms, tmp_path):
     given = values("lora", chest_phantoms)
-    run_config(["train.json"], "training", **given)
+    shutil.copytree(trained("lora"), tmp_path, dirs_exist_ok=True)
     before = torch.load(tmp_path / "models/cleft.pt", weights_only=True)["weights"]
     tuned = run_config(["train.json", "prompt_tuning.json"], "training", **given, context_length=6)
     learnt = torch.load(tmp_path / "models/cleft_prompt.pt", weights_only=True)["weights"]

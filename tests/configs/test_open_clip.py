@@ -47,7 +47,7 @@ def trained(tmp_path_factory, chest_phantoms, small_towers):
 
 def test_it_is_trained_evaluated_and_served(trained, tmp_path):
     folder, options = trained
-    options = options | {"output_dir": str(tmp_path / "eval")}
+    options = options | {"output_dir": str(tmp_path / "eval"), "resamples": 20, "report_cases": 0, "shift_images": 8}
     state = torch.load(folder / "models/cleft.pt", weights_only=True)
     assert {state[part]["source"] for part in ("image_backbone", "text_backbone")} == {"biomed"}
     adapted = [name for name in state["weights"] if "lora_" in name]

@@ -18,7 +18,7 @@ from tests.configs.conftest import TINY
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
-SIZE = {**TINY, "epochs": 4, "val_interval": 1, "checkpoint_interval": 3, "unfreeze_text": "[]"}
+SIZE = {**TINY, "epochs": 3, "val_interval": 1, "checkpoint_interval": 3, "unfreeze_text": "[]"}
 
 
 def command(folder, data, *more, **override):

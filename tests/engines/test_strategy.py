@@ -5,7 +5,6 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from monai.engines import SupervisedTrainer
 from torch.distributed.tensor import DTensor
 
@@ -16,6 +15,7 @@ from cleft_bundle.errors import BundleError
 from cleft_bundle.handlers.rank_allocation import RankAllocation
 from cleft_bundle.losses import ContrastiveLoss, SigmoidLoss
 from cleft_bundle.networks import CLEFT, AdaLora, ImageClassifier, ImageEncoder, Lora, PromptLearner, TextEncoder
+from tests import processes
 from tests.conftest import TINY_GPT2, TINY_VIT
 
 ROWS, STEPS, ACCUMULATED = 16, 4, 2
@@ -103,7 +103,7 @@ def worker(rank, world, port, folder, cases):
 def test_several_processes_train_as_one(world, tmp_path, free_port):
     names = CASES if world == 2 else ("captions", "chunks")
     cases = [(name, kind) for name in names for kind in ("ddp", "fsdp") if (name, kind) != ("adalora", "fsdp")]
-    mp.spawn(worker, (world, free_port, str(tmp_path), cases), nprocs=world)
+    processes.spawn(worker, (world, free_port, str(tmp_path), cases), world)
     alone = {name: train(name, "auto") for name in names}
     for rank in range(world):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

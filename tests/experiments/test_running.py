@@ -11,6 +11,7 @@ import pytest
 
 from cleft_bundle.experiments.plan import Job
 from cleft_bundle.experiments.running import Runner, duration
+from tests import processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,14 +104,14 @@ def test_a_run_ends_with_the_command_that_has_started_it(root, tmp_path):
         "import sys\nfrom pathlib import Path\nfrom tests.experiments.test_running import Runner, plan_of\n"
         "Runner(plan_of(Path(sys.argv[1]), a=(sys.argv[2],)), tell=list).run()"
     )
-    command = subprocess.Popen([sys.executable, "-c", code, tmp_path, run], cwd=root)
+    command = processes.start(["-c", code, tmp_path, run], tmp_path / "said", tmp_path / "said", cwd=root)
     place = tmp_path / "pid"
     try:
         assert _within(60, lambda: place.is_file() and place.read_text())
         process = psutil.Process(int(place.read_text()))
     finally:
         command.kill()
-        command.wait()
+        command.join()
     assert _within(60, lambda: not process.is_running())
     assert not (tmp_path / "a" / "done.json").exists()
 

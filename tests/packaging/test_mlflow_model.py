@@ -18,6 +18,7 @@ from cleft_bundle.checkpoints import mlflow_model as former
 from cleft_bundle.errors import BundleError
 from cleft_bundle.packaging.mlflow_model import ServedClassifier, log_classifier
 from cleft_bundle.transforms import build_transforms
+from tests import processes
 from tests.data.radiographs import make_dicom
 
 mlflow = pytest.importorskip("mlflow", reason="needs the extra train")
@@ -126,7 +127,7 @@ def test_mlflow_models_predict_takes_paths(registry, files, expected, classifier
     command, environment = commands(
         registry, "predict", "-t", "csv", "-i", str(tmp_path / "in.csv"), "-o", str(tmp_path / "out.json")
     )
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=registry[2])
+    done = processes.run(command[1:], cwd=registry[2], env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = json.loads((tmp_path / "out.json").read_text())["predictions"]
     assert [row["error"] for row in rows[:2]] == ["", ""]
