@@ -30,11 +30,13 @@ class PrepareImageText(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, torch.Tensor]]:
-        """Move a batch to the device.
+        """Move a batch to the device, and do there what is left to be done with its images.
 
         Returns:
             image [B, 3, H, W], target [B, ...], no positional and the text's keyword arguments of the network, if any.
         """
         text = {key: batchdata[key].to(device, non_blocking=non_blocking) for key in self.text_keys}
         image = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
+        if "on_device" in batchdata:
+            image = batchdata["on_device"](image)
         return image, batchdata[self.target].to(device, non_blocking=non_blocking), (), text
