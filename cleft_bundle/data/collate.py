@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,20 +88,25 @@ class CaptionCollate:
     Args:
         tokenize: the tokenizer of the captions.
         items: a datalist of which the log says how many captions are cut, such as the training split.
+        on_device: what is left to be done with the images of a batch where the network is; None: nothing.
     """
 
     keys = ("image", "name")
 
-    def __init__(self, tokenize: Tokenize, items: Iterable[Item] = ()) -> None:
+    def __init__(
+        self, tokenize: Tokenize, items: Iterable[Item] = (), on_device: Callable[..., torch.Tensor] | None = None
+    ) -> None:
         self.tokenize = tokenize
+        self.on_device = on_device
         warn_of_cut_captions(items, tokenize)
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Collate B items with ``image`` [3, H, W], ``label`` of K numbers, ``caption``, ``name`` and ``patient_id``.
 
         Returns:
-            ``image`` [B, 3, H, W]; ``label`` float [B, K]; ``name`` list of B; ``patient_id`` list of B, where all
-            items have one; ``input_ids`` and ``attention_mask``
+            ``image`` [B, 3, H, W], or what ``on_device`` makes that of, which the batch then holds too; ``label`` float
+            [B, K]; ``name`` list of B; ``patient_id`` list of B, where all items have one; ``input_ids`` and
+            ``attention_mask``
             [N, T] of the N distinct captions in order of appearance; ``caption_index`` [B], which of them belongs to
             each image; ``caption_id`` int64 [B], a hash that is equal across batches and processes for equal captions.
             Captions are equal where their tokens are: what differs behind the window differs for nobody.
@@ -117,6 +122,7 @@ class CaptionCollate:
         patients = [item["patient_id"] for item in items if "patient_id" in item]
         return {
             **({"patient_id": patients} if len(patients) == len(items) else {}),
+            **({} if self.on_device is None else {"on_device": self.on_device}),
             "image": batch["image"],
             "label": torch.tensor([item["label"] for item in items], dtype=torch.float32),
             "name": batch["name"],

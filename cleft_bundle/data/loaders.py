@@ -12,6 +12,7 @@ from cleft_bundle.data.collate import CaptionCollate
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler, Sampling, balanced_weights
 from cleft_bundle.data.item import Item
 from cleft_bundle.data.store.choice import cached_dataset
+from cleft_bundle.data.store.device_steps import without_device_steps
 from cleft_bundle.data.token_checks import Tokenize
 from cleft_bundle.distributed import own_share
 from cleft_bundle.errors import require_one_of
@@ -31,6 +32,10 @@ def training_loader(
 ) -> DataLoader:
     """Batches whose order and augmentation depend on seed and epoch alone, see :mod:`cleft_bundle.data.epochs`.
 
+    Normalisation and the repetition of a grey channel are left to
+    :class:`cleft_bundle.engines.prepare_batch.PrepareImageText`, which does them for the whole batch where the network
+    is (:func:`cleft_bundle.data.store.device_steps.without_device_steps`).
+
     Args:
         dataset: the items of the training, with ``data`` and ``transform``.
         tokenize: the tokenizer of their captions.
@@ -47,12 +52,13 @@ def training_loader(
     """
     require_one_of("sampling", sampling, get_args(Sampling))
     weights = balanced_weights([item["label"] for item in dataset.data]) if sampling == "balanced" else None
+    reduced, on_device = without_device_steps(dataset)
     return DataLoader(
-        EpochDataset(dataset, seed),
+        EpochDataset(reduced, seed),
         sampler=EpochSampler(len(dataset), seed, weights),
         batch_size=batch_size,
         drop_last=drop_last,
-        collate_fn=CaptionCollate(tokenize, dataset.data if captioned else ()),
+        collate_fn=CaptionCollate(tokenize, dataset.data if captioned else (), on_device),
         **_reading(num_workers, persistent=True),
     )
 

@@ -32,6 +32,8 @@ class PrepareImageText(PrepareBatch):
     ) -> tuple[torch.Tensor, torch.Tensor, tuple[()], dict[str, torch.Tensor]]:
         """Move a batch to the device, but for its tokens, which the text tower lays out before it moves them.
 
+        What is left to be done with its images is done there.
+
         Returns:
             image [B, 3, H, W], target [B, ...], no positional and the text's keyword arguments of the network, if any.
         """
@@ -39,4 +41,6 @@ class PrepareImageText(PrepareBatch):
         if text:
             text["caption_index"] = text["caption_index"].to(device, non_blocking=non_blocking)
         image = batchdata["image"].to(device, non_blocking=non_blocking, **kwargs)
+        if "on_device" in batchdata:
+            image = batchdata["on_device"](image)
         return image, batchdata[self.target].to(device, non_blocking=non_blocking), (), text
