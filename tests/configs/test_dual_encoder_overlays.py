@@ -35,6 +35,9 @@ EXCEPTIONS = {
     **dict.fromkeys(
         ("net_bert", "net_small", "net_cleft", "net_cleft_random"), "chooses another network, which is refused"
     ),
+    **dict.fromkeys(
+        ("recipe_cleft", "recipe_cleft_mammo", "recipe_cleft_prompt"), "has values of CLEFT's own network, as the paper"
+    ),
 }
 
 
