@@ -14,7 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.fsdp import FSDPModule
@@ -78,12 +83,20 @@ def read_shards(
     """
     state: dict[str, Any] = {"weights": weights, "optimizer": get_optimizer_state_dict(network, optimizer)}
     try:
+        stored = FileSystemReader(folder).read_metadata().state_dict_metadata
+        kept = state["optimizer"]["state"]
+        for name in list(kept):  # an optimizer keeps nothing of a weight that has had no gradient
+            if not any(f"optimizer.state.{name}.{part}" in stored for part in kept[name]):
+                del kept[name]
         with warnings.catch_warnings():  # one process reads them too
             warnings.filterwarnings("ignore", message=".*no_dist.*|.*torch.distributed is.*")
             load(state, checkpoint_id=folder)
-    except (CheckpointException, RuntimeError, OSError, EOFError, ValueError) as error:
+    except CheckpointException as error:
+        reasons = "; ".join(str(reason) for reason, _ in error.failures.values())
+        raise BundleError(f"resume: {folder} cannot be read: {one_line(reasons, 300)}") from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
         raise BundleError(f"resume: {folder} cannot be read: {one_line(error, 300)}") from error
-    set_optimizer_state_dict(network, optimizer, state["optimizer"])
+    set_optimizer_state_dict(network, optimizer, state["optimizer"], options=StateDictOptions(strict=False))
 
 
 def remove_others(kept: Path, pattern: str) -> None:
