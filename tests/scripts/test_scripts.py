@@ -169,21 +169,13 @@ def test_a_killed_inference_ends_with_one_row_a_file(root, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_inference_benchmark_serves_by_turns(root, tmp_path, monkeypatch, capsys):
+def test_the_inference_benchmark_serves_by_turns(root, tmp_path):
     pytest.importorskip("onnxruntime", reason="needs the extra onnx")
-    monkeypatch.syspath_prepend(root / "scripts")
-    inference = importlib.import_module("benchmarks.inference").inference
-    context = processes.forked()  # its three processes need not import PyTorch each
-    monkeypatch.setattr("multiprocessing.get_context", lambda _: context)
-    (tmp_path / "images").mkdir()
-    for number in range(3):
-        make_dicom(tmp_path / "images" / f"{number}.dcm")
-    size = {"batch_sizes": [2], "images": 4, "rounds": 1, "image_size": 28}
-    options = {"networks": ["tiny"], "forms": ["eager", "onnx"], "out": str(tmp_path / "table.md")}
-    inference(str(tmp_path / "images"), **size, **options)
-    written = (tmp_path / "table.md").read_text()
-    assert written == capsys.readouterr().out
-    rows = cells(written)[2:]
+    sizes = ["--networks", "tiny,", "--batch_sizes", "2,", "--images", "4", "--rounds", "1", "--image_size", "28"]
+    done = run(root, tmp_path, "benchmark.py", "inference", "--forms", "eager,onnx", *sizes, "--out", "table.md")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "table.md").read_text() == done.stdout
+    rows = cells(done.stdout)[2:]
     assert [row[1] for row in rows] == ["eager", "onnx"]
     assert rows[0][6] == rows[0][12] == "1.00"
     assert all(float(cell) > 0 for row in rows for cell in (row[3], row[7], row[8], row[13]))
