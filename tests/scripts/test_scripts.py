@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from tests import processes
-from tests.data.radiographs import make_dicom
 
 
 def run(root, tmp_path, script, *arguments, cwd=None):
