@@ -1,9 +1,11 @@
 """A checkpoint of open_clip, as BiomedCLIP is one, through the configs that CLEFT is trained with."""
 
 import json
+from importlib import import_module
 
 import pytest
 import torch
+from monai.utils import optional_import
 
 from cleft_bundle.checkpoints import load_classifier, load_finetuned
 from cleft_bundle.engines.training_step import TrainingStep
@@ -27,6 +29,8 @@ def run(folder, names, run_id, **override):
 def small_towers():
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(towers.TIMM_HEADS, "nano", 2)
+        if optional_import("open_clip")[1]:
+            import_module("tests.networks.open_clip_writer").register_nano()
         yield
 
 
