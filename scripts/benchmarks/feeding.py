@@ -141,8 +141,13 @@ def _place(folder: str | None) -> Iterator[Path]:
 
 def _alone(work: Callable[[], Any]) -> Any:
     """The result of work in a process of its own, whose workers start as the system has it."""
-    with ProcessPoolExecutor(1, get_context("spawn"), set_start_method, (None, True)) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), _start_as_usual) as pool:
         return pool.submit(work).result()
+
+
+def _start_as_usual() -> None:
+    """Forget that this process was spawned; a pickled ``set_start_method`` would tell only a copy of its context."""
+    set_start_method(None, force=True)
 
 
 def _config(root: str, cache_dir: str, size: int, batch: int, num_workers: int) -> ConfigParser:

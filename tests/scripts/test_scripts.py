@@ -61,14 +61,14 @@ def test_the_reading_benchmark_runs(root, tmp_path):
 
 @pytest.mark.slow
 def test_the_feeding_benchmark_runs(root, tmp_path):
-    options = ["--images", "60", "--compared", "30", "--workers", "0,", "--batch_size", "8"]
+    options = ["--images", "60", "--compared", "30", "--workers", "0,1", "--batch_size", "8"]
     done = run(root, tmp_path, "benchmark.py", "feeding", *options, "--folder", "made", "--out", "table.md")
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "table.md").read_text().splitlines()
     starts = [line.split(" | ")[0] for line in lines if line.startswith("| ")]
     assert {"| filling, and the first batch", "| started again, and the first batch"} < set(starts)
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith(("| all", "| not"))]
-    assert [row[:2] for row in rows] == [[name, n] for name in ("all of the training", "not random") for n in "0"]
+    assert [row[:2] for row in rows] == [[name, n] for name in ("all of the training", "not random") for n in "01"]
     assert all(float(cell) > 0 for row in rows for cell in row[2:])
     assert len(list((tmp_path / "made").rglob("*.jpg"))) == 60
 
