@@ -11,6 +11,7 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,17 @@ def spawn(worker: Callable[..., None], arguments: tuple[Any, ...], number: int) 
     """As :func:`torch.multiprocessing.spawn`: ``worker(rank, *arguments)`` in each of several processes."""
     forked()
     torch.multiprocessing.start_processes(worker, arguments, number, start_method="forkserver")
+
+
+def kill_at_work(work: Callable[..., None], *arguments: Any) -> None:
+    """Run ``work(*arguments, started, True)`` in a process of its own, killed once it has set the event ``started``."""
+    context = forked()
+    started = context.Event()
+    process = context.Process(target=work, args=(*arguments, started, True))
+    process.start()
+    assert started.wait(120)
+    os.kill(process.pid, signal.SIGKILL)  # type: ignore[arg-type]  # it runs
+    process.join()
 
 
 def start(

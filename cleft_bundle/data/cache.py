@@ -71,9 +71,7 @@ class RadiographCache(PersistentDataset):
         self.by_content = by_content
         self.key = key
         self.transform: Compose = self.transform.flatten()
-        first_random = self.transform.get_index_of_first(  # as PersistentDataset has it
-            lambda step: isinstance(step, RandomizableTrait) or not isinstance(step, Transform)
-        )
+        first_random = self.transform.get_index_of_first(is_random)
         self.made_by = made_by(self.transform.transforms[:first_random], key)
         self.tally = Tally(len(data))
 
@@ -112,6 +110,11 @@ class RadiographCache(PersistentDataset):
         else:
             identity = file_identity(path)
         return keyed_digest(f"{self.made_by}\0{identity}", _NAME_BYTES)
+
+
+def is_random(step: Any) -> bool:
+    """True for a step whose result is not kept, as MONAI's PersistentDataset has it: a random one, or no transform."""
+    return isinstance(step, RandomizableTrait) or not isinstance(step, Transform)
 
 
 def made_by(steps: Sequence[Any], key: str) -> str:

@@ -1,5 +1,3 @@
-import os
-import signal
 import time
 
 import numpy as np
@@ -233,13 +231,7 @@ def fill(items, folder, started, slow):
 
 @pytest.mark.slow
 def test_a_process_killed_while_it_writes_leaves_no_half_file(monkeypatch, items, folder):
-    context = processes.forked()
-    started = context.Event()
-    process = context.Process(target=fill, args=(items, folder, started, True))
-    process.start()
-    assert started.wait(120)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
+    processes.kill_at_work(fill, items, folder)
     assert [file.name.startswith(".writing.") for file in files(folder)] == [True]
     images, count = read(monkeypatch, items, Compose(steps()), folder)
     assert count == 3

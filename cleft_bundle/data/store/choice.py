@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from monai.data import CacheDataset, Dataset
-from monai.transforms import Compose, RandomizableTrait, Transform
+from monai.transforms import Compose
 
-from cleft_bundle.data.cache import RadiographCache
+from cleft_bundle.data.cache import RadiographCache, is_random
 from cleft_bundle.data.image_counts import count_doubts, warn_of
 from cleft_bundle.data.item import Item
 from cleft_bundle.data.pictures import keeping_pictures
@@ -123,9 +123,7 @@ def choose(
 def _first_image(data: Sequence[Item], transform: Compose) -> torch.Tensor | None:
     """The first image that can be read, as it would be kept in memory."""
     flat = transform.flatten()
-    first_random = flat.get_index_of_first(
-        lambda step: isinstance(step, RandomizableTrait) or not isinstance(step, Transform)
-    )
+    first_random = flat.get_index_of_first(is_random)
     for item in data[:_TRIED]:
         try:
             made = flat({**item}, end=first_random)

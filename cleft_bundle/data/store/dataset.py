@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from monai.data import Dataset
-from monai.transforms import Compose, RandomizableTrait, Transform
+from monai.transforms import Compose
 
-from cleft_bundle.data.cache import file_identity, made_by, unpacked
+from cleft_bundle.data.cache import file_identity, is_random, made_by, unpacked
 from cleft_bundle.data.image_counts import DOUBTS, warn_of
 from cleft_bundle.data.item import Item
 from cleft_bundle.data.pseudonyms import digests
@@ -145,7 +145,6 @@ class RadiographStore(Dataset):
 def kept_steps(transform: Compose) -> int:
     """Number of the first transforms that a store keeps the results of."""
     for place, step in enumerate(transform.transforms):
-        random = isinstance(step, RandomizableTrait) or not isinstance(step, Transform)
-        if random or type(step).__name__ in FOR_THE_NETWORK:
+        if is_random(step) or type(step).__name__ in FOR_THE_NETWORK:
             return place
     return len(transform.transforms)

@@ -2,9 +2,7 @@
 
 import itertools
 import logging
-import os
 import pickle
-import signal
 import time
 from pathlib import Path
 
@@ -289,13 +287,7 @@ def fill(items, folder, started, slow):
 
 @pytest.mark.slow
 def test_a_process_killed_while_it_fills_leaves_what_it_filled(monkeypatch, items, folder):
-    context = processes.forked()
-    started = context.Event()
-    process = context.Process(target=fill, args=(items, folder, started, True))
-    process.start()
-    assert started.wait(120)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
+    processes.kill_at_work(fill, items, folder)
     count = count_reading(monkeypatch)
     images = [item["image"].as_tensor() for item in opened(items, folder)]
     assert count == [2]
