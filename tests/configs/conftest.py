@@ -44,6 +44,12 @@ def chest_phantoms(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
+def few_phantoms(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of 32 chest phantom patients, too few to calibrate, for tests that only need a training to run."""
+    return phantoms.chest(str(tmp_path_factory.mktemp("phantoms")), patients=32, seed=0)
+
+
+@pytest.fixture(scope="session")
 def breast_phantoms(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of 20 breast phantom patients."""
     return phantoms.breast(str(tmp_path_factory.mktemp("phantoms")), patients=20, seed=0)

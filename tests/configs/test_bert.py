@@ -13,9 +13,9 @@ FILES = ["train.json", "net_bert.json"]
 
 
 @pytest.fixture
-def options(tmp_path, chest_phantoms):
+def options(tmp_path, few_phantoms):
     bert = write_bert(tmp_path / "bert")
-    return {"dataset_dir": chest_phantoms, "text_backbone": bert, "tracking_uri": "", **TINY}
+    return {"dataset_dir": few_phantoms, "text_backbone": bert, "tracking_uri": "", **TINY}
 
 
 def weights(folder, name="cleft.pt"):

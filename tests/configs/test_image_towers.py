@@ -34,13 +34,13 @@ def values(name, data):
 
 
 @pytest.fixture(scope="module")
-def trained(chest_phantoms, tmp_path_factory):
+def trained(few_phantoms, tmp_path_factory):
     """Train a tower, once: the folder, which each test copies."""
 
     @functools.cache
     def train(name):
         folder = tmp_path_factory.mktemp(name)
-        runner(folder)(["train.json"], "training", **values(name, chest_phantoms))
+        runner(folder)(["train.json"], "training", **values(name, few_phantoms))
         return folder
 
     return train
@@ -48,8 +48,8 @@ def trained(chest_phantoms, tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TOWERS)
-def test_from_training_to_exports(name, trained, run_config, chest_phantoms, tmp_path):
-    given = values(name, chest_phantoms)
+def test_from_training_to_exports(name, trained, run_config, few_phantoms, tmp_path):
+    given = values(name, few_phantoms)
     shutil.copytree(trained(name), tmp_path, dirs_exist_ok=True)
     weights = torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)["weights"]
     backbone = [key for key in weights if key.startswith("image_encoder.backbone.")]
@@ -71,7 +71,7 @@ def test_from_training_to_exports(name, trained, run_config, chest_phantoms, tmp
             scores = open_classifier(written)(image)
             assert not scores.requires_grad
             np.testing.assert_allclose(scores.numpy(), classifier(image).detach().numpy(), atol=1e-5)
-    predicted = {"dataset_dir": chest_phantoms, "model_path": built, "output_dir": str(tmp_path / "scored")}
+    predicted = {"dataset_dir": few_phantoms, "model_path": built, "output_dir": str(tmp_path / "scored")}
     run_config(["inference.json"], "run", **predicted, num_workers=0)
     found = json.loads((tmp_path / "scored" / "predictions.json").read_text())
     assert found
@@ -89,8 +89,8 @@ def test_from_training_to_exports(name, trained, run_config, chest_phantoms, tmp
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_trained(override, says, run_config, chest_phantoms, tmp_path):
-    given = {key: value for key, value in VIT.items() if "#" not in key} | {"dataset_dir": chest_phantoms} | override
+def test_what_does_not_fit_is_refused_before_anything_is_trained(override, says, run_config, few_phantoms, tmp_path):
+    given = {key: value for key, value in VIT.items() if "#" not in key} | {"dataset_dir": few_phantoms} | override
     with pytest.raises((BundleError, RuntimeError)) as caught:  # MONAI wraps what is raised
         run_config(["train.json"], "training", **given)
     assert re.search(says, bundle_error(caught))
@@ -98,8 +98,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(override, says,
 
 
 @pytest.mark.slow
-def test_what_follows_a_training_with_adapters_in_the_image_tower(trained, run_config, chest_phantoms, tmp_path):
-    given = values("lora", chest_phantoms)
+def test_what_follows_a_training_with_adapters_in_the_image_tower(trained, run_config, few_phantoms, tmp_path):
+    given = values("lora", few_phantoms)
     shutil.copytree(trained("lora"), tmp_path, dirs_exist_ok=True)
     before = torch.load(tmp_path / "models/cleft.pt", weights_only=True)["weights"]
     tuned = run_config(["train.json", "prompt_tuning.json"], "training", **given, context_length=6)
@@ -128,13 +128,13 @@ def test_what_follows_a_training_with_adapters_in_the_image_tower(trained, run_c
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "adalora"])
-def test_a_training_of_adapters_in_the_image_tower_goes_on(method, chest_phantoms, tmp_path, monkeypatch):
-    given = values("lora", chest_phantoms) | {"image_peft": method, "epochs": 2, "checkpoint_interval": 2}
+def test_a_training_of_adapters_in_the_image_tower_goes_on(method, few_phantoms, tmp_path, monkeypatch):
+    given = values("lora", few_phantoms) | {"image_peft": method, "epochs": 2, "checkpoint_interval": 2}
     found = []
     for name in ("whole", "broken"):
         own = {"output_dir": str(tmp_path / name / "eval"), "models_dir": str(tmp_path / name / "models")}
         if name == "broken":
-            stopped(monkeypatch, 9, ["train.json"], **given, **own)
+            stopped(monkeypatch, 5, ["train.json"], **given, **own)
             own["resume"] = True
         run(["train.json"], "training", **given, **own)
         found.append(torch.load(tmp_path / name / "models/cleft.pt", weights_only=True)["weights"])

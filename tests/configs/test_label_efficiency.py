@@ -18,8 +18,8 @@ SOURCE_KEYS = ("method", "source", "fraction")
 
 
 @pytest.fixture
-def pretrained(run_config, chest_phantoms):
-    run_config(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+def pretrained(run_config, few_phantoms):
+    run_config(["train.json"], "training", dataset_dir=few_phantoms, tracking_uri="", **TINY)
 
 
 def finetuned_pt(tmp_path, point):
@@ -30,14 +30,14 @@ def table(tmp_path):
     return json.loads((tmp_path / "eval" / "label_efficiency.json").read_text())
 
 
-def test_both_methods_make_one_comparison(run_config, pretrained, chest_phantoms, tmp_path, monkeypatch):
+def test_both_methods_make_one_comparison(run_config, pretrained, few_phantoms, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     seen = []
     features = ImageEncoder.features
     monkeypatch.setattr(ImageEncoder, "features", lambda self, image: seen.append(len(image)) or features(self, image))
     fractions = [0.2, 1.0]
     probed = run_config(
-        ["train.json", "linear_probe.json"], "probing", dataset_dir=chest_phantoms, fractions=fractions, **SMALL
+        ["train.json", "linear_probe.json"], "probing", dataset_dir=few_phantoms, fractions=fractions, **SMALL
     )
     splits = probed.parser.get_parsed_content("splits")
     assert sum(seen) == 2 * sum(map(len, splits.values())), "each image goes once through each of two towers"
@@ -48,13 +48,13 @@ def test_both_methods_make_one_comparison(run_config, pretrained, chest_phantoms
 
     files = ["train.json", "finetune.json"]
     tuned = run_config(
-        files, "training", dataset_dir=chest_phantoms, source="random", train_fraction=0.2, **SMALL | {"epochs": 2}
+        files, "training", dataset_dir=few_phantoms, source="random", train_fraction=0.2, **SMALL | {"epochs": 2}
     )
     assert tuned.parser.get_parsed_content("train#trainer").state.epoch == 2
     stored = table(tmp_path)
     assert len(stored["points"]) == 5
     again = run_config(
-        files, "training", dataset_dir=chest_phantoms, source="random", train_fraction=0.2, seed=1, **SMALL
+        files, "training", dataset_dir=few_phantoms, source="random", train_fraction=0.2, seed=1, **SMALL
     )
     first, second = (run.parser.get_parsed_content("splits") for run in (tuned, again))
     assert fingerprint(first) == fingerprint(second), "a seed moves no patient"
@@ -95,11 +95,11 @@ def test_both_methods_make_one_comparison(run_config, pretrained, chest_phantoms
     assert "label_efficiency.png" in {file.path for file in client.list_artifacts(stored["parent_run"])}
 
 
-def test_finetuning_starts_from_the_checkpoint(run_config, pretrained, chest_phantoms, tmp_path):
+def test_finetuning_starts_from_the_checkpoint(run_config, pretrained, few_phantoms, tmp_path):
     started = run_config(
         ["train.json", "finetune.json"],
         "training",
-        **SMALL | {"dataset_dir": chest_phantoms, "tracking_uri": "", "learning_rate": 1e-30, "weight_decay": 0.0},
+        **SMALL | {"dataset_dir": few_phantoms, "tracking_uri": "", "learning_rate": 1e-30, "weight_decay": 0.0},
         backbone_learning_rate=0.0,
     )
     stage_one = torch.load(tmp_path / "models" / "cleft.pt", weights_only=True)["weights"]
@@ -115,8 +115,8 @@ def test_finetuning_starts_from_the_checkpoint(run_config, pretrained, chest_pha
 
 
 @pytest.mark.parametrize(("overlay", "run_id"), [("linear_probe.json", "probing"), ("finetune.json", "training")])
-def test_a_missing_checkpoint_and_an_absent_class_are_one_line(overlay, run_id, run_config, chest_phantoms, tmp_path):
-    options = SMALL | {"dataset_dir": chest_phantoms, "tracking_uri": ""}
+def test_a_missing_checkpoint_and_an_absent_class_are_one_line(overlay, run_id, run_config, few_phantoms, tmp_path):
+    options = SMALL | {"dataset_dir": few_phantoms, "tracking_uri": ""}
     with pytest.raises(RuntimeError) as caught:
         run_config(["train.json", overlay], run_id, **options)
     assert f"checkpoint {tmp_path / 'models' / 'cleft.pt'} does not exist" in bundle_error(caught)

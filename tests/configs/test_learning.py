@@ -6,7 +6,7 @@ import pytest
 
 from cleft_bundle.data import phantoms
 
-SIZE = {"epochs": 8, "val_interval": 8, "num_workers": 0, "warmup_steps": 10, "tracking_uri": "", "image_size": 56}
+SIZE = {"epochs": 6, "val_interval": 6, "num_workers": 0, "warmup_steps": 10, "tracking_uri": "", "image_size": 56}
 CLASSES = ("cardiomegaly", "pleural effusion", "no finding")  # those that are learnt first
 
 

@@ -35,14 +35,14 @@ def small_towers():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, chest_phantoms, small_towers):
+def trained(tmp_path_factory, few_phantoms, small_towers):
     """The folder of a training of a BiomedCLIP-like model, and the overrides that it was run with."""
     folder = tmp_path_factory.mktemp("biomed")
     copy_fixture("biomed", folder / "biomed")
     options = TINY | {
         "epochs": 2,
         "dual_encoder": str(folder / "biomed"),
-        "dataset_dir": chest_phantoms,
+        "dataset_dir": few_phantoms,
         "image_peft": "lora",
     }
     run(folder, ["train.json", OVERLAY], "training", **options)

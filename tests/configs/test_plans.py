@@ -51,7 +51,7 @@ def run(workflow):
     accumulation_steps=st.integers(1, 4),
     images=st.integers(4, MOST - 4),
 )
-@settings(max_examples=12, derandomize=True)
+@settings(max_examples=8, derandomize=True)
 def test_an_error_before_training_or_an_epoch_validated_by_this_run(
     pictures, tmp_path_factory, epochs, val_interval, batch_size, accumulation_steps, images
 ):

@@ -14,10 +14,10 @@ STAGE_TWO = TINY | {"epochs": 2, "context_length": 12, "warmup_steps": 1}
 
 
 @pytest.fixture(scope="module")
-def first_stage(chest_phantoms, tmp_path_factory):
+def first_stage(few_phantoms, tmp_path_factory):
     """The folder of a training, which each test copies."""
     folder = tmp_path_factory.mktemp("first")
-    runner(folder)(["train.json"], "training", dataset_dir=chest_phantoms, tracking_uri="", **TINY)
+    runner(folder)(["train.json"], "training", dataset_dir=few_phantoms, tracking_uri="", **TINY)
     return folder
 
 
@@ -33,13 +33,13 @@ def stage_one(first_stage, tmp_path):
     ids=lambda v: "-".join(map(str, v.values())) or "default",
 )
 def test_only_the_context_learns_and_vision_runs_once(
-    variant, run_config, stage_one, chest_phantoms, tmp_path, monkeypatch
+    variant, run_config, stage_one, few_phantoms, tmp_path, monkeypatch
 ):
     seen = []
     forward = ImageEncoder.forward
     monkeypatch.setattr(ImageEncoder, "forward", lambda self, image: seen.append(len(image)) or forward(self, image))
     files = ["train.json", "prompt_tuning.json"]
-    tuned = run_config(files, "training", dataset_dir=chest_phantoms, **STAGE_TWO | variant)
+    tuned = run_config(files, "training", dataset_dir=few_phantoms, **STAGE_TWO | variant)
     images = len(tuned.train_dataset_data) + len(tuned.val_dataset_data)
     assert sum(seen) == images, "each image goes through the frozen tower once"
     weights = torch.load(tmp_path / "models" / "cleft_prompt.pt", weights_only=True)["weights"]
@@ -52,7 +52,7 @@ def test_only_the_context_learns_and_vision_runs_once(
 
     classifier = load_classifier(tmp_path / "models" / "model.pt")
     files = ["train.json", "prompt_tuning.json", "evaluate.json"]
-    evaluated = run_config(files, "evaluating", dataset_dir=chest_phantoms, **STAGE_TWO | variant)
+    evaluated = run_config(files, "evaluating", dataset_dir=few_phantoms, **STAGE_TWO | variant)
     assert evaluated.evaluator.state.metrics == pytest.approx(tuned.evaluator.state.metrics, abs=1e-6)
     item = tuned.parser.get_parsed_content("validate#dataset")[0]
     with torch.no_grad():
@@ -61,23 +61,23 @@ def test_only_the_context_learns_and_vision_runs_once(
     torch.testing.assert_close(logits[0], torch.from_numpy(details[0]), atol=1e-4, rtol=0)
 
 
-def test_a_prompt_longer_than_the_window_is_refused(run_config, stage_one, chest_phantoms):
+def test_a_prompt_longer_than_the_window_is_refused(run_config, stage_one, few_phantoms):
     with pytest.raises(RuntimeError) as caught:
         run_config(
             ["train.json", "prompt_tuning.json"],
             "training",
-            dataset_dir=chest_phantoms,
+            dataset_dir=few_phantoms,
             **STAGE_TWO | {"context_length": 200},
         )
     assert "prompt length: expected 1 to 126" in bundle_error(caught)
 
 
-def test_chunks_of_class_prompts_are_refused_by_name(run_config, stage_one, chest_phantoms):
+def test_chunks_of_class_prompts_are_refused_by_name(run_config, stage_one, few_phantoms):
     with pytest.raises(RuntimeError) as caught:
         run_config(
             ["train.json", "prompt_tuning.json"],
             "training",
-            dataset_dir=chest_phantoms,
+            dataset_dir=few_phantoms,
             **STAGE_TWO | {"chunk_size": 4},
         )
     assert bundle_error(caught).startswith("chunk_size: ClassPromptInferer takes whole batches")

@@ -241,7 +241,8 @@ def test_a_config_that_is_none_is_refused(tmp_path):
             backbone_statistics(str(tmp_path))
 
 
-def test_a_repository_that_cannot_be_had_is_named():
+def test_a_repository_that_cannot_be_had_is_named(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else it asks the hub again and again
     with pytest.raises(BundleError, match="dual_encoder: 'hf-hub:nobody/nothing' "):
         DualEncoder("hf-hub:nobody/nothing")
 

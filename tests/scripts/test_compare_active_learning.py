@@ -35,16 +35,16 @@ def test_the_comparison_leaves_out_whom_the_classifier_was_trained_on(root, tmp_
     torch.save(classifier.state_dict(), tmp_path / "model.pt")
 
     command = [str(root / "scripts" / "compare_active_learning.py"), "--dataset_dir", str(tmp_path)]
-    options = "--rounds 2 --labels 4 --seeds 2 --pool_fraction 0.8 --trained_on eval/datalist.json --model model.pt"
+    options = "--rounds 1 --labels 4 --seeds 2 --pool_fraction 0.8 --trained_on eval/datalist.json --model model.pt"
     done = processes.run([*command, *options.split()], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "40 images to label, 30 to measure on; 2 seeds" in done.stdout
     curves = pd.read_csv(tmp_path / "eval" / "active_learning.csv")
-    assert sorted(curves["labels"].unique()) == [0, 4, 8]
+    assert sorted(curves["labels"].unique()) == [0, 4]
     assert Image.open(tmp_path / "eval" / "active_learning.png").width > 800
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| entropy")]
     means = curves[curves["strategy"] == "entropy"].groupby("labels")["auroc_macro"].mean()
-    assert [float(cell) for cell in rows[0][1:4]] == pytest.approx(list(means), abs=1e-4)
+    assert [float(cell) for cell in rows[0][1:3]] == pytest.approx(list(means), abs=1e-4)
     lost = processes.run([*command, "--model", "no.pt"], tmp_path)
     assert lost.returncode == 1
     assert lost.stderr.strip().splitlines()[-1].startswith("error: ")

@@ -30,11 +30,11 @@ def draw(function: Callable[..., None], *arguments: Any, size: tuple[float, floa
 def draw_svg(function: Callable[..., None], *arguments: Any, size: tuple[float, float]) -> str:
     """Let a function draw on a new figure of that size in inches, and give it as the text of an SVG file."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
+        figure = Figure(figsize=size, layout="constrained", dpi=72)
+        canvas = FigureCanvasSVG(figure)
         function(figure, *arguments)
         content = io.BytesIO()
-        figure.savefig(content, format="svg", metadata={"Date": None})
+        canvas.print_svg(content, metadata={"Date": None})  # savefig would draw it twice
     return content.getvalue().decode()
 
 
