@@ -11,6 +11,8 @@ import fire
 from benchmarks.exports import exports
 from benchmarks.feeding import feeding
 from benchmarks.full_size import full_size
+from benchmarks.gpu import gpu
+from benchmarks.growth import growth
 from benchmarks.inference import inference
 from benchmarks.inspecting import inspecting
 from benchmarks.reading import reading
@@ -22,6 +24,8 @@ from cleft_bundle.errors import BundleError
 COMPARISONS = {
     "training": training,
     "full_size": full_size,
+    "growth": growth,
+    "gpu": gpu,
     "feeding": feeding,
     "reading": reading,
     "inspecting": inspecting,

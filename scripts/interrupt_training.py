@@ -44,6 +44,7 @@ def main(
     seed: int = 0,
     processes: int | tuple[int, int] = 1,
     strategy: str = "auto",
+    **override: Any,
 ) -> None:
     """Print what became of the training, and leave with status 1 where the two runs differ.
 
@@ -62,6 +63,7 @@ def main(
         processes: that train, or two numbers, of which the second holds after half of the kills. Images of a step stay
             the same.
         strategy: of several processes, ``ddp`` or ``fsdp``.
+        override: further values of the config, by id.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cleft_bundle.engines", "cleft_bundle.inferers", "monai.engines"])
@@ -73,7 +75,9 @@ def main(
         options: dict[str, Any] = TINY | {
             "dataset_dir": phantoms.chest(str(root), patients=patients, seed=seed),
             **{"epochs": epochs, "val_interval": 3, "seed": seed, "accumulation_steps": accumulation_steps},
-            **{"checkpoint_interval": checkpoint_interval, "chunk_size": chunk_size, "peft#lora_dropout": 0.0},
+            **{"checkpoint_interval": checkpoint_interval, "chunk_size": chunk_size},
+            **({} if "peft" in override else {"peft#lora_dropout": 0.0}),
+            **override,
         }
         several = {number: {"strategy": strategy} if number > 1 else {} for number in (first, then)}
         run(context, root / "undisturbed", options | several[first], first)
@@ -124,7 +128,8 @@ def run(
     if moment is not None:
         started[0].join(moment)
         for process in started if gently else started[-1:]:
-            os.kill(process.pid, signal.SIGTERM if gently else signal.SIGKILL)
+            if process.is_alive():  # the training may have ended before
+                os.kill(process.pid, signal.SIGTERM if gently else signal.SIGKILL)
     ended = wait_for_first(started)
     for process in started:
         process.join(60 if ended or moment is not None else None)

@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from monai.bundle import ConfigParser
-
 from benchmarks.memory import forget_peak, give_back_memory, megabytes
+from benchmarks.steps import random_batch
 from cleft_bundle.commands.configs import read_config
-from cleft_bundle.data import CaptionCollate
 from cleft_bundle.data.epochs import derive_seed
 from cleft_bundle.distributed import end_processes, rank, start_processes, whole, world_size
 from cleft_bundle.engines.training_step import mean_of_all
@@ -67,7 +64,7 @@ def full_size(
     give_back_memory()
     forget_peak()
     for step in range(steps):
-        batch = _batch(config, batch_size // world_size(), tokens, derive_seed(seed, step, rank()))
+        batch = random_batch(config, batch_size // world_size(), tokens, derive_seed(seed, step, rank()))
         text = {key: batch[key] for key in ("input_ids", "attention_mask", "caption_index")}
         start = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
@@ -88,22 +85,6 @@ def say(line: str) -> None:
     """Print a line; of several processes the first one does."""
     if rank() == 0:
         print(line, flush=True)
-
-
-def _batch(config: ConfigParser, batch_size: int, tokens: int, seed: int) -> dict[str, Any]:
-    """Random images with captions of random words, collated as in training."""
-    random = torch.Generator().manual_seed(seed)
-    side = int(config.get_parsed_content("image_size"))
-    tokenizer = config.get_parsed_content("tokenizer")
-    words = [text for text in map(tokenizer.decode, range(len(tokenizer))) if len(tokenizer(text)["input_ids"]) == 1]
-    items = []
-    for number in range(batch_size):
-        caption = ""
-        while len(tokenizer(caption)["input_ids"]) < tokens:
-            caption += words[int(torch.randint(len(words), (1,), generator=random))]
-        image = torch.randn(3, side, side, generator=random)
-        items.append({"image": image, "caption": caption, "label": [0.0], "name": str(number)})
-    return CaptionCollate(config.get_parsed_content("tokenize"))(items)
 
 
 def _gradients(network: CLEFT, step: int) -> dict[str, float]:

@@ -91,7 +91,7 @@ def inference(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     lines = [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
     with tempfile.TemporaryDirectory() as folder:
-        source = dataset_dir or phantoms.chest(f"{folder}/phantoms", patients=60)
+        source = dataset_dir or phantoms.chest(f"{folder}/phantoms", patients=min(60, max(5, images // 2)))
         listed = _list(source, Path(folder, "images"), images)
         for name in networks:
             files = _export(NETWORKS[name], image_size, Path(folder, name.replace("/", "_")), forms)
@@ -130,7 +130,8 @@ def _export(backbone: dict[str, Any], side: int, folder: Path, forms: Sequence[s
     return {form: f"{folder}/model{suffixes[form]}" for form in forms}
 
 
-def _write(backbone: dict[str, Any], side: int, folder: Path, forms: Sequence[str]) -> None:
+def classifier_of(backbone: dict[str, Any], side: int) -> ZeroShotClassifier:
+    """A classifier of random weights, for images of ``side`` pixels."""
     image = {"keys": "image"}
     transforms = [
         {"_target_": "LoadImaged", "reader": {"_target_": "cleft_bundle.data.RadiographReader"}} | image,
@@ -144,6 +145,11 @@ def _write(backbone: dict[str, Any], side: int, folder: Path, forms: Sequence[st
     settings = {"image_size": side, "transforms": transforms}
     classifier = ZeroShotClassifier(ImageEncoder(backbone), CLASSES, "multilabel", settings).eval()
     classifier.class_weights = torch.randn(len(CLASSES), classifier.image_encoder.embedding_dim)
+    return classifier
+
+
+def _write(backbone: dict[str, Any], side: int, folder: Path, forms: Sequence[str]) -> None:
+    classifier = classifier_of(backbone, side)
     save(classifier.state_dict(), folder / "model.pt")
     export_classifier(classifier, folder / "model", [form for form in forms if form != "eager"])
 

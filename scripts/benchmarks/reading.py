@@ -103,7 +103,7 @@ def reading(
     gc.freeze()  # what the imports have left need not be looked through before each measurement of memory
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for syntax, path in _files(Path(folder), SMALL if small else SIZE, syntaxes, seed):
+        for syntax, path in write_picture(Path(folder), SMALL if small else SIZE, syntaxes, seed):
             cache = RadiographCache([{"image": path}], ours, Path(folder, "cache"))
             ways: dict[str, Callable[[], Any]] = {
                 "bare": partial(_bare, path),
@@ -175,7 +175,7 @@ def _row(syntax: str, path: str, seconds: dict[str, float], memory: dict[str, in
     return "| " + " | ".join(cells) + " |"
 
 
-def _files(folder: Path, size: tuple[int, int], syntaxes: Sequence[str], seed: int) -> Iterator[tuple[str, str]]:
+def write_picture(folder: Path, size: tuple[int, int], syntaxes: Sequence[str], seed: int) -> Iterator[tuple[str, str]]:
     """Write the picture in each syntax whose encoder is installed; gives the syntax's name and the file."""
     source = folder / "source.dcm"
     for syntax in syntaxes:

@@ -1,4 +1,5 @@
 import importlib
+import json
 import re
 
 import numpy as np
@@ -98,6 +99,36 @@ def test_the_full_size_benchmark_runs_on_a_small_config(root, tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.search(r"^step 2: loss \d", done.stdout, re.MULTILINE)
     assert done.stdout.endswith("the frozen weights are unchanged\n")
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_small_without_a_gpu(root, tmp_path):
+    """But for the trainings that are killed, which have a script and a test of their own."""
+    parts = ["step", "switches", "feeding", "exports", "decoding"]
+    options = ["--parts", ",".join(parts), "--batch_size", "8", "--tokens", "6", "--repeats", "1"]
+    done = run(root, tmp_path, "benchmark.py", "gpu", *options, "--small", "true", "--out", "gpu.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert list(found) == ["name", "torch", *parts]
+    assert not any("failed" in found[part] for part in parts), found
+    rates = [found["step"], found["feeding"], *found["switches"].values(), *found["exports"].values()]
+    assert all(part["images_per_second"] > 0 for part in rates if isinstance(part, dict) and "skipped" not in part)
+    assert found["exports"]["torchscript"]["difference"] < 1e-5
+    assert "decoder" in found["decoding"]["processor"]
+
+
+@pytest.mark.slow
+def test_the_cost_of_a_step_is_drawn_as_work_grows(root, tmp_path):
+    options = ["--batches", "2,4,8", "--chunk_size", "4", "--shares", "0.5,1", "--processes", "1,2", "--repeats", "1"]
+    tiny = ["--image_size", "28", "--image_backbone#image_size", "28", "--image_backbone#hidden_size", "24"]
+    done = run(root, tmp_path, "benchmark.py", "growth", *options, "--tokens", "6", *tiny, "--out", "growth.svg")
+    assert done.returncode == 0, done.stderr
+    panels = json.loads((tmp_path / "growth.json").read_text())
+    assert [panel["values"] for panel in panels] == [[2, 4, 8], [0.5, 1], [1, 2]]
+    assert all(second > 0 for panel in panels for second in panel["seconds"])
+    assert [panel["ideal"][0] / panel["ideal"][1] for panel in panels[:1]] == [0.5]
+    assert [row[0] for row in cells(done.stdout) if row[0] not in ("---:",)][1:4] == ["2", "4", "8"]
+    assert (tmp_path / "growth.svg").read_text().rstrip().endswith("</svg>")
 
 
 @pytest.mark.slow
@@ -210,7 +241,9 @@ def test_the_exports_benchmark_compares_every_form(root, tmp_path, model_pt, mon
 
 @pytest.mark.slow
 def test_a_training_that_is_killed_ends_as_one_that_was_not(root, tmp_path):
-    done = run(root, tmp_path, "interrupt_training.py", "--kills", "2", "--epochs", "2", "--patients", "40")
+    done = run(
+        root, tmp_path, "interrupt_training.py", "--kills", "1", "--epochs", "2", "--patients", "40", "--longest", "4"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     compared = re.search(r"values compared (\d+), of which differ 0: none", done.stdout)
     assert compared
