@@ -33,7 +33,7 @@ _REFERENCE = re.compile(r"[@%](\w+)")
 # what nothing reads once another network has taken the place of CLEFT's own
 _OF_CLEFT = (
     *("image_backbone", "text_backbone", "embedding_dim"),
-    *("text_pooling", "max_caption_tokens", "image_mean", "image_std"),
+    *("text_pooling", "text_dtype", "text_checkpointing", "max_caption_tokens", "image_mean", "image_std"),
 )
 _COMPONENT_KEYS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_", "_debug_"}
 

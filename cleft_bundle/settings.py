@@ -170,6 +170,8 @@ class Settings(BaseModel):
     embedding_dim: Count = 1
     pooling: Text = ""
     text_pooling: Text = ""
+    text_dtype: Text = ""
+    text_checkpointing: Switch = False
     peft: Text | dict[str, Any] = ""
     objective: Text = ""
     context: Text = ""

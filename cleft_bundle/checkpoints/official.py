@@ -22,7 +22,7 @@ from cleft_bundle.networks.weight_kinds import WEIGHTS_OF
 
 BIOMEDLM = "stanford-crfm/BioMedLM"
 _PROJECTION = "network_def#{}#projection"  # of either tower
-_DTYPE = "network_def#text_encoder#dtype"
+_DTYPE = "text_dtype"
 _MAX_SCALE = "network_def#max_logit_scale"
 
 _VIT, _LLM = "image_encoder.backbone.", "text_encoder.language_model."

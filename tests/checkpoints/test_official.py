@@ -326,7 +326,7 @@ def test_the_language_model_keeps_its_precision(state, write, tmp_path):
     save_language_model(imported.network, tmp_path / "llm")
     assert imported.network.text_encoder.dtype == torch.bfloat16
     assert AutoModel.from_pretrained(tmp_path / "llm", dtype="auto").dtype == torch.bfloat16
-    assert imported.settings["network_def#text_encoder#dtype"] == "bfloat16"
+    assert imported.settings["text_dtype"] == "bfloat16"
 
 
 def test_a_small_model_is_not_taken_for_biomedlm(state, write):

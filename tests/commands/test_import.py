@@ -50,7 +50,7 @@ def from_overlay(values):
         width,
         peft.LoraConfig(**peft_values),
         values["unfreeze_text"],
-        dtype=values["network_def#text_encoder#dtype"],
+        dtype=values["text_dtype"],
     )
     return CLEFT(image, text, max_logit_scale=values["network_def#max_logit_scale"])
 

@@ -317,6 +317,7 @@ def test_every_config_is_run_or_excused():
     [
         (["net_small.json"], {}, "image_backbone"),
         (["net_bert.json"], {}, "text_backbone"),
+        (["net_cleft.json"], {}, "image_backbone"),
         ([], {"embedding_dim": 64}, "embedding_dim"),
         ([], {"max_caption_tokens": 12}, "max_caption_tokens"),
         ([], {"image_std": 0.5}, "image_std"),

@@ -57,7 +57,7 @@ def test_train_json_is_short_and_what_people_change_stands_at_its_top():
     scalars = [key for key, value in content.items() if str(value)[:1] not in ("$", "@", "{", "[")]
     assert list(content).index("image_backbone") == list(content).index("tokenizer_source") + 1
     below = [key for key in scalars if list(content).index(key) > list(content).index("image_backbone")]
-    assert below == ["image_peft", "embedding_dim", "pooling", "text_pooling"]
+    assert below == ["image_peft", "embedding_dim", "pooling", "text_pooling", "text_dtype", "text_checkpointing"]
 
 
 @pytest.mark.parametrize(("name", "properties"), [("train.json", TrainProperties), ("inference.json", InferProperties)])
