@@ -18,7 +18,7 @@ from cleft_bundle.engines.finish import finish_evaluation, finish_training
 from cleft_bundle.engines.label_training import finish_label_training, with_learnt_prompts
 from cleft_bundle.engines.linear_head import LinearHead, choose_strength, fit_head, refit_head
 from cleft_bundle.engines.linear_probe import LinearProbe, Probing, check_learnable
-from cleft_bundle.engines.optimizer import adamw, parameter_groups
+from cleft_bundle.engines.optimizer import adamw, parameter_groups, sgd
 from cleft_bundle.engines.prepare_batch import PrepareImageText
 from cleft_bundle.engines.prompt_tuning import tuning_context, tuning_items, tuning_prompts
 from cleft_bundle.engines.schedule import epochs_for, planned_updates, short_warmup, validation_interval, warmup_cosine
@@ -57,6 +57,7 @@ __all__ = [
     "refit_head",
     "run_evaluation",
     "run_training",
+    "sgd",
     "short_warmup",
     "training_engine",
     "tuning_context",

@@ -37,6 +37,19 @@ def adamw(
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused)
 
 
+def sgd(network: nn.Module, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> torch.optim.SGD:
+    """Stochastic gradient descent on all that a network trains, as prompt tuning has it.
+
+    Args:
+        network: of which some parameters take gradients.
+        lr: of :class:`torch.optim.SGD`, as all that follow.
+        momentum: of SGD.
+        weight_decay: of SGD.
+    """
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return torch.optim.SGD(trained, lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+
 def parameter_groups(
     network: CLEFT | ImageClassifier | TrainableClassifier,
     learning_rate: float,

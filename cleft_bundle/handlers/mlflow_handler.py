@@ -22,7 +22,7 @@ from cleft_bundle.extras import require
 from cleft_bundle.handlers.step_values import Value, numbers
 from cleft_bundle.names import mlflow_name
 from cleft_bundle.secrets import masked
-from cleft_bundle.stores import sqlite_file
+from cleft_bundle.stores import quiet_mlflow, sqlite_file
 
 NAMES = "names.json"
 #: MLflow's tag of the run's identity.
@@ -221,7 +221,7 @@ def connect(tracking_uri: str, identity: RunIdentity, **kwargs: Any) -> GuardedM
         BundleError: where that is no place that MLflow takes, the environment variable MLFLOW_TRACKING_URI names
             another one, which MONAI would prefer, or mlflow is not installed.
     """
-    require("mlflow", "train")
+    quiet_mlflow()
     environment = os.environ.get("MLFLOW_TRACKING_URI")
     if environment and environment != tracking_uri:
         shown = masked(f"tracking_uri: {tracking_uri} differs from MLFLOW_TRACKING_URI={environment}")

@@ -27,7 +27,7 @@ from cleft_bundle.names import column, mlflow_name
 from cleft_bundle.networks import DeployedClassifier
 from cleft_bundle.packaging.export import describe
 from cleft_bundle.secrets import masked
-from cleft_bundle.stores import sqlite_file
+from cleft_bundle.stores import quiet_mlflow, sqlite_file
 
 NAME = "cleft_bundle"
 _LOADER = "cleft_bundle.packaging.mlflow_model"
@@ -88,7 +88,7 @@ def log_classifier(
     Raises:
         BundleError: where there is no report, it is of other classes than the classifier, or mlflow is missing.
     """
-    mlflow = require("mlflow", "train")
+    mlflow = quiet_mlflow()
     classifier = load_deployed(model_path)
     report = _read_report(report_path, classifier)
     identity = describe(classifier)
@@ -116,7 +116,7 @@ def log_classifier(
 @contextmanager
 def _store(tracking_uri: str, experiment_name: str) -> Iterator[None]:
     """Point MLflow to an experiment of a store, and leave the process and its environment as they were."""
-    mlflow = require("mlflow", "train")
+    mlflow = quiet_mlflow()
     before = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(tracking_uri)
     try:
@@ -131,7 +131,7 @@ def _store(tracking_uri: str, experiment_name: str) -> Iterator[None]:
 
 def _create_experiment(tracking_uri: str, name: str) -> None:
     """Put the artifacts of a new experiment beside its database, where MONAI's handler puts those of training."""
-    mlflow = require("mlflow", "train")
+    mlflow = quiet_mlflow()
     file = sqlite_file(tracking_uri)
     if file is None:
         return

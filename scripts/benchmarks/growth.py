@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from monai.bundle import ConfigParser
 
-from benchmarks.steps import random_batch, seconds_of_image_tower, seconds_of_steps
+from benchmarks.steps import Clock, random_batch, seconds_of_image_tower, seconds_of_steps
 from cleft_bundle.commands.configs import read_config
 from cleft_bundle.distributed import end_processes, start_processes
 from cleft_bundle.engines.strategy import distribute
@@ -75,7 +76,8 @@ def growth(
     - By processes (DDP, a thread each), which divide a batch of ``chunk_size``. Ideal: the time of one, divided by
       the processes or, if fewer, by the cores.
 
-    Each figure is the median of ``repeats`` steps behind a first one.
+    Each figure is the median of ``repeats`` steps behind a first one. On a CPU the first two curves are of processor
+    time, which other work on the machine changes less; processes are timed by the clock on the wall.
 
     Args:
         config_file: a training config, or a list of one and its overlays.
@@ -99,9 +101,10 @@ def growth(
     values = override or NETWORK
     config = read_config(files, values)
     seconds = partial(_seconds, tokens=tokens, repeats=repeats, seed=seed)
+    clock = time.perf_counter if config.get_parsed_content("device").type == "cuda" else time.process_time
     panels = [
-        _by_batch(config, seconds, batches, chunk_size),
-        _by_share(config, seconds, shares, chunk_size),
+        _by_batch(config, partial(seconds, clock=clock), batches, chunk_size),
+        _by_share(config, partial(seconds, clock=clock), shares, chunk_size, clock),
         _by_processes(partial(_divided, partial(_of_share, files, values, seconds)), processes, chunk_size),
     ]
     print("\n\n".join(map(_table, panels)))
@@ -125,9 +128,9 @@ def _by_batch(config: ConfigParser, seconds: Seconds, batches: Sequence[int], ch
     return panel
 
 
-def _by_share(config: ConfigParser, seconds: Seconds, shares: Sequence[float], images: int) -> Panel:
+def _by_share(config: ConfigParser, seconds: Seconds, shares: Sequence[float], images: int, clock: Clock) -> Panel:
     panel = Panel(f"By captions, {images} images", "share of captions that differ")
-    whole, tower = seconds(config, images, images), seconds_of_image_tower(config, images)
+    whole, tower = seconds(config, images, images), seconds_of_image_tower(config, images, clock=clock)
     for share in shares:
         distinct = max(1, round(share * images))
         panel.add(share, seconds(config, images, distinct), tower + share * (whole - tower))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -15,6 +15,7 @@ from cleft_bundle.data import CaptionCollate
 from cleft_bundle.engines import training_engine
 
 Batch = dict[str, Any]
+Clock = Callable[[], float]
 
 
 def random_batch(config: ConfigParser, images: int, tokens: int, seed: int, distinct: int | None = None) -> Batch:
@@ -48,12 +49,15 @@ def random_batch(config: ConfigParser, images: int, tokens: int, seed: int, dist
     return CaptionCollate(config.get_parsed_content("tokenize"))(items)
 
 
-def seconds_of_steps(config: ConfigParser, batches: Sequence[Batch], **options: Any) -> list[float]:
+def seconds_of_steps(
+    config: ConfigParser, batches: Sequence[Batch], clock: Clock = time.perf_counter, **options: Any
+) -> list[float]:
     """Seconds of each optimizer step of MONAI's trainer, one per batch, in their order.
 
     Args:
         config: a training config; its network goes on from where it is.
         batches: on the processor.
+        clock: that is read before and after each.
         options: further arguments of :func:`cleft_bundle.engines.training_engine`.
     """
     device = config.get_parsed_content("device")
@@ -70,7 +74,7 @@ def seconds_of_steps(config: ConfigParser, batches: Sequence[Batch], **options: 
     def read_clock() -> None:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(time.perf_counter())
+        times.append(clock())
 
     trainer.add_event_handler(Events.ITERATION_STARTED, read_clock)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, read_clock)
@@ -78,7 +82,9 @@ def seconds_of_steps(config: ConfigParser, batches: Sequence[Batch], **options: 
     return [end - start for start, end in zip(times[::2], times[1::2], strict=True)]
 
 
-def seconds_of_image_tower(config: ConfigParser, images: int, repeats: int = 3) -> float:
+def seconds_of_image_tower(
+    config: ConfigParser, images: int, repeats: int = 3, clock: Clock = time.perf_counter
+) -> float:
     """Seconds of the image tower's forward and backward pass alone, the median behind a first one."""
     network, device = (config.get_parsed_content(name) for name in ("network", "device"))
     side = int(config.get_parsed_content("image_size"))
@@ -86,10 +92,10 @@ def seconds_of_image_tower(config: ConfigParser, images: int, repeats: int = 3) 
     network.train()
     taken = []
     for _ in range(repeats + 1):
-        start = time.perf_counter()
+        start = clock()
         network.encode_image(batch).sum().backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - start)
+        taken.append(clock() - start)
         network.zero_grad(set_to_none=True)
     return median(taken[1:])

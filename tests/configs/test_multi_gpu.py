@@ -105,7 +105,26 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path, chest_phantoms, free_
     assert evaluated[0] == pytest.approx(evaluated[1], abs=1e-6)
 
 
-def test_a_run_of_two_processes_goes_on_in_one(tmp_path, chest_phantoms, free_port):
+def test_two_processes_learn_the_prompt_that_one_learns(tmp_path, few_phantoms, free_port):
+    start = processes.run(command(tmp_path, few_phantoms, ["train.json"]))
+    assert start.returncode == 0, start.stderr[-2000:]
+    same = {"pretrained": tmp_path / "models" / "cleft.pt", "context_length": 4, "peft#lora_dropout": 0.0}
+    names, learnt = ["train.json", "prompt_tuning.json"], []
+    alone = processes.run(command(tmp_path / "one", few_phantoms, names, **same, batch_size=16))
+    assert alone.returncode == 0, alone.stderr[-2000:]
+    for strategy in ("ddp", "fsdp"):
+        own = {"batch_size": 8, "strategy": strategy}
+        words = command(tmp_path / strategy, few_phantoms, [*names, "multi_gpu_train.json"], **same | own)
+        codes, said = as_torchrun(words, free_port, tmp_path)
+        assert codes == [0, 0], said[-2000:]
+    for folder in ("one", "ddp", "fsdp"):
+        state = torch.load(tmp_path / folder / "models" / "cleft_prompt.pt", weights_only=True)
+        learnt.append(state["weights"]["prompt.context"])
+    for other in learnt[1:]:
+        torch.testing.assert_close(learnt[0], other, atol=1e-4, rtol=0)
+
+
+def test_a_run_of_two_processes_goes_on_in_one(tmp_path, few_phantoms, free_port):
     """Killed by SIGKILL; what a step sees of images stays the same."""
     same = {"random_transforms": "[]", "peft#lora_dropout": 0.0, "epochs": 4, "checkpoint_interval": 3}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
