@@ -126,6 +126,7 @@ class Settings(BaseModel):
     unknown_codes: Text = ""
     shared_patients: Text = ""
     shared_pictures: Text = ""
+    absent_images: Text = ""
     exclude: Names | None = None
     image_types: Names = ()
     caption_template: Text = ""

@@ -9,7 +9,8 @@ import pytest
 
 from cleft_bundle.packaging import mlflow_model
 
-SETS = ("cbis_ddsm", "chexpert", "dicom_dir", "embed", "folder", "nih", "openi", "rsna", "vindr_mammo")
+SETS = ("cbis_ddsm", "chexpert", "cmmd", "dicom_dir", "embed", "folder", "mias", "nih", "openi", "rsna", "rsna_breast",
+        "vindr_mammo")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SETS)

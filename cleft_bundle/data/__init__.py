@@ -5,10 +5,23 @@ from cleft_bundle.data.cache import RadiographCache
 from cleft_bundle.data.captions.prompts import PromptSet, load_prompts, names_as_prompts
 from cleft_bundle.data.collate import CaptionCollate, CaptionTokenizer
 from cleft_bundle.data.datalists import fingerprint, read_datalist, write_datalist
-from cleft_bundle.data.datasets import cbis_ddsm, chexpert, dicom_dir, embed, folder, nih, openi, rsna, vindr_mammo
+from cleft_bundle.data.datasets import (
+    cbis_ddsm,
+    chexpert,
+    cmmd,
+    dicom_dir,
+    embed,
+    folder,
+    mias,
+    nih,
+    openi,
+    rsna,
+    rsna_breast,
+    vindr_mammo,
+)
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
 from cleft_bundle.data.image_lists import list_images
-from cleft_bundle.data.item_checks import check_items, is_multi_label, task_of
+from cleft_bundle.data.item_checks import check_items, is_multi_label, present_items, task_of
 from cleft_bundle.data.loaders import calibration_loader, training_loader, validation_loader
 from cleft_bundle.data.pictures import known_pictures, read_pictures, shared_pictures
 from cleft_bundle.data.pseudonyms import pseudonym
@@ -45,6 +58,7 @@ __all__ = [
     "cbis_ddsm",
     "check_items",
     "chexpert",
+    "cmmd",
     "collate_readable",
     "dicom_dir",
     "embed",
@@ -56,17 +70,20 @@ __all__ = [
     "list_images",
     "load_prompts",
     "make_splits",
+    "mias",
     "names_as_prompts",
     "nih",
     "openi",
     "patient_fraction",
     "phantoms",
+    "present_items",
     "pseudonym",
     "read_datalist",
     "read_pictures",
     "reading_workers",
     "reported_split",
     "rsna",
+    "rsna_breast",
     "select_split",
     "shared_pictures",
     "task_of",

@@ -17,18 +17,22 @@ CHEST = ("findings", "view", "sex", "age")
 BREAST = ("side", "view", "density", "density_words", "birads", "birads_words")
 DETAILS = ("mass_shape", "mass_margin", "calcification_type", "calcification_distribution")
 EMBED = (*BREAST, *DETAILS, "mass_density", "age", "race", "ethnicity", "reason")
+MIAS = ("side", "view", "tissue", "findings", "pathology")
 SLOTS = {
     "cbis": (*BREAST, *DETAILS, "pathology"),
     "chexpert": CHEST,
     "chexpert_5x200": CHEST,
+    "cmmd": ("side", "view", "age", "findings", "pathology", "subtype"),
     "dicom_dir": ("modality", "side", *CHEST),
     "embed_birads": EMBED,
     "embed_density": EMBED,
     "embed_natural": EMBED,
     "embed_structural": EMBED,
+    **{f"mias_{target}": MIAS for target in ("abnormality", "density", "severity")},
     "nih": CHEST,
     "openi": ("findings", "findings_text", "impression", "indication", "view"),
     "rsna": CHEST,
+    "rsna_breast": (*BREAST, "age", "cancer"),
     "vindr_birads": BREAST,
     "vindr_density": BREAST,
 }
@@ -38,6 +42,7 @@ VALUES = {
     "birads_words": "suspicious",
     "calcification_distribution": "grouped",
     "calcification_type": "amorphous",
+    "cancer": "cancer",
     "density": 3.0,
     "density_words": "heterogeneously dense",
     "ethnicity": "not hispanic or latino",
@@ -54,6 +59,8 @@ VALUES = {
     "reason": "screening",
     "sex": "female",
     "side": "left",
+    "subtype": "luminal b",
+    "tissue": "fatty",
     "view": "cc",
 }
 CHEST_BEGIN = "this is a chest x ray of a patient with"
@@ -69,6 +76,18 @@ COMPLETE = {
         "heterogeneously dense with malignant pathology with a mass of irregular shape and spiculated margin "
         "with amorphous calcifications of grouped distribution"
     ],
+    "cmmd": [
+        f"{BREAST_BEGIN} on the left side in the cc view with edema, pleural effusion with malignant pathology "
+        "of subtype luminal b"
+    ],
+    **{
+        f"mias_{target}": [
+            "this is a scanned film mammogram of a patient on the left side in the cc view with fatty tissue "
+            "with edema, pleural effusion of malignant pathology"
+        ]
+        for target in ("abnormality", "density", "severity")
+    },
+    "rsna_breast": [f"{SIMPLE} with cancer"],
     "chexpert": [f"{CHEST_BEGIN} edema, pleural effusion"],
     "embed_birads": [SIMPLE],
     "embed_density": [SIMPLE],
@@ -197,6 +216,8 @@ def test_class_prompts_are_captions_of_that_class():
         assert list(PROMPTS[name].classes.values()) == [
             PROMPTS[name].write({"findings": c}) for c in PROMPTS[name].classes
         ]
+    for name, slot in (("cmmd", "pathology"), ("rsna_breast", "cancer"), ("mias_density", "tissue")):
+        assert list(PROMPTS[name].classes.values()) == [PROMPTS[name].write({slot: c}) for c in PROMPTS[name].classes]
     assert list(PROMPTS["cbis"].classes.values()) == [
         PROMPTS["cbis"].write({"pathology": c}) for c in PROMPTS["cbis"].classes
     ]
