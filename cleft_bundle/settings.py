@@ -123,6 +123,8 @@ class Settings(BaseModel):
     balanced_test: Count | None = None
     target: Text = ""
     uncertain: Text = ""
+    labeller: Text = ""
+    sentence_captions: Whole = 0
     unknown_codes: Text = ""
     shared_patients: Text = ""
     shared_pictures: Text = ""

@@ -9,8 +9,8 @@ import pytest
 
 from cleft_bundle.packaging import mlflow_model
 
-SETS = ("cbis_ddsm", "chexpert", "cmmd", "dicom_dir", "embed", "folder", "mias", "nih", "openi", "rsna", "rsna_breast",
-        "vindr_mammo")  # fmt: skip
+SETS = ("cbis_ddsm", "chexpert", "cmmd", "dicom_dir", "embed", "folder", "mias", "mimic_cxr", "nih", "openi", "rsna",
+        "rsna_breast", "vindr_mammo")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -4,7 +4,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from tests.conftest import ROOT
-from tests.data.datasets import test_cmmd, test_mias, test_rsna_breast
+from tests.data.datasets import test_cmmd, test_mias, test_mimic_cxr, test_rsna_breast
 
 #: Overlay, what writes a miniature of its set, and other values than its own.
 SETS = [
@@ -12,6 +12,7 @@ SETS = [
     ("mias", test_mias.miniature, {}),
     ("mias", test_mias.miniature, {"target": "severity"}),
     ("cmmd", test_cmmd.miniature, {}),
+    ("mimic_cxr", test_mimic_cxr.miniature, {"frontal_only": False}),
 ]
 
 

@@ -28,6 +28,7 @@ SLOTS = {
     "embed_density": EMBED,
     "embed_natural": EMBED,
     "embed_structural": EMBED,
+    "mimic_cxr": ("findings", "findings_text", "impression", "view"),
     **{f"mias_{target}": MIAS for target in ("abnormality", "density", "severity")},
     "nih": CHEST,
     "openi": ("findings", "findings_text", "impression", "indication", "view"),
@@ -112,6 +113,11 @@ COMPLETE = {
         "Impressions: BI-RADS category 4: suspicious. Overall Assessment: suspicious."
     ],
     "nih": [f"{CHEST_BEGIN} edema, pleural effusion"],
+    "mimic_cxr": [
+        "Mild edema. The heart is large. There is no pneumothorax.",
+        "The heart is large. There is no pneumothorax.",
+        f"{CHEST_BEGIN} edema, pleural effusion",
+    ],
     "openi": [
         "Mild edema. The heart is large. There is no pneumothorax.",
         "The heart is large. There is no pneumothorax.",

@@ -97,6 +97,8 @@ class Row:
         study: identifier; None: the patient's.
         split: of the set, or None.
         details: what else is known, by the keys of :class:`cleft_bundle.data.item.Item`.
+        texts: further captions, as they are.
+        label: in the order of the classes; None: that of the findings.
     """
 
     name: str
@@ -106,6 +108,8 @@ class Row:
     study: str | None = None
     split: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    texts: Sequence[str] = ()
+    label: list[float] | None = None
 
 
 def list_items(root: str, rows: Iterable[Row], prompts: PromptSet) -> list[Item]:
@@ -123,6 +127,9 @@ def list_items(root: str, rows: Iterable[Row], prompts: PromptSet) -> list[Item]
     found = []
     for row in rows:
         texts = write(known(**row.words))
+        if row.texts:
+            own = texts.get("captions") or [*filter(None, [texts.get("caption")])]
+            texts = caption_keys(list(dict.fromkeys([*own, *row.texts])))
         if texts:
             found.append(
                 make_item(
@@ -130,7 +137,7 @@ def list_items(root: str, rows: Iterable[Row], prompts: PromptSet) -> list[Item]
                     row.name,
                     texts,
                     findings=row.findings,
-                    label=labels(row.findings, prompts),
+                    label=labels(row.findings, prompts) if row.label is None else row.label,
                     patient_id=ids[row.patient],
                     study_id=ids[row.study] if row.study else None,
                     split=row.split,
