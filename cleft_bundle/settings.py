@@ -124,6 +124,7 @@ class Settings(BaseModel):
     target: Text = ""
     uncertain: Text = ""
     labeller: Text = ""
+    readers: Text = ""
     sentence_captions: Whole = 0
     unknown_codes: Text = ""
     shared_patients: Text = ""

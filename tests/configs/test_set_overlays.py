@@ -1,18 +1,35 @@
 """The overlays of public sets that no other test trains by: their items are divided, and one of them trains."""
 
+from functools import partial
+
 import pytest
 from monai.bundle import ConfigWorkflow
 
 from tests.conftest import ROOT
-from tests.data.datasets import test_cmmd, test_mias, test_mimic_cxr, test_rsna_breast
+from tests.data.datasets import (
+    test_cmmd,
+    test_covid,
+    test_mias,
+    test_mimic_cxr,
+    test_padchest,
+    test_rsna_breast,
+    test_siim,
+    test_vindr_cxr,
+)
 
+#: The patient whose images are for validation has a finding.
+LABELS = test_mimic_cxr.LABELS.replace("10000764,57375967,,", "10000764,57375967,1.0,")
 #: Overlay, what writes a miniature of its set, and other values than its own.
 SETS = [
     ("rsna_breast", test_rsna_breast.miniature, {}),
     ("mias", test_mias.miniature, {}),
     ("mias", test_mias.miniature, {"target": "severity"}),
     ("cmmd", test_cmmd.miniature, {}),
-    ("mimic_cxr", test_mimic_cxr.miniature, {"frontal_only": False}),
+    ("mimic_cxr", partial(test_mimic_cxr.miniature, labels=LABELS), {"frontal_only": False}),
+    ("vindr_cxr", test_vindr_cxr.miniature, {}),
+    ("padchest", test_padchest.miniature, {}),
+    ("siim", test_siim.miniature, {}),
+    ("covid", test_covid.miniature, {}),
 ]
 
 

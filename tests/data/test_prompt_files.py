@@ -23,6 +23,7 @@ SLOTS = {
     "chexpert": CHEST,
     "chexpert_5x200": CHEST,
     "cmmd": ("side", "view", "age", "findings", "pathology", "subtype"),
+    "covid": (*CHEST, "notes"),
     "dicom_dir": ("modality", "side", *CHEST),
     "embed_birads": EMBED,
     "embed_density": EMBED,
@@ -32,9 +33,12 @@ SLOTS = {
     **{f"mias_{target}": MIAS for target in ("abnormality", "density", "severity")},
     "nih": CHEST,
     "openi": ("findings", "findings_text", "impression", "indication", "view"),
+    "padchest": (*CHEST, "report"),
+    "siim": ("findings",),
     "rsna": CHEST,
     "rsna_breast": (*BREAST, "age", "cancer"),
     "vindr_birads": BREAST,
+    "vindr_cxr": ("findings",),
     "vindr_density": BREAST,
 }
 VALUES = {
@@ -55,9 +59,11 @@ VALUES = {
     "mass_margin": "spiculated",
     "mass_shape": "irregular",
     "modality": "mammogram",
+    "notes": "Fever for 3 days.",
     "pathology": "malignant",
     "race": "african american or black",
     "reason": "screening",
+    "report": "Sin hallazg patolog.",
     "sex": "female",
     "side": "left",
     "subtype": "luminal b",
@@ -118,6 +124,9 @@ COMPLETE = {
         "The heart is large. There is no pneumothorax.",
         f"{CHEST_BEGIN} edema, pleural effusion",
     ],
+    "covid": ["Fever for 3 days.", f"{CHEST_BEGIN} edema, pleural effusion"],
+    "padchest": [f"{CHEST_BEGIN} edema, pleural effusion"],
+    "siim": [f"{CHEST_BEGIN} edema, pleural effusion"],
     "openi": [
         "Mild edema. The heart is large. There is no pneumothorax.",
         "The heart is large. There is no pneumothorax.",
@@ -125,6 +134,7 @@ COMPLETE = {
     ],
     "rsna": [f"{CHEST_BEGIN} edema, pleural effusion"],
     "vindr_birads": [SIMPLE],
+    "vindr_cxr": [f"{CHEST_BEGIN} edema, pleural effusion"],
     "vindr_density": [SIMPLE],
 }
 PARTLY = [

@@ -46,8 +46,8 @@ dicom_id,study_id,subject_id,split
 REPORTS = {
     "10000032/50414267": "                                 FINAL REPORT\n EXAMINATION:  CHEST (PA AND LAT)\n\n"
     " INDICATION:  ___F with new onset ascites  // eval for infection\n\n FINDINGS: \n\n There is no focal "
-    "consolidation, pleural effusion or pneumothorax.  The cardiomediastinal\n silhouette is normal. Clips in the right "
-    "upper quadrant.\n\n IMPRESSION: \n\n No acute cardiopulmonary process.\n",
+    "consolidation, pleural effusion or pneumothorax.  The cardiomediastinal\n silhouette is normal. Clips in the "
+    "right upper quadrant.\n\n IMPRESSION: \n\n No acute cardiopulmonary process.\n",
     "10000032/53189527": " FINAL REPORT\n IMPRESSION:  Large heart.  Small effusion.\n",
     "10000764/57375967": " FINAL REPORT\n WET READ: ___ ___ 8:01 PM\n",
 }
