@@ -123,9 +123,13 @@ class Settings(BaseModel):
     balanced_test: Count | None = None
     target: Text = ""
     uncertain: Text = ""
+    labeller: Text = ""
+    readers: Text = ""
+    sentence_captions: Whole = 0
     unknown_codes: Text = ""
     shared_patients: Text = ""
     shared_pictures: Text = ""
+    absent_images: Text = ""
     exclude: Names | None = None
     image_types: Names = ()
     caption_template: Text = ""

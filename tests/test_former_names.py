@@ -9,7 +9,10 @@ import pytest
 
 from cleft_bundle.packaging import mlflow_model
 
-SETS = ("cbis_ddsm", "chexpert", "dicom_dir", "embed", "folder", "nih", "openi", "rsna", "vindr_mammo")
+SETS = (
+    *("cbis_ddsm", "chexpert", "cmmd", "covid", "dicom_dir", "embed", "folder", "mias", "mimic_cxr", "nih", "openi"),
+    *("padchest", "rsna", "rsna_breast", "siim", "vindr_cxr", "vindr_mammo"),
+)
 
 
 @pytest.mark.parametrize("name", SETS)

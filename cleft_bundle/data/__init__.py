@@ -5,10 +5,28 @@ from cleft_bundle.data.cache import RadiographCache
 from cleft_bundle.data.captions.prompts import PromptSet, load_prompts, names_as_prompts
 from cleft_bundle.data.collate import CaptionCollate, CaptionTokenizer
 from cleft_bundle.data.datalists import fingerprint, read_datalist, write_datalist
-from cleft_bundle.data.datasets import cbis_ddsm, chexpert, dicom_dir, embed, folder, nih, openi, rsna, vindr_mammo
+from cleft_bundle.data.datasets import (
+    cbis_ddsm,
+    chexpert,
+    cmmd,
+    covid,
+    dicom_dir,
+    embed,
+    folder,
+    mias,
+    mimic_cxr,
+    nih,
+    openi,
+    padchest,
+    rsna,
+    rsna_breast,
+    siim,
+    vindr_cxr,
+    vindr_mammo,
+)
 from cleft_bundle.data.epochs import EpochDataset, EpochSampler
 from cleft_bundle.data.image_lists import list_images
-from cleft_bundle.data.item_checks import check_items, is_multi_label, task_of
+from cleft_bundle.data.item_checks import check_items, is_multi_label, present_items, task_of
 from cleft_bundle.data.loaders import calibration_loader, training_loader, validation_loader
 from cleft_bundle.data.pictures import known_pictures, read_pictures, shared_pictures
 from cleft_bundle.data.pseudonyms import pseudonym
@@ -45,7 +63,9 @@ __all__ = [
     "cbis_ddsm",
     "check_items",
     "chexpert",
+    "cmmd",
     "collate_readable",
+    "covid",
     "dicom_dir",
     "embed",
     "fingerprint",
@@ -56,23 +76,30 @@ __all__ = [
     "list_images",
     "load_prompts",
     "make_splits",
+    "mias",
+    "mimic_cxr",
     "names_as_prompts",
     "nih",
     "openi",
+    "padchest",
     "patient_fraction",
     "phantoms",
+    "present_items",
     "pseudonym",
     "read_datalist",
     "read_pictures",
     "reading_workers",
     "reported_split",
     "rsna",
+    "rsna_breast",
     "select_split",
     "shared_pictures",
+    "siim",
     "task_of",
     "training_loader",
     "usable_items",
     "validation_loader",
+    "vindr_cxr",
     "vindr_mammo",
     "write_datalist",
 ]

@@ -6,11 +6,12 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import compress
 
 import numpy as np
 
 from cleft_bundle.data.item import Item
-from cleft_bundle.errors import BundleError
+from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.vocabulary import Task
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,39 @@ def task_of(items: Iterable[Item]) -> Task:
     return "multilabel" if is_multi_label(items) else "multiclass"
 
 
+def present_items(items: Sequence[Item], absent_images: str = "skip") -> list[Item]:
+    """The items whose image is there: a partial download trains on what it holds.
+
+    Args:
+        items: what a ``datalist`` function returns.
+        absent_images: "skip" to leave out items without an image, with their count in the log, by split where the set
+            names splits; or "error".
+
+    Raises:
+        BundleError: no image is there, or with "error" one is not; has the count and the first five names.
+    """
+    require_one_of("absent_images", absent_images, ("skip", "error"))
+    there = [os.path.isfile(item["image"]) for item in items]
+    missing = [item["name"] for item, found in zip(items, there, strict=True) if not found]
+    if missing and (absent_images == "error" or len(missing) == len(items)):
+        hint = "; --absent_images skip trains on those that do" if len(missing) < len(items) else ""
+        raise BundleError(_absent(missing, len(items)) + hint)
+    if missing:
+        sides = Counter(str(item.get("split") or "without a split") for item in items)
+        found_of = Counter(str(item.get("split") or "without a split") for item in compress(items, there))
+        patients = {item["patient_id"] for item in compress(items, there)}
+        logger.warning("a part of the set is here: %d of %d images, of %d of %d patients (%s); %d images are not there "
+                       "and left out", len(items) - len(missing), len(items), len(patients),
+                       len({item["patient_id"] for item in items}),
+                       ", ".join(f"{side}: {found_of[side]} of {count}" for side, count in sides.items()),
+                       len(missing))  # fmt: skip
+    return list(compress(items, there))
+
+
+def _absent(missing: Sequence[str], count: int) -> str:
+    return f"{len(missing)} of {count} images do not exist, the first: {', '.join(missing[:5])}"
+
+
 def check_items(items: Sequence[Item], classes: Sequence[str] | None = None) -> None:
     """Stop before training on a datalist that cannot be trained on.
 
@@ -52,15 +86,23 @@ def check_items(items: Sequence[Item], classes: Sequence[str] | None = None) -> 
         classes: names of the labels, for the messages.
 
     Raises:
-        BundleError: no item; images that do not exist (count and first five names); two items of one name; no caption;
-            labels that are not as many as the classes, or other than 1, 0 and NaN (unknown); a class without any known
-            label; fewer than two classes with a positive image; no class with both positive and negative images.
+        BundleError: images that do not exist (count and first five names), and what :func:`check_labels` raises.
+    """
+    if missing := [item["name"] for item in items if not os.path.isfile(item["image"])]:
+        raise BundleError(_absent(missing, len(items)))
+    check_labels(items, classes)
+
+
+def check_labels(items: Sequence[Item], classes: Sequence[str] | None = None) -> None:
+    """Stop before training on names, captions and labels that cannot be trained on; arguments as `check_items`.
+
+    Raises:
+        BundleError: no item; two items of one name; no caption; labels that are not as many as the classes, or other
+            than 1, 0 and NaN (unknown); a class without any known label; fewer than two classes with a positive image;
+            no class with both positive and negative images.
     """
     if not items:
         raise BundleError("the datalist is empty: no row of the table became an image with a caption")
-    missing = [item["name"] for item in items if not os.path.isfile(item["image"])]
-    if missing:
-        raise BundleError(f"{len(missing)} of {len(items)} images do not exist, the first: {', '.join(missing[:5])}")
     repeated = [name for name, count in Counter(item["name"] for item in items).items() if count > 1]
     if repeated:
         raise BundleError(f"{len(repeated)} images are listed more than once, the first: {', '.join(repeated[:5])}")
@@ -79,10 +121,10 @@ def check_items(items: Sequence[Item], classes: Sequence[str] | None = None) -> 
                 f"{strange.sum()} of {len(items)} images have a label other than 1, 0 and unknown, the first: "
                 f"{', '.join(first)}"
             )
-        _check_labels(labels, names)
+        _check_known(labels, names)
 
 
-def _check_labels(labels: np.ndarray, classes: Sequence[str]) -> None:
+def _check_known(labels: np.ndarray, classes: Sequence[str]) -> None:
     """Check labels of shape [images, classes] (1, 0 or NaN)."""
     if np.isnan(labels).all():
         raise BundleError("no image has a known label: expected findings (a caption alone cannot be scored)")

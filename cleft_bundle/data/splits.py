@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from cleft_bundle.data.item import Item, changed
-from cleft_bundle.data.item_checks import check_items
+from cleft_bundle.data.item_checks import check_labels, present_items
 from cleft_bundle.data.pictures import part_pictures
 from cleft_bundle.data.subsets import balanced_set, digest, patient_fraction, patient_labels
 from cleft_bundle.data.usable_labels import label_summary
@@ -44,11 +44,12 @@ def make_splits(
     testing, are left out.
 
     Args:
-        items: what a ``datalist`` function returns.
+        items: what a ``datalist`` function returns; those whose image is not there are left out, and counted
+            (:func:`cleft_bundle.data.item_checks.present_items`).
         fractions: share of the patients for train, validation and test, or a dictionary with these names.
         seed: another seed draws other patients. Of two, the first draws splits and balanced test sets, and the second
             decides which training patients a ``train_fraction`` keeps.
-        classes: names of the labels, for the balanced test set and the messages of :func:`check_items`.
+        classes: names of the labels, for the balanced test set and the messages of :func:`check_labels`.
         shared_patients: what to do with patients whom the named splits put on several sides: "error", or "drop" to
             keep such a patient's images in the last of the splits (test before validation before train) and leave
             the others out, with their count in the log.
@@ -68,9 +69,10 @@ def make_splits(
         Items under "train", "validation" and "test", each a copy with its ``split`` and sorted by name.
 
     Raises:
-        BundleError: what :func:`check_items` raises; fractions that are none; some items with a split and some
-            without; a patient on two sides; too few patients for training and validation; a class that is short of
-            cases for the balanced test set; a test fraction where there is a test split, or no validation split.
+        BundleError: what :func:`present_items` and :func:`check_labels` raise; fractions that are none;
+            some items with a split and some without; a patient on two sides; too few patients for training and
+            validation; a class that is short of cases for the balanced test set; a test fraction where there is a test
+            split, or no validation split.
 
     Examples:
         >>> from pathlib import Path
@@ -84,7 +86,8 @@ def make_splits(
         >>> {name: len({item["patient_id"] for item in part}) for name, part in splits.items()}
         {'train': 6, 'validation': 2, 'test': 2}
     """
-    check_items(items, classes)
+    items = present_items(items)
+    check_labels(items, classes)
     seed, subset_seed = seed if isinstance(seed, tuple) else (seed, seed)
     shares = _shares(fractions)
     named = [item for item in items if item["split"]]

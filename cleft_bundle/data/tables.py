@@ -8,6 +8,8 @@ spreadsheet shows: the header is row 1, the first record row 2.
 from __future__ import annotations
 
 import csv
+import gzip
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +19,10 @@ import numpy as np
 import pandas as pd
 
 from cleft_bundle.errors import BundleError, nearest
+from cleft_bundle.extras import require
 from cleft_bundle.names import plain_name
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -43,7 +48,7 @@ SEXES: Mapping[str, str | None] = {"f": "F", "female": "F", "m": "M", "male": "M
 
 
 def read_table(path: str | Path, required: Sequence[str] = (), optional: Sequence[str] | None = ()) -> pd.DataFrame:
-    """Read the named columns of a CSV file as text.
+    """Read the named columns of a CSV file as text, of one packed by gzip (``.gz``), or of a workbook's first sheet.
 
     The separator is the comma, or the semicolon or tab where the header holds no comma. Blank lines are passed over
     and still counted, a byte-order mark is dropped, quoted fields may hold line breaks, and nameless columns at the end
@@ -65,17 +70,33 @@ def read_table(path: str | Path, required: Sequence[str] = (), optional: Sequenc
     path = Path(path)
     if not path.is_file():
         raise BundleError(f"{path}: there is no such table")
+    if path.suffix.lower() == ".xlsx":
+        return _read_records(path, _sheet(path), required, optional)
     csv.field_size_limit(_LONGEST_FIELD)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
             first = file.readline()
             separator = next((mark for mark in _SEPARATORS if mark in first), ",")
             file.seek(0)
             return _read_records(path, csv.reader(file, delimiter=separator), required, optional)
     except UnicodeDecodeError as error:
         raise BundleError(f"{path}: expected UTF-8 text, found another encoding at byte {error.start}") from error
-    except csv.Error as error:
+    except (csv.Error, gzip.BadGzipFile, EOFError) as error:
         raise BundleError(f"{path}: not a readable CSV table ({error})") from error
+
+
+def _sheet(path: Path) -> list[list[str]]:
+    """The rows of a workbook's first sheet (``.xlsx``) as text, whole numbers without a decimal point."""
+    try:
+        book = require("openpyxl", "xlsx").load_workbook(path, read_only=True, data_only=True)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}; or save the sheet as a CSV file beside it") from error
+    except Exception as error:  # what openpyxl raises on broken files is of many kinds
+        raise BundleError(f"{path}: not a readable workbook ({type(error).__name__})") from error
+    records = [["" if value is None else f"{value}".removesuffix(".0") for value in row]
+               for row in book.worksheets[0].iter_rows(values_only=True)]  # fmt: skip
+    book.close()
+    return records
 
 
 def _read_records(
@@ -231,6 +252,38 @@ def no_duplicates(column: pd.Series, path: str | Path, advice: str = "expected o
             f"{path}: column '{column.name}' repeats an earlier value in {rows(len(surplus))}, "
             f"the first is '{surplus.iloc[0]}' in row {surplus.index[0]}; {advice}"
         )
+
+
+def corners(frame: pd.DataFrame, path: str | Path, names: Sequence[str]) -> list[list[float] | None]:
+    """Boxes of a table that has them by their corners.
+
+    Args:
+        frame: of :func:`read_table`.
+        path: the table, for the error.
+        names: columns of the left, upper, right and lower edge.
+
+    Returns:
+        [x, y, width, height] a row, in the unit of the columns; None where all four are empty.
+
+    Raises:
+        BundleError: an edge is no number, a row has a part of a box, or a box without area.
+    """
+    edges = pd.DataFrame({name: numbers(frame[name], path) for name in names})
+    left, upper, right, lower = (edges[name] for name in names)
+    refuse_rows(edges.isna().any(axis=1) & edges.notna().any(axis=1), path, "with a part of a box")
+    refuse_rows((right <= left) | (lower <= upper), path, "with a box of no area")
+    return [
+        [x, y, to_x - x, to_y - y] if np.isfinite(x) else None for x, y, to_x, to_y in edges.itertuples(index=False)
+    ]
+
+
+def drop_repeated(frame: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """The rows of a table without those that repeat an earlier one in every column; a warning counts them."""
+    repeated = frame.duplicated()
+    if repeated.any():
+        logger.warning("%s: %s that repeat an earlier one passed over, the first is row %s",
+                       Path(path).name, rows(int(repeated.sum())), repeated.idxmax())  # fmt: skip
+    return frame[~repeated]
 
 
 def find_table(folder: str | Path, pattern: str) -> Path:

@@ -1,6 +1,6 @@
 import pytest
 
-from cleft_bundle.data import check_items, is_multi_label, task_of
+from cleft_bundle.data import check_items, is_multi_label, present_items, task_of
 from cleft_bundle.errors import BundleError
 from tests.data.items import item, named
 
@@ -25,6 +25,27 @@ def test_missing_images_are_counted_and_five_named(picture):
         each["image"] += ".gone"
     with pytest.raises(BundleError, match=r"^7 of 10 images do not exist, the first: 0002\.png, .*0006\.png$"):
         check_items(items)
+
+
+def test_a_part_of_a_set_is_what_is_there_with_counts(picture, caplog):
+    items = named(picture, 6, test=4)
+    for each in items[2:7]:
+        each["image"] += ".gone"
+    assert present_items(items) == [*items[:2], *items[7:]]
+    assert "5 of 10 images, of 5 of 10 patients (train: 2 of 6, test: 3 of 4); 5 images are not there" in caplog.text
+    with pytest.raises(BundleError, match=r"^5 of 10 images do not exist, .*; --absent_images skip trains on those"):
+        present_items(items, "error")
+    with pytest.raises(BundleError, match=r"absent_images: expected one of skip, error, got 'warn'"):
+        present_items(items, "warn")
+
+
+def test_a_set_without_any_image_is_an_error(picture):
+    items = named(picture, 6)
+    for each in items:
+        each["image"] += ".gone"
+    with pytest.raises(BundleError, match=r"^6 of 6 images do not exist, the first: .*0004\.png$"):
+        present_items(items)
+    assert present_items([]) == []
 
 
 def test_repeated_names_are_an_error(picture):

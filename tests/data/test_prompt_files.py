@@ -17,19 +17,28 @@ CHEST = ("findings", "view", "sex", "age")
 BREAST = ("side", "view", "density", "density_words", "birads", "birads_words")
 DETAILS = ("mass_shape", "mass_margin", "calcification_type", "calcification_distribution")
 EMBED = (*BREAST, *DETAILS, "mass_density", "age", "race", "ethnicity", "reason")
+MIAS = ("side", "view", "tissue", "findings", "pathology")
 SLOTS = {
     "cbis": (*BREAST, *DETAILS, "pathology"),
     "chexpert": CHEST,
     "chexpert_5x200": CHEST,
+    "cmmd": ("side", "view", "age", "findings", "pathology", "subtype"),
+    "covid": (*CHEST, "notes"),
     "dicom_dir": ("modality", "side", *CHEST),
     "embed_birads": EMBED,
     "embed_density": EMBED,
     "embed_natural": EMBED,
     "embed_structural": EMBED,
+    "mimic_cxr": ("findings", "findings_text", "impression", "view"),
+    **{f"mias_{target}": MIAS for target in ("abnormality", "density", "severity")},
     "nih": CHEST,
     "openi": ("findings", "findings_text", "impression", "indication", "view"),
+    "padchest": (*CHEST, "report"),
+    "siim": ("findings",),
     "rsna": CHEST,
+    "rsna_breast": (*BREAST, "age", "cancer"),
     "vindr_birads": BREAST,
+    "vindr_cxr": ("findings",),
     "vindr_density": BREAST,
 }
 VALUES = {
@@ -38,6 +47,7 @@ VALUES = {
     "birads_words": "suspicious",
     "calcification_distribution": "grouped",
     "calcification_type": "amorphous",
+    "cancer": "cancer",
     "density": 3.0,
     "density_words": "heterogeneously dense",
     "ethnicity": "not hispanic or latino",
@@ -49,11 +59,15 @@ VALUES = {
     "mass_margin": "spiculated",
     "mass_shape": "irregular",
     "modality": "mammogram",
+    "notes": "Fever for 3 days.",
     "pathology": "malignant",
     "race": "african american or black",
     "reason": "screening",
+    "report": "Sin hallazg patolog.",
     "sex": "female",
     "side": "left",
+    "subtype": "luminal b",
+    "tissue": "fatty",
     "view": "cc",
 }
 CHEST_BEGIN = "this is a chest x ray of a patient with"
@@ -69,6 +83,18 @@ COMPLETE = {
         "heterogeneously dense with malignant pathology with a mass of irregular shape and spiculated margin "
         "with amorphous calcifications of grouped distribution"
     ],
+    "cmmd": [
+        f"{BREAST_BEGIN} on the left side in the cc view with edema, pleural effusion with malignant pathology "
+        "of subtype luminal b"
+    ],
+    **{
+        f"mias_{target}": [
+            "this is a scanned film mammogram of a patient on the left side in the cc view with fatty tissue "
+            "with edema, pleural effusion of malignant pathology"
+        ]
+        for target in ("abnormality", "density", "severity")
+    },
+    "rsna_breast": [f"{SIMPLE} with cancer"],
     "chexpert": [f"{CHEST_BEGIN} edema, pleural effusion"],
     "embed_birads": [SIMPLE],
     "embed_density": [SIMPLE],
@@ -93,6 +119,14 @@ COMPLETE = {
         "Impressions: BI-RADS category 4: suspicious. Overall Assessment: suspicious."
     ],
     "nih": [f"{CHEST_BEGIN} edema, pleural effusion"],
+    "mimic_cxr": [
+        "Mild edema. The heart is large. There is no pneumothorax.",
+        "The heart is large. There is no pneumothorax.",
+        f"{CHEST_BEGIN} edema, pleural effusion",
+    ],
+    "covid": ["Fever for 3 days.", f"{CHEST_BEGIN} edema, pleural effusion"],
+    "padchest": [f"{CHEST_BEGIN} edema, pleural effusion"],
+    "siim": [f"{CHEST_BEGIN} edema, pleural effusion"],
     "openi": [
         "Mild edema. The heart is large. There is no pneumothorax.",
         "The heart is large. There is no pneumothorax.",
@@ -100,6 +134,7 @@ COMPLETE = {
     ],
     "rsna": [f"{CHEST_BEGIN} edema, pleural effusion"],
     "vindr_birads": [SIMPLE],
+    "vindr_cxr": [f"{CHEST_BEGIN} edema, pleural effusion"],
     "vindr_density": [SIMPLE],
 }
 PARTLY = [
@@ -197,6 +232,8 @@ def test_class_prompts_are_captions_of_that_class():
         assert list(PROMPTS[name].classes.values()) == [
             PROMPTS[name].write({"findings": c}) for c in PROMPTS[name].classes
         ]
+    for name, slot in (("cmmd", "pathology"), ("rsna_breast", "cancer"), ("mias_density", "tissue")):
+        assert list(PROMPTS[name].classes.values()) == [PROMPTS[name].write({slot: c}) for c in PROMPTS[name].classes]
     assert list(PROMPTS["cbis"].classes.values()) == [
         PROMPTS["cbis"].write({"pathology": c}) for c in PROMPTS["cbis"].classes
     ]

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from cleft_bundle.data import check_items, load_prompts
-from cleft_bundle.data.datasets import chexpert, nih, openi, rsna
+from cleft_bundle.data.datasets import chexpert, nih, openi, padchest, rsna, siim, vindr_cxr
 from cleft_bundle.errors import BundleError
 
 pytestmark = pytest.mark.slow
@@ -147,3 +147,53 @@ def test_openi(tables, tmp_path):
         assert positives(items, name) == spoken.loc[spoken["headings"].map(headings.__and__).map(bool), "images"].sum()
     unindexed = spoken.loc[["no indexing" in headings for headings in spoken["headings"]], "images"].sum()
     assert sum(not item["findings"] for item in items) == unindexed
+
+
+@pytest.mark.parametrize(("readers", "least"), [("majority", 2), ("any", 1), ("all", 3)])
+def test_vindr_cxr(tables, tmp_path, readers, least):
+    table = unpack(tables / "vinbigdata-train.csv.gz", tmp_path / "train.csv")
+    items = vindr_cxr.datalist(tmp_path, prompts=load_prompts(PROMPTS / "vindr_cxr.json"), readers=readers)
+    votes = table.drop_duplicates(["image_id", "rad_id", "class_name"]).groupby(["image_id", "class_name"]).size()
+    present = votes[votes >= least].drop("No finding", level="class_name")
+    normal = set(votes[votes.xs("No finding", level="class_name", drop_level=False).index].loc[lambda n: n >= 2]
+                 .index.get_level_values("image_id")) - set(present.index.get_level_values("image_id"))  # fmt: skip
+    assert len(items) == present.index.get_level_values("image_id").nunique() + len(normal)
+    for name, count in present.groupby("class_name").size().items():
+        assert positives(items, name.lower()) == count, name
+    assert positives(items, "no finding") == len(normal)
+    boxes = table[pd.MultiIndex.from_frame(table[["image_id", "class_name"]]).isin(present.index)]
+    assert sum(len(item.get("boxes", ())) for item in items) == len(boxes)
+    width = sum(box[2] for item in items for box in item.get("boxes", ()))
+    assert width == pytest.approx((boxes["x_max"] - boxes["x_min"]).sum())
+
+
+def test_padchest(tables, tmp_path):
+    source = tables / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz"
+    (tmp_path / source.name).symlink_to(source)
+    table = pd.read_csv(source, low_memory=False, dtype={"PatientID": str}, usecols=[
+        "ImageID", "PatientID", "Projection", "Labels", "PatientSex_DICOM"])  # fmt: skip
+    items = padchest.datalist(tmp_path, prompts=load_prompts(PROMPTS / "padchest.json"))
+    labels = table["Labels"].fillna("[]").str.findall(r"'\s*([^']*?)\s*'").map(lambda names: [n for n in names if n])
+    kept = table["Projection"].isin(["PA", "AP", "AP_horizontal"]) & ~labels.map(lambda names: "exclude" in names)
+    findings = labels.map(lambda names: {name.lower() for name in names} - padchest.NO_FINDINGS)
+    listed = table[kept & findings.map(bool)]
+    assert len(items) == len(listed)
+    assert len({item["patient_id"] for item in items}) == listed["PatientID"].nunique()
+    shown = findings[listed.index]
+    for name in ("cardiomegaly", "pleural effusion", "copd signs", "nodule", "pneumothorax"):
+        assert positives(items, name) == shown.map(lambda names, name=name: name in names).sum(), name
+    assert positives(items, "no finding") == shown.map(lambda names: names == {"normal"}).sum()
+    assert sum(item.get("sex") == "F" for item in items) == (listed["PatientSex_DICOM"] == "F").sum()
+    assert sum(item["view"] == "PA" for item in items) == (listed["Projection"] == "PA").sum()
+
+
+def test_siim(tables, tmp_path):
+    table = unpack(tables / "siim-pneumothorax-train-rle.csv.gz", tmp_path / "train-rle.csv")
+    table.columns = table.columns.str.strip()
+    items = siim.datalist(tmp_path, prompts=load_prompts(PROMPTS / "siim.json"))
+    masks = table[table["EncodedPixels"].str.strip() != "-1"]
+    assert len(items) == table["ImageId"].nunique()
+    assert positives(items, "pneumothorax") == masks["ImageId"].nunique()
+    assert sum(len(item.get("boxes", ())) for item in items) == len(masks)
+    assert all(x >= 0 and y >= 0 and x + width <= 1024 and y + height <= 1024
+               for item in items for x, y, width, height in item.get("boxes", ()))  # fmt: skip

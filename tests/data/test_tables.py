@@ -1,4 +1,6 @@
+import gzip
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,3 +150,14 @@ def test_any_quoted_text_comes_back(table, values):
 def test_a_far_name_is_not_proposed():
     assert nearest("zzz", ["image"]) == ""
     assert re.search("'image'", nearest("imgae", ["image", "view"]))
+
+
+def test_a_packed_table_is_read_as_it_is(table, tmp_path):
+    plain = table("a,b\n1,x\n")
+    packed = tmp_path / "packed.csv.gz"
+    packed.write_bytes(gzip.compress(Path(plain).read_bytes()))
+    assert tables.read_table(packed, ["a", "b"]).equals(tables.read_table(plain, ["a", "b"]))
+    packed.write_bytes(packed.read_bytes()[:-9])
+    refused(lambda: tables.read_table(packed, ["a"]), "packed.csv.gz", "not a readable CSV table")
+    packed.write_text("a,b\n")
+    refused(lambda: tables.read_table(packed, ["a"]), "packed.csv.gz", "not a readable CSV table")

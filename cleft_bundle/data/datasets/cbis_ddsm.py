@@ -86,7 +86,7 @@ def datalist(
 
     Left out, and counted in the log: films of other splits, films whose target is unknown or none of the classes, and
     films for which no template has a slot to fill. Rows without an image stay in the list, with a warning that counts
-    them (:func:`cleft_bundle.data.check_items` refuses them before training). Images without a row are counted; masks
+    them (:func:`cleft_bundle.data.make_splits` leaves them out). Images without a row are counted; masks
     and cut-outs of the abnormalities are among them.
 
     Args:
@@ -122,10 +122,7 @@ def datalist(
     films = _films(frame, set(tree.files))
     listed = films if split is None else films[films["split"] == split]
     kept = listed[listed[target].map(TARGETS[target]).isin(list(prompts.classes))]
-    rest = set(frame["name"]) - set(kept["name"])
-    parts.report_images(
-        logger, set(kept["name"]), {file: name for file, name in tree.files.items() if file not in rest}
-    )
+    parts.report_kept(logger, tree.files, frame["name"], kept["name"])
     found = _items(tree.root, kept, target, prompts)
     logger.info("CBIS-DDSM%s: %d abnormalities, %d items; left out: %d films of other splits, %d without a %s among "
                 "the classes, %d that nothing captions",

@@ -47,6 +47,8 @@ FINDINGS = (
 )
 #: The table of each split. The public download has the first two; a test table is used where somebody has put one.
 TABLES = {"train": "train.csv", "validation": "valid.csv", "test": "test.csv"}
+#: What CheXlocalize calls them; read where the others are not there. Its test table has paths and labels alone.
+CHEXLOCALIZE_TABLES = {"validation": "val_labels.csv", "test": "test_labels.csv"}
 #: What the caption template may name.
 SLOTS = ("findings", "view", "sex", "age")
 
@@ -54,7 +56,8 @@ SLOTS = ("findings", "view", "sex", "age")
 UNCERTAIN = "uncertain "
 
 _UNCERTAIN = {"zero": 0, "one": 1}
-_MEANINGS = ("ignore", *_UNCERTAIN, "separate")
+#: What a -1 may mean.
+UNCERTAINTIES = ("ignore", *_UNCERTAIN, "separate")
 _VIEWS = {"AP": "AP", "PA": "PA"}  # 17 rows of the release say LL or RL of a frontal image: no view is kept of them
 
 
@@ -69,12 +72,15 @@ def datalist(
     """List CheXpert's images with captions and labels.
 
     Images are looked for at ``root/Path``, or without the leading ``CheXpert-v1.0[-small]/`` where ``root`` has no
-    such folder. The caption names every positive finding in lower case, "no finding" among them. A finding that the
-    report does not mention counts as absent, as is usual for this set. Rows without a positive finding, and rows for
-    which no template has a slot to fill, are left out, and counted in the log.
+    such folder; those of ``valid/`` also in ``val/``. A table without the column ``Frontal/Lateral``, as that of the
+    published test labels, has the side in the names of its files. The caption names every positive finding in lower
+    case, "no finding" among them. A finding that the report does not mention counts as absent, as is usual for this
+    set. Rows without a positive finding, and rows for which no template has a slot to fill, are left out, and counted
+    in the log.
 
     Args:
-        root: the folder with ``train.csv`` and ``valid.csv``.
+        root: the folder with ``train.csv`` and ``valid.csv``, or CheXlocalize's with ``val_labels.csv`` and
+            ``test_labels.csv``.
         split: "train", "validation" or "test"; None for every table that is there.
         prompts: caption templates (slots: ``findings``, ``view``, ``sex``, ``age``) and classes, which are finding
             columns in lower case.
@@ -92,39 +98,58 @@ def datalist(
     Raises:
         BundleError: an argument, a table, a column or a value is not as described; names it.
     """
-    require_one_of("uncertain", uncertain, _MEANINGS)
+    require_one_of("uncertain", uncertain, UNCERTAINTIES)
     if split is not None:
         require_one_of("split", split, TABLES)
-    known = [name.lower() for name in FINDINGS]
-    if uncertain == "separate":
-        known += [UNCERTAIN + name for name in known]
-    prompts.check_classes(known, "finding", "CheXpert")
+    prompts.check_classes(finding_names(uncertain), "finding", "CheXpert")
     prompts.check_slots(SLOTS)
     root = Path(root)
-    present = [side for side, table in TABLES.items() if (root / table).is_file()]
+    present = [side for side in TABLES if _table(root, side).is_file()]
     sides = [split] if split else present or ["train"]
     return [
         item for side in sides for item in _read(root, side, prompts, uncertain=uncertain, frontal_only=frontal_only)
     ]
 
 
+def _table(root: Path, split: str) -> Path:
+    """The table of a split, by either of its names."""
+    usual, other = root / TABLES[split], root / CHEXLOCALIZE_TABLES.get(split, TABLES[split])
+    return other if other.is_file() and not usual.is_file() else usual
+
+
+def _laterals(frame: pd.DataFrame, path: Path) -> list[bool | None]:
+    """True of each lateral image: by the table, or without that column by the file's name, ``view1_lateral.jpg``."""
+    sides = {"frontal": False, "lateral": True}
+    if "Frontal/Lateral" in frame:
+        tables.no_gaps(frame["Frontal/Lateral"], path)
+        return tables.codes(frame["Frontal/Lateral"], path, sides)
+    named = frame["Path"].str.lower().str.extract(r"_(frontal|lateral)\.[^/]*$", expand=False)
+    tables.refuse_rows(named.isna(), path, "whose path says neither frontal nor lateral, and no 'Frontal/Lateral' does")
+    return [sides[name] for name in named]
+
+
+def finding_names(uncertain: str) -> list[str]:
+    """The names that a finding of an item can have, for a meaning of -1."""
+    known = [name.lower() for name in FINDINGS]
+    return known + [UNCERTAIN + name for name in known] if uncertain == "separate" else known
+
+
 def _read(root: Path, split: str, prompts: PromptSet, *, uncertain: str, frontal_only: bool) -> list[Item]:
-    path = root / TABLES[split]
+    path = _table(root, split)
     asked = {name.removeprefix(UNCERTAIN) for name in prompts.classes}
     needed = [name for name in FINDINGS if name.lower() in asked]
     frame = tables.read_table(
-        path, required=["Path", "Frontal/Lateral", *needed], optional=["Sex", "Age", "AP/PA", *FINDINGS]
+        path, required=["Path", *needed], optional=["Frontal/Lateral", "Sex", "Age", "AP/PA", *FINDINGS]
     )
     tables.no_gaps(frame["Path"], path)
-    tables.no_gaps(frame["Frontal/Lateral"], path)
     tables.no_duplicates(frame["Path"], path)
-    frame["lateral"] = tables.codes(frame["Frontal/Lateral"], path, {"frontal": False, "lateral": True})
+    frame["lateral"] = _laterals(frame, path)
     places, located = _path_parts(frame["Path"], path), _locate(root, frame["Path"])
     _compare_folders(places, located)
-    numbers, patterns = _patterns(frame, path, prompts, uncertain)
+    numbers, found = patterns(frame, path, prompts, uncertain)
     details = _details(frame, path)
     listed = ~frame["lateral"].to_numpy(dtype=bool) if frontal_only else np.ones(len(frame), dtype=bool)
-    kept = listed & np.array([bool(pattern.text) for pattern in patterns])[numbers]
+    kept = listed & np.array([bool(pattern.text) for pattern in found])[numbers]
     patients = {patient: pseudonym(patient) for patient in {patient for patient, _ in compress(places, kept)}}
     studies = {place: pseudonym("/".join(place)) for place in set(compress(places, kept))}
     total = len(frame)
@@ -134,7 +159,7 @@ def _read(root: Path, split: str, prompts: PromptSet, *, uncertain: str, frontal
     for number, detail, place, (image, name) in zip(
         numbers[kept].tolist(), compress(details, kept), compress(places, kept), compress(located, kept), strict=True
     ):
-        pattern = patterns[number]
+        pattern = found[number]
         key = (number, id(detail))
         if key not in written:
             texts = prompts.write({**parts.words_of(detail), "findings": pattern.text})
@@ -167,16 +192,32 @@ def _read(root: Path, split: str, prompts: PromptSet, *, uncertain: str, frontal
 
 
 @dataclass(frozen=True)
-class _Pattern:
-    """What follows from one combination of labels; all rows that have it share these objects."""
+class Pattern:
+    """One combination of labels, and what follows from it; all rows that have it share these objects.
+
+    Attributes:
+        findings: 1.0 or 0.0 by name.
+        label: in the order of the classes.
+        text: the positive findings, as a caption names them.
+    """
 
     findings: dict[str, float]
     label: list[float]
     text: str
 
 
-def _patterns(frame: pd.DataFrame, path: Path, prompts: PromptSet, uncertain: str) -> tuple[np.ndarray, list[_Pattern]]:
-    """The number of each row's combination of labels, and the combinations: a few thousand in 191,010 rows."""
+def patterns(frame: pd.DataFrame, path: Path, prompts: PromptSet, uncertain: str) -> tuple[np.ndarray, list[Pattern]]:
+    """The number of each row's combination of labels, and the combinations: a few thousand in 191,010 rows.
+
+    Args:
+        frame: with columns of :data:`FINDINGS` as text: 1, 0, -1 (uncertain) or nothing (not mentioned: absent).
+        path: the table, for errors.
+        prompts: the classes.
+        uncertain: as of :func:`datalist`.
+
+    Raises:
+        BundleError: a label is another; names it.
+    """
     columns = [name for name in FINDINGS if name in frame]
     codes = np.empty((len(frame), len(columns)), dtype=np.int8)
     for place, name in enumerate(columns):
@@ -195,7 +236,7 @@ def _patterns(frame: pd.DataFrame, path: Path, prompts: PromptSet, uncertain: st
             findings |= {UNCERTAIN + name: 1.0 for name, code in named.items() if code == -1}
         label = [findings.get(name, 0.0 if name.startswith(UNCERTAIN) else np.nan) for name in prompts.classes]
         text = describe_findings(name for name, value in findings.items() if value == 1)
-        patterns.append(_Pattern(findings, label, text))
+        patterns.append(Pattern(findings, label, text))
     return numbers, patterns
 
 
@@ -213,14 +254,21 @@ def _path_parts(column: pd.Series, path: Path) -> list[tuple[str, str]]:
 def _locate(root: Path, column: pd.Series) -> list[tuple[str, str]]:
     """Absolute path and name within the set; the leading folder is asked for once, not once per image."""
     folder = str(root.absolute())
-    leading = {value.split("/", 1)[0] for value in column}
-    versions = {first + "/" for first in leading if first.startswith("CheXpert-")}
+    firsts = {value.split("/", 1)[0] for value in column}
+    versions = {first + "/" for first in firsts if first.startswith("CheXpert-")}
     absent = {first for first in versions if not (root / first).is_dir()}
+    bases = [root, *(root / first for first in versions)]
+    renamed = any((base / "val").is_dir() for base in bases) and not any((base / "valid").is_dir() for base in bases)
     located = []
     for value in column:
         first, _, rest = value.partition("/")
-        name = rest if first + "/" in versions else value
-        located.append((f"{folder}/{name if first + '/' in absent else value}", name))
+        leading = first + "/" in versions
+        name = rest if leading else value
+        if renamed and name.startswith("valid/"):
+            name = f"val/{name.removeprefix('valid/')}"
+        located.append(
+            (f"{folder}/{first}/{name}" if leading and first + "/" not in absent else f"{folder}/{name}", name)
+        )
     return located
 
 

@@ -86,7 +86,7 @@ def datalist(
     Left out, and counted in the log: images of other types, images of no single side, spot and magnification views
     (where the metadata table has ``spot_mag``), images whose target is unknown or none of the classes, images for
     which no template has a slot to fill, and images without a row. Rows without an image stay in the list, with a
-    warning that counts them (:func:`cleft_bundle.data.check_items` refuses them before training).
+    warning that counts them (:func:`cleft_bundle.data.make_splits` leaves them out).
 
     Args:
         root: the folder with ``tables/`` and the images; those are found wherever they lie below it, by the trailing

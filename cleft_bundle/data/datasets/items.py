@@ -6,10 +6,13 @@ import logging
 import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cleft_bundle.data.captions.prompts import PromptSet
+from cleft_bundle.data.item import Item, make_item
+from cleft_bundle.data.pseudonyms import pseudonym
 from cleft_bundle.vocabulary import SEX_WORDS, SIDE_WORDS
 
 _EXAMPLES = 3
@@ -82,6 +85,82 @@ def caption_keys(texts: Sequence[str]) -> dict[str, Any]:
     return {"caption": texts[0], **several} if texts else {}
 
 
+@dataclass(frozen=True)
+class Row:
+    """An image as a table has it, from which :func:`list_items` makes an item.
+
+    Attributes:
+        name: path within the set.
+        words: values of the slots that captions may name.
+        findings: 1.0 or 0.0 by name; what is not known is left out.
+        patient: identifier, as the table has it.
+        study: identifier; None: the patient's.
+        split: of the set, or None.
+        details: what else is known, by the keys of :class:`cleft_bundle.data.item.Item`.
+        texts: further captions, as they are.
+        label: in the order of the classes; None: that of the findings.
+    """
+
+    name: str
+    words: Mapping[str, object]
+    findings: dict[str, float]
+    patient: str
+    study: str | None = None
+    split: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    texts: Sequence[str] = ()
+    label: list[float] | None = None
+
+
+def list_items(root: str, rows: Iterable[Row], prompts: PromptSet) -> list[Item]:
+    """Make the items of a table's images.
+
+    Args:
+        root: the folder of the set, absolute.
+        rows: the images.
+        prompts: caption templates and classes.
+
+    Returns:
+        One item per image that a template captions, in the order of the rows.
+    """
+    write, ids = caption_writer(prompts), _Pseudonyms()
+    found = []
+    for row in rows:
+        texts = write(known(**row.words))
+        if row.texts:
+            own = texts.get("captions") or [*filter(None, [texts.get("caption")])]
+            texts = caption_keys(list(dict.fromkeys([*own, *row.texts])))
+        if texts:
+            found.append(
+                make_item(
+                    f"{root}/{row.name}",
+                    row.name,
+                    texts,
+                    findings=row.findings,
+                    label=labels(row.findings, prompts) if row.label is None else row.label,
+                    patient_id=ids[row.patient],
+                    study_id=ids[row.study] if row.study else None,
+                    split=row.split,
+                    details=row.details,
+                )
+            )
+    return found
+
+
+class _Pseudonyms(dict[str, str]):
+    """From identifiers to pseudonyms, each hashed once."""
+
+    def __missing__(self, value: str) -> str:
+        found = self[value] = pseudonym(value)
+        return found
+
+
+def boxes(marked: Iterable[tuple[str, Sequence[float]]]) -> dict[str, Any]:
+    """The keys of an item with boxes, each with its finding; none without."""
+    pairs = list(marked)
+    return {"boxes": [list(box) for _, box in pairs], "box_findings": [name for name, _ in pairs]} if pairs else {}
+
+
 def image_files(root: str | Path, folders: Sequence[str]) -> dict[str, str]:
     """List the files of some folders, without looking at each.
 
@@ -126,3 +205,17 @@ def report_images(logger: logging.Logger, wanted: Collection[str], files: Mappin
                        len(absent), len(wanted), some(sorted(absent)))  # fmt: skip
     if surplus:
         logger.info("%d images without a row left out: %s", len(surplus), some(surplus))
+
+
+def report_kept(logger: logging.Logger, files: Mapping[str, str], listed: Iterable[str], kept: Iterable[str]) -> None:
+    """:func:`report_images` where a set leaves out rows by design: their files are not called surplus.
+
+    Args:
+        logger: as there.
+        files: of a :class:`cleft_bundle.data.images.file_trees.FileTree`: from paths to names.
+        listed: paths of all rows.
+        kept: paths of the rows that are listed.
+    """
+    wanted = set(kept)
+    rest = set(listed) - wanted
+    report_images(logger, wanted, {file: name for file, name in files.items() if file not in rest})

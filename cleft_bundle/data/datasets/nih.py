@@ -62,8 +62,8 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet) 
 
     The caption names every finding of the row, "no finding" among them; a finding that the row does not name is
     absent. Images are looked for in ``images/`` and ``images_001/images/`` to ``images_012/images/``. Rows without an
-    image stay in the list, with a warning that counts them (:func:`cleft_bundle.data.check_items` refuses them before
-    training); images without a row are left out and counted.
+    image stay in the list, with a warning that counts them (:func:`cleft_bundle.data.make_splits` leaves them out);
+    images without a row are left out and counted.
 
     Where ``train_val_list.txt`` and ``test_list.txt`` are there, they give the splits "train" and "test"; validation
     is then drawn from the training patients by :func:`cleft_bundle.data.make_splits`. Every image of the table must be

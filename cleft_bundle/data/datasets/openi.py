@@ -75,7 +75,7 @@ def datalist(
 
     Every image of a report has the report's captions and labels. Reports without an image, and reports without
     findings and impression, are left out and counted in the log. Images of a report that are not there stay in the
-    list, with a warning that counts them (:func:`cleft_bundle.data.check_items` refuses them before training); images
+    list, with a warning that counts them (:func:`cleft_bundle.data.make_splits` leaves them out); images
     without a report are left out and counted.
 
     The collection names no patient: each report counts as one. It defines no split.

@@ -52,7 +52,7 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet, 
     pneumonia nor "no finding". A caption that calls such an image one without finding would not be true.
 
     Rows without an image stay in the list, with a warning that counts them
-    (:func:`cleft_bundle.data.check_items` refuses them before training); images without a row are left out and
+    (:func:`cleft_bundle.data.make_splits` leaves them out); images without a row are left out and
     counted.
 
     Args:

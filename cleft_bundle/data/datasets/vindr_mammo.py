@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet, 
 
     Left out, and counted in the log: images of other splits, images whose target is unknown or none of the classes,
     images for which no template has a slot to fill, and images without a row. Rows without an image stay in the list,
-    with a warning that counts them (:func:`cleft_bundle.data.check_items` refuses them before training).
+    with a warning that counts them (:func:`cleft_bundle.data.make_splits` leaves them out).
 
     Args:
         root: the folder with the tables and ``images/``; images are found wherever they lie below it.
@@ -83,10 +82,7 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet, 
     frame["name"] = tree.locate(("images/" + frame["study_id"] + "/" + frame["image_id"] + ".dicom").tolist())
     listed = frame if split is None else frame[frame["split"] == split]
     kept = listed[listed[target].map(TARGETS[target]).isin(list(prompts.classes))]
-    rest = set(frame["name"]) - set(kept["name"])
-    parts.report_images(
-        logger, set(kept["name"]), {file: name for file, name in tree.files.items() if file not in rest}
-    )
+    parts.report_kept(logger, tree.files, frame["name"], kept["name"])
     found = _items(tree.root, kept, boxes, target, prompts)
     logger.info("VinDr-Mammo%s: %d rows, %d items, %d of them with boxes; left out: %d of other splits, "
                 "%d without a %s among the classes, %d that nothing captions",
@@ -116,26 +112,18 @@ def _read(path: Path) -> pd.DataFrame:
 def _read_boxes(path: Path, images: set[str]) -> dict[str, list[tuple[list[float], str, int | None]]]:
     """From each image with boxes to a box, a finding and its category; rows without a box have nothing to mark."""
     frame = tables.read_table(path, ["image_id", "finding_categories", *_BOX], ["finding_birads"])
+    frame = tables.drop_repeated(frame, path)
     tables.no_gaps(frame["image_id"], path)
     tables.refuse_rows(~frame["image_id"].isin(images), path, f"with an image that {_TABLE} does not have")
     names = frame["finding_categories"].map({text: _categories(text) for text in frame["finding_categories"].unique()})
     tables.refuse_rows(names.isna(), path, "whose finding_categories are no list of names such as ['Mass']")
-    for name in _BOX:
-        frame[name] = tables.numbers(frame[name], path)
-    box = frame[list(_BOX)]
-    tables.refuse_rows(box.isna().any(axis=1) & box.notna().any(axis=1), path, "with a part of a box")
-    tables.refuse_rows(
-        (frame["xmax"] <= frame["xmin"]) | (frame["ymax"] <= frame["ymin"]), path, "with a box of no area"
-    )
+    boxes = tables.corners(frame, path, _BOX)
     blank = pd.Series("", index=frame.index)
     categories = tables.codes(frame.get("finding_birads", blank), path, _CATEGORIES)
     found: dict[str, list[tuple[list[float], str, int | None]]] = {}
-    for image, listed, category, (left, upper, right, lower) in zip(
-        frame["image_id"], names, categories, box.to_numpy().tolist(), strict=True
-    ):
-        if not math.isnan(left):
-            marked = [([left, upper, right - left, lower - upper], name, category) for name in listed]
-            found.setdefault(image, []).extend(marked)
+    for image, listed, category, box in zip(frame["image_id"], names, categories, boxes, strict=True):
+        if box is not None:
+            found.setdefault(image, []).extend((box, name, category) for name in listed)
     return found
 
 

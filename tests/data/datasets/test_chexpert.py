@@ -210,3 +210,33 @@ def test_rows_without_a_place_or_a_side_are_named(tmp_path, line, words):
         writer.writerow(line)
     with pytest.raises(BundleError, match=words):
         chexpert.datalist(tmp_path, prompts=PROMPTS)
+
+
+BLINDED = ["Path", *sorted(chexpert.FINDINGS)]
+
+
+def test_published_test_labels_have_the_side_in_the_path(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    write(tmp_path, [row("test/patient64741/study1/view1_frontal.jpg", edema="1"),
+                     row("test/patient64741/study1/view2_lateral.jpg", edema="1"),
+                     row("test/patient64742/study1/view1_frontal.jpg", no_finding="1")],
+          "test_labels.csv", BLINDED, "")  # fmt: skip
+    items = chexpert.datalist(tmp_path, prompts=PROMPTS)
+    assert [item["name"] for item in items] == [f"test/patient6474{n}/study1/view1_frontal.jpg" for n in (1, 2)]
+    assert {item["split"] for item in items} == {"test"}
+    assert not any({"view", "sex", "age"} & set(item) for item in items)
+    both = chexpert.datalist(tmp_path, prompts=PROMPTS, frontal_only=False)
+    assert [item.get("view") for item in both] == [None, "LATERAL", None]
+    assert all(Path(item["image"]).is_file() for item in both)
+    assert "3 rows, 2 items; left out: 1 lateral" in caplog.text
+    write(tmp_path, [row("test/patient64741/study1/view1.jpg", edema="1")], "test.csv", BLINDED, "")
+    with pytest.raises(BundleError, match=r"test\.csv: 1 row whose path says neither frontal nor lateral.*row 2"):
+        chexpert.datalist(tmp_path, prompts=PROMPTS)
+
+
+def test_chexlocalize_calls_the_folder_of_validation_val(tmp_path):
+    write(tmp_path, [row("valid/patient64541/study1/view1_frontal.jpg", edema="1")], "val_labels.csv")
+    (tmp_path / "valid").rename(tmp_path / "val")
+    (item,) = chexpert.datalist(tmp_path, prompts=PROMPTS)
+    assert (item["name"], item["split"]) == ("val/patient64541/study1/view1_frontal.jpg", "validation")
+    assert Path(item["image"]).is_file()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cleft_bundle.data import make_splits
 from cleft_bundle.data.captions.prompts import PromptSet, load_prompts
 from cleft_bundle.data.datasets import embed
 from cleft_bundle.data.phantoms.breast_tables import LEGEND, LEGEND_COLUMNS
@@ -62,6 +63,16 @@ def test_item_of_a_complete_row(tmp_path):
         "birads": 4,
         "age": 50.5,
     }
+
+
+def test_a_partial_download_trains_on_what_is_there(tmp_path, caplog):
+    images = [image(f"E{number}", "L", patient=f"P{number}") for number in range(6)]
+    write(tmp_path, images, [finding(f"E{number}", "L", "N", str(number % 2 + 2)) for number in range(6)])
+    for number in (1, 5):
+        (tmp_path / images[number][2]).unlink()
+    divided = make_splits(embed.datalist(tmp_path, prompts=DENSITY), (0.5, 0.5, 0.0), classes=list(DENSITY.classes))
+    assert sum(map(len, divided.values())) == 4
+    assert "4 of 6 images, of 4 of 6 patients (without a split: 4 of 6); 2 images are not there" in caplog.text
 
 
 def test_birads_as_target(tmp_path):
