@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -28,6 +28,13 @@ def space_of(image_encoder: nn.Module) -> str:
     Classifiers of one training have the same, whatever their classes and calibration.
     """
     return value_fingerprint(image_encoder.state_dict().items())
+
+
+def space_of_state(state: Mapping[str, torch.Tensor]) -> str:
+    """:func:`space_of` the tower in the state dict of a classifier, ``model.pt``."""
+    prefix = "image_encoder."
+    tower = [(name.removeprefix(prefix), value) for name, value in state.items() if name.startswith(prefix)]
+    return value_fingerprint(tower)
 
 
 class TextBank:

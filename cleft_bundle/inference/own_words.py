@@ -19,13 +19,12 @@ from cleft_bundle.checkpoints.text_bank import VOCABULARY, TextBank, space_of
 from cleft_bundle.config_files import read_config, shipped
 from cleft_bundle.data.captions.prompts import check_names
 from cleft_bundle.data.token_checks import check_class_tokens
+from cleft_bundle.engines.vocabulary import TEMPLATE
 from cleft_bundle.errors import BundleError
 from cleft_bundle.networks import ZeroShotClassifier
 from cleft_bundle.networks.classifiers.zero_shot import oppose
 from cleft_bundle.vocabulary import NO_FINDING
 
-#: Prompt of a finding where neither a bank nor a user names one.
-TEMPLATE = "this is a chest x ray of a patient with {class}"
 MODEL, BANK, CACHE, LANGUAGE = "model", "vocabulary", "cache", "language model"
 
 

@@ -38,7 +38,8 @@ class Prediction:
     Args:
         scores: N rows, by the images' names (paths as they were given): a column per finding with its probability, NaN
             where an image could not be read; ``positive``, the findings that reach their threshold, None where none has
-            one; and ``error``, why an image has no scores, else "".
+            one; ``typicality`` and ``unusual``, see :class:`cleft_bundle.inference.Scores`, where the classifier knows;
+            and ``error``, why an image has no scores, else "".
         warnings: what is to be known of the scores, a sentence each.
         provenance: what made them: ``version``, ``model`` (SHA-256), ``run``, ``task``, ``calibrated`` (the findings
             whose scores are) and ``words``, of each finding where its text was embedded: ``model``, ``vocabulary``,
@@ -169,6 +170,8 @@ class Predictor:
         )
         positive = self._positive(columns, [name for name in findings if name not in own], errors)
         table["positive"] = pd.Series(positive, index=table.index, dtype=object)
+        if found.typicality is not None:
+            table["typicality"], table["unusual"] = found.typicality, found.unusual
         table["error"] = errors
         calibrated = [] if self.scorer.calibration is None else [name for name in findings if name not in own]
         about = {
@@ -180,7 +183,9 @@ class Predictor:
             "words": {name: source if name in own else MODEL for name in findings},
         }
         networks = {name: network if network is not None and name in own else self.scorer.network for name in findings}
-        return Prediction(table, notes + self._warnings(findings, calibrated), about, given, networks, self.scorer)
+        return Prediction(
+            table, notes + self._warnings(findings, calibrated, found.unusual), about, given, networks, self.scorer
+        )
 
     def _divide(self, find: str | Sequence[str] | None) -> tuple[list[str], list[str]]:
         """The classes of the model that are asked for, and the words that are none."""
@@ -217,9 +222,15 @@ class Predictor:
             for row, error in enumerate(errors)
         ]
 
-    def _warnings(self, findings: Sequence[str], calibrated: Sequence[str]) -> list[str]:
-        plain = [name for name in findings if name not in calibrated]
-        return [f"not calibrated, so no probabilities to rely on: {', '.join(plain)}"] if plain else []
+    def _warnings(self, findings: Sequence[str], calibrated: Sequence[str], unusual: np.ndarray | None) -> list[str]:
+        told = []
+        if unusual is None:
+            told.append("whether an image is of the kind that the model was validated on is not known")
+        elif unusual.any():
+            told.append(f"{unusual.sum()} of {len(unusual)} images are unlike those that the model was validated on")
+        if plain := [name for name in findings if name not in calibrated]:
+            told.append(f"not calibrated, so no probabilities to rely on: {', '.join(plain)}")
+        return told
 
 
 def model_file(model: str | Path) -> Path:

@@ -17,10 +17,10 @@ from cleft_bundle.checkpoints.text_bank import VOCABULARY, TextBank, space_of
 from cleft_bundle.commands.command_line import call
 from cleft_bundle.commands.predict import predict as command
 from cleft_bundle.config_files import read_config
+from cleft_bundle.engines.vocabulary import TEMPLATE
 from cleft_bundle.errors import BundleError
 from cleft_bundle.inference import Predictor, Scorer, own_words
 from cleft_bundle.inference.heat_maps import HeatMaps
-from cleft_bundle.inference.own_words import TEMPLATE
 from cleft_bundle.networks import ZeroShotClassifier, class_weights
 from tests.conftest import ROOT
 from tests.data.radiographs import make_dicom
