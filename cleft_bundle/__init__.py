@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 __version__ = "0.11.0"
 
@@ -24,8 +24,10 @@ _ROOMS = (
 )
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import a subpackage when it is first named, so that configs need one import line and scripts start fast."""
+def __getattr__(name: str) -> Any:
+    """Import a subpackage, or ``predict``, when it is first named: configs need one import line, scripts start fast."""
     if name in _ROOMS:
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "predict":
+        return importlib.import_module(f"{__name__}.inference").predict
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -186,6 +186,7 @@ class Settings(BaseModel):
     # evaluation and inference
     calibration: Text = ""
     threshold_rule: Text = ""
+    vocabulary: Switch = True
     threshold_target: Share = 1.0
     evaluate_split: Text = ""
     allow_trained_patients: Switch = False

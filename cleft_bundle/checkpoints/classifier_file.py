@@ -22,6 +22,7 @@ from cleft_bundle.networks import (
     ZeroShotClassifier,
     build_image_encoder,
 )
+from cleft_bundle.networks.classifiers.typicality import Typicality
 from cleft_bundle.networks.classifiers.zero_shot import decode_settings
 
 logger = logging.getLogger(__name__)
@@ -135,6 +136,7 @@ def _build(state: Any, path: str | Path, identity: RunIdentity | None = None) ->
     if identity is not None:
         identity.check_own(settings.get("provenance"), path)
     classifier = ZeroShotClassifier(**{**settings, "image_encoder": build_image_encoder(settings["image_encoder"])})
+    classifier.typicality = Typicality.of(state, "typicality.")
     try:
         classifier.load_state_dict(state, strict=True)
     except RuntimeError as error:

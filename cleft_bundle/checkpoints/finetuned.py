@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cleft_bundle import files
 from cleft_bundle.checkpoints.patient_roles import Memory
 from cleft_bundle.checkpoints.run_identity import RunIdentity
 from cleft_bundle.checkpoints.trained_on import TrainedOn
 from cleft_bundle.errors import BundleError, one_line
 from cleft_bundle.networks import FinetunedClassifier, ImageClassifier, build_image_encoder
+from cleft_bundle.networks.classifiers.typicality import Typicality
 
 FORMAT = 1
 _APART = ("run", "trained_on")  # of a provenance: a file has them beside it
@@ -48,7 +51,8 @@ class FinetunedState:
             ``finetuned_format``, ``settings`` (JSON text of classes, task, preprocessing and architecture),
             ``weights`` (name to tensor), ``trained_on`` (:meth:`TrainedOn.state_dict`) and, where they are known,
             ``run`` (:meth:`RunIdentity.state_dict`) and ``deployment`` (JSON text of calibration, operating point and
-            provenance; files before version 0.7.0 have none).
+            provenance; files before version 0.7.0 have none) and ``typicality`` (name to tensor, see
+            :class:`cleft_bundle.networks.classifiers.typicality.Typicality`).
         """
         network = self.network.merged()
         return {
@@ -58,6 +62,7 @@ class FinetunedState:
             "trained_on": self.trained_on.state_dict(),
             **({"run": self.identity.state_dict()} if self.identity else {}),
             **({"deployment": json.dumps(_deployment(self.deployed))} if self.deployed else {}),
+            **({"typicality": _typicality(self.deployed)} if self.deployed and self.deployed.typicality else {}),
         }
 
 
@@ -107,12 +112,18 @@ def build_finetuned(state: Any, path: str | Path, identity: RunIdentity | None =
     stored = json.loads(state["deployment"])
     classifier = FinetunedClassifier(network, provenance=provenance | stored["provenance"])
     classifier.calibrate(**stored["calibration"], **stored["operating_point"])
+    classifier.typicality = Typicality.of(state.get("typicality", {}))
     return classifier.eval()
 
 
 def is_finetuned(state: Any) -> bool:
     """True for the content of a file of a fine-tuned classifier, in the format that is known here."""
     return isinstance(state, dict) and state.get("finetuned_format") == FORMAT
+
+
+def _typicality(classifier: FinetunedClassifier) -> dict[str, torch.Tensor]:
+    state = classifier.typicality.state_dict() if classifier.typicality else {}
+    return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
 
 
 def _deployment(classifier: FinetunedClassifier) -> dict[str, Any]:

@@ -17,6 +17,7 @@ COMMANDS = {
     "preview": "preview",
     "describe": "describe",
     "gallery": "gallery",
+    "predict": "predict",
     "build": "build",
     "import": "import_",
     "report": "report",

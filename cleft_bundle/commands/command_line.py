@@ -40,7 +40,32 @@ def call(name: str, function: Callable[..., Any], words: Sequence[str]) -> None:
         return function(*arguments.args, **arguments.kwargs)
 
     fire.decorators.SetParseFn(str)(gather)  # a folder may be called 2020, or a#b, which Fire would evaluate
-    fire.Fire(gather, command=list(words), name=f"cleft {name}")
+    fire.Fire(gather, command=_gathered(name, function, words), name=f"cleft {name}")
+
+
+def _gathered(command: str, function: Callable[..., Any], words: Sequence[str]) -> list[str]:
+    """The words of a command line with the values of a repeated list as one list; of others Fire keeps the last."""
+    lists = [key for key, hint in get_type_hints(function).items() if hint == Sequence[str]]
+    found: dict[str, list[str]] = {}
+    rest: list[str] = []
+    place = 0
+    while place < len(words):
+        option, equals, value = words[place].partition("=")
+        key, width = option[2:].replace("-", "_"), 1
+        if option.startswith("--") and key:
+            if not equals and place + 1 < len(words) and not words[place + 1].startswith("--"):
+                value, width, equals = words[place + 1], 2, "="
+            if key in found and key not in lists:
+                raise UsageError(f"cleft {command}: --{key} is given twice")
+            if equals and key in lists:
+                found.setdefault(key, []).append(value)
+                place += width
+                continue
+            found[key] = [value]
+        rest += words[place : place + width]
+        place += width
+    joined = {key: values[0] if len(values) == 1 else repr(values) for key, values in found.items() if key in lists}
+    return [*rest, *(f"--{key}={value}" for key, value in joined.items())]
 
 
 def _bind(

@@ -7,6 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 import cleft_bundle
+from cleft_bundle.config_files import shipped
 from cleft_bundle.errors import BundleError
 
 
@@ -38,12 +39,6 @@ def init(folder: str) -> str:
         f"{root} is a bundle of cleft_bundle {cleft_bundle.__version__}. Next, from within it:\n"
         "  python -m monai.bundle run training --config_file configs/train.json"
     )
-
-
-def shipped() -> Path:
-    """The folder of ``configs`` and ``docs`` that came with this package: in the wheel, or the checkout around it."""
-    package = Path(cleft_bundle.__file__).resolve().parent
-    return next(root for root in (package / "bundle", package.parent) if (root / "configs").is_dir())
 
 
 def _license() -> Path:

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from cleft_bundle.checkpoints import save
+from cleft_bundle.checkpoints.text_bank import VOCABULARY, space_of_state
 from cleft_bundle.distributed import at_first, rank
+from cleft_bundle.engines.typicality import fit_typicality
+from cleft_bundle.engines.vocabulary import write_vocabulary
 from cleft_bundle.inferers import ZeroShotInferer
 from cleft_bundle.metrics import Calibration, Screening
 from cleft_bundle.networks import CLEFT, DeployedClassifier, ZeroShotClassifier
@@ -26,9 +29,13 @@ class ClassifierBuilder:
         inferer: holds the class prompts.
         preprocessing: settings of the deterministic transforms, see :class:`ZeroShotClassifier`.
         screening: how calibration and thresholds are chosen on validation images.
+        vocabulary: write ``vocabulary.safetensors`` beside it, see :mod:`cleft_bundle.engines.vocabulary`.
     """
 
-    def __init__(self, inferer: ZeroShotInferer, preprocessing: Mapping[str, Any], screening: Screening) -> None:
+    def __init__(
+        self, inferer: ZeroShotInferer, preprocessing: Mapping[str, Any], screening: Screening, vocabulary: bool = False
+    ) -> None:
+        self.vocabulary = vocabulary
         self.inferer = inferer
         self.preprocessing = preprocessing
         self.screening = screening
@@ -39,9 +46,10 @@ class ClassifierBuilder:
         Args:
             network: the trained network.
             validation: ``logits`` and ``label`` [N, K] of validation images, as
-                :class:`cleft_bundle.handlers.ZeroShotMetrics` leaves them, and ``patients`` [N] where they are known;
-                None: no calibration and no thresholds. What the classifier keeps of the choice are the rules, and of a
-                fitted temperature its 95 % interval and the number of images.
+                :class:`cleft_bundle.handlers.ZeroShotMetrics` leaves them, and ``patients`` [N] and ``embeddings``
+                [N, D] where they are known; None: no calibration, no thresholds and no typicality. What the classifier
+                keeps of the choice are the rules, and of a fitted temperature its 95 % interval and the number of
+                images.
         """
         names, task = list(self.inferer.prompts), self.inferer.task
         weights = self.inferer.embed_prompts(network)
@@ -49,6 +57,7 @@ class ClassifierBuilder:
         if validation is not None:
             estimates = validation["logits"], validation["label"]
             calibrate(classifier, self.screening, *estimates, validation.get("patients"))
+            learn_typicality(classifier, validation.get("embeddings"), estimates[1], validation.get("patients"))
         return classifier
 
     def write(
@@ -70,10 +79,12 @@ class ClassifierBuilder:
         classifier = self.build(network, validation)
         classifier.provenance = dict(provenance)
         content = at_first(classifier.state_dict())
-        if rank() > 0:
-            return
-        save(content, path)
-        logger.info("classifier of %d classes: %s", len(self.inferer.prompts), path)
+        if rank() == 0:
+            save(content, path)
+            logger.info("classifier of %d classes: %s", len(self.inferer.prompts), path)
+        if self.vocabulary:
+            space = space_of_state(content) if rank() == 0 else ""
+            write_vocabulary(network, self.inferer, space, Path(path).with_name(VOCABULARY))
 
 
 def calibrate(
@@ -96,6 +107,24 @@ def calibrate(
     chosen = screening.choose(logits, labels, classifier.class_names, classifier.task, patients)
     scale = chosen.calibration
     classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **chosen_by(screening, scale))
+
+
+def learn_typicality(
+    classifier: DeployedClassifier,
+    embeddings: np.ndarray | None,
+    labels: np.ndarray,
+    patients: Sequence[object] | None,
+) -> None:
+    """Let a classifier keep what its validation images look like, see :func:`fit_typicality`.
+
+    Args:
+        classifier: gets it, on its device; what it had goes.
+        embeddings: [N, D] of validation images, as its head takes them; None where there are none.
+        labels: [N, K] of 1, 0 and NaN.
+        patients: [N], whose image each one is; None where that is unknown.
+    """
+    found = None if embeddings is None else fit_typicality(embeddings, labels, patients)
+    classifier.typicality = None if found is None else found.to(classifier.bias.device)
 
 
 def chosen_by(screening: Screening, scale: Calibration) -> dict[str, Any]:

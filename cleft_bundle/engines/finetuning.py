@@ -14,7 +14,7 @@ from cleft_bundle.checkpoints.finetuned import FinetunedState
 from cleft_bundle.data.item import Item
 from cleft_bundle.data.usable_labels import label_matrix
 from cleft_bundle.distributed import rank, wait_for_all
-from cleft_bundle.engines.classifier_builder import calibrate
+from cleft_bundle.engines.classifier_builder import calibrate, learn_typicality
 from cleft_bundle.engines.features import embed_together
 from cleft_bundle.engines.linear_probe import as_predictions
 from cleft_bundle.engines.seen import describe_seen, grey_levels
@@ -62,6 +62,7 @@ class FinetunedWriter:
         logits = classifier.raw_logits(looked[1].to(device)).double().cpu().numpy()
         patients = [item["patient_id"] for item in items]
         calibrate(classifier, self.screening, logits, label_matrix(items), patients)
+        learn_typicality(classifier, looked[1].numpy(), label_matrix(items), patients)
         classifier.to(device)
         classifier.provenance = {"seen": describe_seen(*looked)}
         state = FinetunedState(classifier.network, self.trained_on.calibrated(), identity, classifier)

@@ -15,7 +15,7 @@ import torch
 from cleft_bundle.checkpoints import RunIdentity, TrainedOn, load_trained, save
 from cleft_bundle.data.item import Item
 from cleft_bundle.data.usable_labels import label_matrix, usable_rows
-from cleft_bundle.engines.classifier_builder import ClassifierBuilder, chosen_by
+from cleft_bundle.engines.classifier_builder import ClassifierBuilder, chosen_by, learn_typicality
 from cleft_bundle.engines.features import embed_images
 from cleft_bundle.engines.linear_head import LinearHead
 from cleft_bundle.engines.linear_probe import as_predictions
@@ -23,6 +23,7 @@ from cleft_bundle.files import save_text
 from cleft_bundle.handlers import RunTracker
 from cleft_bundle.metrics import Screening, classification_metrics
 from cleft_bundle.networks import CLEFT, ZeroShotClassifier, probabilities
+from cleft_bundle.networks.classifiers.typicality import Typicality
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def finish_label_training(
 
     From :data:`CALIBRATION_IMAGES` usable validation images on, calibration and thresholds are chosen on them, by the
     rules that the served classifier's were chosen by. With fewer the calibration stays, and there are no thresholds.
+    What is known of typical images stays where the image tower does, and is learnt anew where it was trained.
 
     Args:
         candidate: the new classifier, in evaluation mode.
@@ -119,6 +121,11 @@ def finish_label_training(
         predictions = as_predictions(scores, validation, candidate.class_names, candidate.task)
         found = classification_metrics(predictions, metrics=METRICS)
         estimates[when] = {name: value for name, value in found.items() if np.isfinite(value)}
+    if rows["before"].shape != rows["after"].shape or not torch.allclose(rows["before"], rows["after"], atol=1e-4):
+        patients = [item["patient_id"] for item in validation]  # another tower: what was known was of the other
+        learn_typicality(candidate, rows["after"].numpy(), labels, patients)
+    elif served.typicality is not None:
+        candidate.typicality = Typicality.of(served.typicality.state_dict())
     remembered = trained_on.calibrated() if calibrated else trained_on
     candidate.provenance = {"run": identity.state_dict(), "trained_on": remembered.state_dict()}
     outcome = {

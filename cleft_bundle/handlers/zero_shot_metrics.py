@@ -34,6 +34,7 @@ class ZeroShotMetrics(Metric):
     computed from goes to ``engine.state.metric_details[name]`` for pictures and reports: ``class_names`` (list of K),
     ``names`` (list of N), ``patients`` (list of N, None where the batches have no ``patient_id``), ``logits``,
     ``scores`` (probabilities) and ``label`` [N, K], as :class:`Predictions` keeps it; where there are any,
+    ``embeddings`` [N, D] of the images,
     ``variant_scores`` [N, V, K] of single prompts; for retrieval, ``image_rank`` [N] and ``text_rank`` [M], see
     :func:`cleft_bundle.metrics.retrieval_ranks`, and ``retrieval_chance``, the recall of a network that knows nothing.
 
@@ -99,6 +100,8 @@ class ZeroShotMetrics(Metric):
             "label": predictions.labels,
             "scores": scores,
         }
+        if "image_embedding" in gathered:
+            details["embeddings"] = gathered["image_embedding"]
         if "variant_logits" in gathered:
             details["variant_scores"] = self._probabilities(gathered["variant_logits"])
         if "text_embedding" in gathered:

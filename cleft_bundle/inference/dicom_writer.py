@@ -40,12 +40,13 @@ class DicomResultWriter:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._write_batch)
         engine.add_event_handler(Events.COMPLETED, self._report)
 
-    def write(self, path: str, scores: list[float]) -> None:
+    def write(self, path: str, scores: list[float], typicality: float | None = None) -> None:
         """Write what there is to write of one image.
 
         Args:
             path: as listed.
             scores: K of them.
+            typicality: 0..1; None where it is not known.
         """
         raise NotImplementedError
 
@@ -58,8 +59,10 @@ class DicomResultWriter:
             return None
 
     def _write_batch(self, engine: Engine) -> None:
-        for path, scores in zip(engine.state.batch["path"], engine.state.output["pred"].tolist(), strict=True):
-            self.write(path, scores)
+        paths, known = engine.state.batch["path"], engine.state.output.get("typicality")
+        typicality = [None] * len(paths) if known is None else known.tolist()
+        for path, scores, typical in zip(paths, engine.state.output["pred"].tolist(), typicality, strict=True):
+            self.write(path, scores, typical)
 
     def _report(self) -> None:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in self.skipped.most_common())

@@ -94,7 +94,7 @@ class HeatMapWriter(DicomResultWriter):
         engine.add_event_handler(Events.STARTED, self._find_older)
         super().attach(engine)
 
-    def write(self, path: str, scores: list[float]) -> None:
+    def write(self, path: str, scores: list[float], typicality: float | None = None) -> None:
         """Draw and save the maps of one image; see :meth:`DicomResultWriter.write`."""
         named = dict(zip(self.network.class_names, scores, strict=True))
         names = self.maps.wanted(self.findings, named)

@@ -22,10 +22,11 @@ _SYNC_SECONDS = 1.0  # what a power failure can cost; a killed process loses not
 
 @dataclass(frozen=True)
 class Scored:
-    """Outcome of an image: its class scores in the order of the classes, or why it could not be read."""
+    """Outcome of an image: its class scores in their order, or why it could not be read; its typicality."""
 
     scores: tuple[float, ...] | None = None
     error: str | None = None
+    typicality: float | None = None
 
 
 class PredictionJournal:
@@ -97,7 +98,10 @@ class PredictionJournal:
             file, name = self._listed[path]
             stamp = _stamp(file)
             self._rows[name] = stamp, scored
-            outcome = {"scores": scored.scores} if scored.error is None else {"error": scored.error}
+            outcome: dict[str, Any] = {"error": scored.error}
+            if scored.error is None:
+                outcome = {"scores": scored.scores}
+                outcome |= {} if scored.typicality is None else {"typicality": scored.typicality}
             lines.append(_line({"image": path, "name": name, "stamp": stamp, **outcome}))
         if self._file is None:
             raise RuntimeError("append() before open()")
@@ -135,7 +139,8 @@ class PredictionJournal:
                     self._check(row)
                 else:
                     scores = row.get("scores")
-                    outcome = Scored(None if scores is None else tuple(scores), row.get("error"))
+                    known = None if scores is None else tuple(scores)
+                    outcome = Scored(known, row.get("error"), row.get("typicality"))
                     self._rows[row["name"]] = row["stamp"], outcome
                 self._sound += len(line)
         if torn := self.path.stat().st_size - self._sound:

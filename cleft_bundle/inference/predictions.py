@@ -17,18 +17,21 @@ from cleft_bundle.data.tolerant_dataset import BLANK
 from cleft_bundle.files import replacing
 from cleft_bundle.inference.journal import PredictionJournal, Scored
 from cleft_bundle.names import column, joined
+from cleft_bundle.networks.classifiers.typicality import UNUSUAL_BELOW
 
 logger = logging.getLogger(__name__)
 
 _CALLS = ("prediction", "positive")
-FIXED = ("image", *_CALLS, "error", "name")  # the columns that are no class
+_TYPICAL = ("typicality", "unusual")
+FIXED = ("image", *_CALLS, *_TYPICAL, "error", "name")  # the columns that are no class
 
 
 class PredictionWriter:
     """Note each batch in a journal, and write ``predictions.csv`` and ``predictions.json`` when an inference run ends.
 
     The columns are ``image`` (the path as listed), one per class with its probability, ``prediction`` (the class with
-    the highest one), ``positive`` (the classes that reach their threshold, by ``|`` in the table), ``error``, the
+    the highest one), ``positive`` (the classes that reach their threshold, by ``|`` in the table), ``typicality`` and
+    ``unusual`` (see :class:`cleft_bundle.inference.Scores`; empty where the classifier does not know), ``error``, the
     reason why an image could not be read, or ``blank`` where it shows nothing (then the others are empty), and
     ``name``, by which the image's other files are called. Rows are in the order of the listing. A class's column is
     called as the class is; that of a class called like one of the other columns has ``class:`` before it, see
@@ -70,27 +73,35 @@ class PredictionWriter:
         blank, scored = errors.count(BLANK), errors.count(None)
         counted = f"{scored} images scored, {len(errors) - scored - blank} unreadable"
         counted += f", {blank} blank" if blank else ""
+        typical = [scored.typicality for *_, scored in self.journal.rows() if scored.typicality is not None]
+        unusual = sum(one < UNUSUAL_BELOW for one in typical)
+        counted += f", {unusual} unlike the validation images" if unusual else ""
         logger.info(f"{counted}: {csv_path} and {json_path.name} beside it")
 
     def _note(self, engine: Engine) -> None:
         batch, scores = engine.state.batch, engine.state.output["pred"]
-        scored = [Scored(tuple(row)) for row in scores.cpu().tolist()]
+        known = engine.state.output.get("typicality")
+        typicality = [None] * len(scores) if known is None else known.tolist()
+        rows_of = zip(scores.cpu().tolist(), typicality, strict=True)
+        scored = [Scored(tuple(row), typicality=typical) for row, typical in rows_of]
         rows = dict(zip(batch["path"], scored, strict=True))
         self.journal.append(rows | {one["path"]: Scored(error=one["error"]) for one in batch["failures"]})
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for path, name, scored in self.journal.rows():
-            row: dict[str, Any] = {"image": path, **dict.fromkeys([*self.columns, *_CALLS])}
+            row: dict[str, Any] = {"image": path, **dict.fromkeys([*self.columns, *_CALLS, *_TYPICAL])}
             if scored.scores is not None:
                 named = dict(zip(self.class_names, scored.scores, strict=True))
                 row.update(zip(self.columns, scored.scores, strict=True))
                 row["prediction"] = max(named, key=lambda one: named[one])
                 if self.thresholds:
                     row["positive"] = [one for one, least in self.thresholds.items() if named[one] >= least]
+            if scored.typicality is not None:
+                row |= {"typicality": scored.typicality, "unusual": scored.typicality < UNUSUAL_BELOW}
             yield {**row, "error": scored.error, "name": name}
 
     def _write_csv(self, file: IO[str]) -> None:
-        writer = csv.DictWriter(file, ["image", *self.columns, *_CALLS, "error", "name"])
+        writer = csv.DictWriter(file, ["image", *self.columns, *_CALLS, *_TYPICAL, "error", "name"])
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in self._rows())
 
@@ -104,6 +115,8 @@ class PredictionWriter:
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
         return joined(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     return repr(value) if isinstance(value, float) else value  # all digits: what differs must not tie when read back
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from ignite.engine import Engine, Events
 from monai.inferers import SimpleInferer
 
 from cleft_bundle.networks import DeployedClassifier, ExportedClassifier
@@ -22,11 +23,14 @@ class Predicted:
         scores: float64 [B, K], calibrated probabilities. In double precision, sure ones do not become equal.
         logits: float64 [B, K], before calibration.
         embeddings: float32 [B, D], or None.
+        typicality: float64 [B], see :class:`cleft_bundle.networks.classifiers.typicality.Typicality`; None where the
+            classifier does not know it.
     """
 
     scores: torch.Tensor
     logits: torch.Tensor
     embeddings: torch.Tensor | None = None
+    typicality: torch.Tensor | None = None
 
 
 def predict(
@@ -48,20 +52,24 @@ def predict(
         BundleError: where embeddings are asked for and the network has none.
     """
     parts = image.split(cpu_images) if image.device.type == "cpu" else (image,)
-    rows, logits = [], []
+    rows, logits, typical = [], [], []
     with torch.autocast(image.device.type, enabled=False):
         for part in parts:
-            if embeddings:
+            if embeddings or network.typicality is not None:
                 rows.append(network.embed(part))
                 logits.append(network.raw_logits(rows[-1]))
+                typical += [] if network.typicality is None else [network.typicality(rows[-1]).cpu()]
             else:
                 logits.append(network.logits(part))
     raw = torch.cat(logits).cpu().double()
-    return Predicted(network.calibrated(raw), raw, torch.cat(rows).float().cpu() if embeddings else None)
+    embedded = torch.cat(rows).float().cpu() if embeddings else None
+    return Predicted(network.calibrated(raw), raw, embedded, torch.cat(typical) if typical else None)
 
 
 class ReadableInferer(SimpleInferer):
     """MONAI's SimpleInferer, which passes over a batch whose files were all unreadable, and divides one on the CPU.
+
+    Among the evaluator's handlers, before those that write, it hands on the images' typicality.
 
     Args:
         cpu_images: at most so many images at once on the CPU.
@@ -70,6 +78,15 @@ class ReadableInferer(SimpleInferer):
     def __init__(self, cpu_images: int = CPU_IMAGES) -> None:
         super().__init__()
         self.cpu_images = cpu_images
+        self._typicality: torch.Tensor | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Put ``typicality`` [B] into the engine's output, where the classifier knows it, for the handlers behind."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+
+    def _add(self, engine: Engine) -> None:
+        if self._typicality is not None:
+            engine.state.output["typicality"] = self._typicality
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Apply a classifier by :func:`predict`.
@@ -83,6 +100,9 @@ class ReadableInferer(SimpleInferer):
         Returns:
             scores, float64 [B, K] on the CPU, or an empty tensor [0, 0].
         """
+        self._typicality = None
         if len(inputs) == 0:
             return inputs.new_zeros(0, 0)
-        return predict(network, inputs, cpu_images=self.cpu_images).scores
+        found = predict(network, inputs, cpu_images=self.cpu_images)
+        self._typicality = found.typicality
+        return found.scores

@@ -18,6 +18,7 @@ from cleft_bundle.data import TolerantDataset, begin_reading, collate_readable
 from cleft_bundle.inference.readable import predict
 from cleft_bundle.metrics import Calibration
 from cleft_bundle.networks import DeployedClassifier, ExportedClassifier
+from cleft_bundle.networks.classifiers.typicality import UNUSUAL_BELOW
 from cleft_bundle.progress import bar
 from cleft_bundle.transforms import build_transforms
 from cleft_bundle.vocabulary import Task
@@ -33,12 +34,20 @@ class Scores:
         logits: float64 [N, K], before calibration; NaN likewise.
         errors: N texts, why an image has no scores; empty where it has.
         embeddings: float32 [N, D], what the classifier's head takes; NaN likewise. None where they were not asked for.
+        typicality: float64 [N] in 0..1, the share of validation patients that were at most as typical; NaN likewise.
+            None where the classifier does not know it.
     """
+
+    @property
+    def unusual(self) -> np.ndarray | None:
+        """True [N] for images that are less typical than 95 % of the validation patients; None as above."""
+        return None if self.typicality is None else self.typicality < UNUSUAL_BELOW  # NaN is not
 
     scores: np.ndarray
     logits: np.ndarray
     errors: list[str]
     embeddings: np.ndarray | None = None
+    typicality: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -141,6 +150,7 @@ class Scorer:
         shape = len(listed), len(self.class_names)
         scores, logits = np.full(shape, np.nan), np.full(shape, np.nan)
         errors, embedded = [""] * len(listed), dict[int, np.ndarray]()
+        typicality = None if self.network.typicality is None else np.full(len(listed), np.nan)
         with eval_mode(self.network):
             for batch in bar(self._loader(listed), progress, "batch", hidden=progress is None, leave=False):
                 for failure in batch["failures"]:
@@ -149,9 +159,11 @@ class Scorer:
                 if rows:
                     found = predict(self.network, batch["image"].to(self.device), embeddings)
                     scores[rows], logits[rows] = found.scores.numpy(), found.logits.numpy()
+                    if typicality is not None and found.typicality is not None:
+                        typicality[rows] = found.typicality.numpy()
                     if found.embeddings is not None:
                         embedded |= zip(rows, found.embeddings.numpy(), strict=True)
-        return Scores(scores, logits, errors, _table(embedded, len(listed)) if embeddings else None)
+        return Scores(scores, logits, errors, _table(embedded, len(listed)) if embeddings else None, typicality)
 
     def _loader(self, listed: Sequence[Mapping[str, str]]) -> DataLoader:
         return DataLoader(

@@ -8,6 +8,7 @@ from cleft_bundle.data.dicom.results import ResultSource, save_result, structure
 from cleft_bundle.extras import require
 from cleft_bundle.inference.dicom_writer import DicomResultWriter
 from cleft_bundle.inference.journal import PredictionJournal
+from cleft_bundle.networks.classifiers.typicality import UNUSUAL_BELOW
 
 
 class StructuredReportWriter(DicomResultWriter):
@@ -35,8 +36,10 @@ class StructuredReportWriter(DicomResultWriter):
         super().__init__(output_dir, model, journal)
         self.class_names = list(class_names)
 
-    def write(self, path: str, scores: list[float]) -> None:
+    def write(self, path: str, scores: list[float], typicality: float | None = None) -> None:
         """Write the report of one image, if it can be referred to; see :meth:`DicomResultWriter.write`."""
         if (source := self.source(path)) is not None:
-            report = structured_report(source, dict(zip(self.class_names, scores, strict=True)), self.model)
+            named = dict(zip(self.class_names, scores, strict=True))
+            unusual = typicality is not None and typicality < UNUSUAL_BELOW
+            report = structured_report(source, named, self.model, unusual=unusual)
             save_result(report, self.output_dir / f"{self.journal.name(path)}.dcm")

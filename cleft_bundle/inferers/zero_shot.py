@@ -110,7 +110,7 @@ class ZeroShotInferer(Inferer):
             kwargs: its text arguments, see :meth:`cleft_bundle.networks.CLEFT.forward`.
 
         Returns:
-            ``logits`` [B, K], for variants ``variant_logits`` [B, V, K], and for retrieval ``image_embedding`` and
+            ``logits`` [B, K], ``image_embedding`` [B, D], for variants ``variant_logits`` [B, V, K], and for retrieval
             ``text_embedding`` [B, D].
 
         Raises:
@@ -124,6 +124,7 @@ class ZeroShotInferer(Inferer):
             embedded = {"image_embedding": image, "text_embedding": pair.text}
         else:
             image = network.encode_image(inputs)
+            embedded = {"image_embedding": image}
         found = {"logits": network.scale * image @ weights.T, **embedded}
         if self.variant_weights is not None:
             found["variant_logits"] = network.scale * torch.einsum("bd,vkd->bvk", image, self.variant_weights)

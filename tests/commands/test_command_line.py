@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 import pytest
@@ -30,6 +31,8 @@ def run(monkeypatch, *words):
         (["init", "a", "--folder", "b"], "cleft init: folder is given twice"),
         (["preview", "--count", "many"], "--count: expected a whole number, got 'many'"),
         (["build", "--calibrate", "p.json", "q.json"], "--calibrate: expected true or false, got 'p.json'"),
+        (["preview", "--count", "1", "--count=2"], "cleft preview: --count is given twice"),
+        (["build", "--epochs", "1", "--epochs", "2"], "cleft build: --epochs is given twice"),
         (["report", "--label", "x"], "--label is no option of report (did you mean 'labels'?)"),
     ],
 )
@@ -135,3 +138,21 @@ def test_values_become_what_the_function_wants(tmp_path, monkeypatch):
 
 def test_a_usage_error_is_a_bundle_error():
     assert issubclass(UsageError, BundleError)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["x", "--find", "pleural effusion", "--find", "mass, large"], ["pleural effusion", "mass, large"]),
+        (["x", "--find=a,b"], ["a", "b"]),
+        (["--find", "['a', 'b']", "x"], ["a", "b"]),
+        (["x", "--find=it's", '--find="'], ["it's", '"']),
+    ],
+)
+def test_an_option_that_takes_a_list_may_be_repeated(words, expected):
+    def function(*images: str, find: Sequence[str] = ()) -> None:
+        found.append((images, find))
+
+    found = []
+    call("predict", function, words)
+    assert found == [(("x",), expected)]

@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
 from cleft_bundle.inference import PredictionJournal, PredictionWriter
@@ -25,14 +26,14 @@ def predictions(tmp_path):
     return PredictionWriter(str(tmp_path / "out"), CLASSES, journal, {"edema": 0.25, "no finding": 0.9})
 
 
-def evaluate(predictions):
+def evaluate(predictions, *handlers):
     SupervisedEvaluator(
         device="cpu",
         val_data_loader=BATCHES,
         network=torch.nn.Identity(),
         inferer=lambda inputs, network: torch.tensor([[0.25, 0.75]]).expand(len(inputs), 2),
         decollate=False,
-        val_handlers=[predictions],
+        val_handlers=[*handlers, predictions],
     ).run()
 
 
@@ -43,7 +44,7 @@ def test_every_image_has_one_row_in_the_order_of_the_listing_and_the_unreadable_
         evaluate(predictions)
     with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["image", *CLASSES, "prediction", "positive", "error", "name"]
+    assert list(rows[0]) == ["image", *CLASSES, "prediction", "positive", "typicality", "unusual", "error", "name"]
     assert [row["image"] for row in rows] == LISTED
     assert [row["error"] for row in rows] == ["", "truncated", "not a DICOM file"]
     assert rows[0]["edema"] == "0.25"
@@ -61,6 +62,31 @@ def test_every_image_has_one_row_in_the_order_of_the_listing_and_the_unreadable_
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == files
 
 
+def test_what_the_classifier_knows_of_an_image_stands_in_both_files_and_in_the_log(predictions, tmp_path, caplog):
+    class Knowing:
+        """Hand on typicalities as a ReadableInferer does."""
+
+        def attach(self, engine):
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
+
+        def add(self, engine):
+            engine.state.output["typicality"] = torch.full(
+                (len(engine.state.batch["path"]),), 0.04, dtype=torch.float64
+            )
+
+    with caplog.at_level("INFO"):
+        evaluate(predictions, Knowing())
+    assert "1 unlike the validation images" in caplog.text
+    journal = PredictionJournal(predictions.journal.path, predictions.journal.settings)
+    journal.pending([{"image": str(tmp_path / path), "path": path} for path in LISTED])
+    PredictionWriter(str(tmp_path / "out"), CLASSES, journal, predictions.thresholds).write()  # as it is read back
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["typicality"], row["unusual"]) for row in rows] == [("0.04", "true"), ("", ""), ("", "")]
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"]
+    assert [(row["typicality"], row["unusual"]) for row in content] == [(0.04, True), (None, None), (None, None)]
+
+
 def test_what_was_scored_before_is_written_without_a_run(predictions, tmp_path):
     evaluate(predictions)
     before = (tmp_path / "out" / "predictions.csv").read_bytes()
@@ -72,7 +98,19 @@ def test_what_was_scored_before_is_written_without_a_run(predictions, tmp_path):
 
 
 def test_classes_of_any_name_keep_their_scores_in_both_files(tmp_path):
-    names = ["positive", "image", "error", "name", "class:error", "=1+1", "a|b", "two\nlines", " 'x\", ", "Ödem 😀"]
+    names = [
+        "positive",
+        "image",
+        "error",
+        "name",
+        "unusual",
+        "class:error",
+        "=1+1",
+        "a|b",
+        "two\nlines",
+        " 'x\", ",
+        "Ödem 😀",
+    ]
     scores = [number / 100 for number in range(len(names))]
     journal = PredictionJournal(tmp_path / "predictions.jsonl", {"class_names": names})
     journal.pending([{"image": str(tmp_path / "a.png"), "path": "a.png"}])
@@ -82,7 +120,7 @@ def test_classes_of_any_name_keep_their_scores_in_both_files(tmp_path):
     writer.write()
     with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
         head, row = csv.reader(file)
-    assert len(set(head)) == len(head) == len(names) + 5
+    assert len(set(head)) == len(head) == len(names) + 7
     assert [float(dict(zip(head, row, strict=True))[column(name, FIXED)]) for name in names] == scores
     assert dict(zip(head, row, strict=True))["positive"] == "a\\|b|positive"
     (found,) = json.loads((tmp_path / "predictions.json").read_text())["predictions"]

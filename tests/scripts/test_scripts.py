@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cleft_bundle.checkpoints import save
+from cleft_bundle.engines.classifier_builder import learn_typicality
+from cleft_bundle.errors import BundleError
+from cleft_bundle.inference import Scorer
+from cleft_bundle.networks import ZeroShotClassifier
 from tests import processes
 
 
@@ -248,3 +253,31 @@ def test_a_training_that_is_killed_ends_as_one_that_was_not(root, tmp_path):
     compared = re.search(r"values compared (\d+), of which differ 0: none", done.stdout)
     assert compared
     assert int(compared[1]) > 100
+
+
+def test_strangers_are_counted_by_image_and_the_own_kind_by_patient(classifier, tmp_path, monkeypatch):
+    rng, size = np.random.default_rng(0), len(classifier.class_names)
+    stored = ZeroShotClassifier(
+        classifier.image_encoder, classifier.class_names, "multilabel", classifier.preprocessing
+    )
+    stored.load_state_dict(classifier.state_dict())
+    save(stored.state_dict(), tmp_path / "model.pt")
+    script = importlib.import_module("flag_strangers")
+    with pytest.raises(BundleError, match="does not know which images are typical"):
+        script.main(str(tmp_path / "model.pt"))
+    (tmp_path / "own").mkdir()
+    for number in range(20):
+        Image.fromarray(rng.integers(90, 110, (40, 40)).astype(np.uint8)).save(tmp_path / "own" / f"{number}.png")
+    found = Scorer(stored).score([{"image": p} for p in sorted((tmp_path / "own").iterdir())], embeddings=True)
+    rows = np.concatenate([found.embeddings + 1e-3 * rng.normal(size=found.embeddings.shape) for _ in range(3)])
+    learn_typicality(stored, rows, np.ones((len(rows), size)), None)
+    save(stored.state_dict(), tmp_path / "model.pt")
+    table = "".join(f"own/{number}.png,{number // 2}\n" for number in range(20))
+    (tmp_path / "own.csv").write_text(f"image,patient_id\n{table}")
+    pictures = {"strangers": {"same": str(tmp_path / "own")}, "pictures": str(tmp_path / "own")}
+    told = cells(script.main(str(tmp_path / "model.pt"), str(tmp_path / "own.csv"), **pictures, made=4, cut=1))[2:]
+    assert [(row[0].split()[0], int(row[1])) for row in told] == [
+        ("held-out", 10), ("same", 20), ("photographs", 20), ("noise", 4), ("pages", 4)
+    ]  # fmt: skip
+    assert float(told[0][2].split()[0]) <= 20
+    assert float(told[-1][2].split()[0]) == 100

@@ -41,6 +41,9 @@ _OF_THE_IMAGE = ("Modality", "PatientOrientation", "ImageLaterality", "Lateralit
 # Series of results stand behind those of a study's images
 _REPORT_SERIES, _PICTURE_SERIES, _IMAGE_SERIES = 9901, 9902, 9903
 _MAMMOGRAPHY = ("71651007", "SCT", "Mammography")
+#: Codes by which a report states that its image is unlike those that the model was validated on.
+LIMITATION = ("LIMITATION", PRIVATE_SCHEME, "Limitation of the scores")
+UNUSUAL = ("UNUSUAL", PRIVATE_SCHEME, "Image is unlike those that the model was validated on")
 _RADIOGRAPHY = ("363680008", "SCT", "Radiographic imaging procedure")
 
 
@@ -83,7 +86,9 @@ def read_source(path: str) -> Dataset:
     return source
 
 
-def structured_report(source: Dataset, scores: Mapping[str, float], model: ResultSource) -> Dataset:
+def structured_report(
+    source: Dataset, scores: Mapping[str, float], model: ResultSource, unusual: bool = False
+) -> Dataset:
     """Write scores as a Comprehensive SR, a measurement report (PS3.16 TID 1500).
 
     Each class is a group of its own (TID 1501): the finding, coded by
@@ -95,6 +100,8 @@ def structured_report(source: Dataset, scores: Mapping[str, float], model: Resul
         source: of :func:`read_source`.
         scores: from each class to its probability, 0..1.
         model: what made them.
+        unusual: the image is unlike those that the model was validated on: each group states it as a limitation, a
+            qualitative evaluation coded :data:`LIMITATION` and :data:`UNUSUAL`.
 
     Returns:
         the report, ready to be saved.
@@ -130,6 +137,11 @@ def structured_report(source: Dataset, scores: Mapping[str, float], model: Resul
                     )
                 ],
                 source_images=[image],
+                qualitative_evaluations=[
+                    hd.sr.QualitativeEvaluation(hd.sr.CodedConcept(*LIMITATION), hd.sr.CodedConcept(*UNUSUAL))
+                ]
+                if unusual
+                else None,
             )
             for name, score in scores.items()
         ]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cleft_bundle.networks.classifiers.tracing import Scriptable
+from cleft_bundle.networks.classifiers.typicality import Typicality
 from cleft_bundle.networks.protocol import Network
 from cleft_bundle.vocabulary import Task
 
@@ -51,6 +52,8 @@ class DeployedClassifier(Network):
         self.register_buffer("bias", torch.zeros(len(self.class_names)))
         self.temperature: torch.Tensor
         self.bias: torch.Tensor
+        #: What validation images looked like; None where that is not known, as of files before version 0.12.0.
+        self.typicality: Typicality | None = None
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:
         """Embed images [B, 3, H, W], prepared as :attr:`preprocessing` says: rows [B, D] for :meth:`classify`."""

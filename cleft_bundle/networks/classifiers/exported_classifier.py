@@ -34,6 +34,7 @@ class ExportedClassifier(Network):
     """
 
     embeds = False
+    typicality = None  # it is one of embeddings
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any]) -> None:
         super().__init__()

@@ -44,6 +44,17 @@ def test_a_report_is_valid(image, tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["report.dcm"]
 
 
+def test_a_report_on_an_unusual_image_is_valid_and_states_the_limitation(image, tmp_path):
+    for unusual in (False, True):
+        report = structured_report(read_source(str(image)), SCORES, MODEL, unusual=unusual)
+        save_result(report, tmp_path / "report.dcm")
+        assert errors(tmp_path / "report.dcm") == []
+        groups = hd.sr.srread(tmp_path / "report.dcm").content.get_image_measurement_groups()
+        found = [group.get_qualitative_evaluations() for group in groups]
+        assert [len(one) for one in found] == [int(unusual)] * len(SCORES)
+    assert {one[0].value.meaning for one in found} == {"Image is unlike those that the model was validated on"}
+
+
 def test_a_capture_is_valid(image, tmp_path):
     picture = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
     save_result(secondary_capture(read_source(str(image)), picture, "heat map of edema", MODEL), tmp_path / "sc.dcm")

@@ -11,6 +11,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from cleft_bundle.checkpoints import load_trained, sha256
+from cleft_bundle.checkpoints.text_bank import space_of
 from cleft_bundle.data.captions.prompts import check_names
 from cleft_bundle.data.token_checks import check_class_tokens
 from cleft_bundle.errors import BundleError
@@ -103,6 +104,8 @@ class PromptClassifiers:
                 check_class_tokens(prompts, self.tokenize)
                 weights = class_weights(self.network, prompts, self.tokenize, task)
                 made = ZeroShotClassifier.from_cleft(self.network, list(prompts), weights, task, preprocessing)
+                if space_of(made.image_encoder) == space_of(self.model.classifier.image_encoder):
+                    made.typicality = self.model.classifier.typicality  # the same tower sees the same images
                 self._kept[key] = Loaded(made, self.digest)
                 if len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)

@@ -18,6 +18,7 @@ from cleft_bundle.data.images.file_trees import walk
 from cleft_bundle.errors import BundleError, require_one_of
 from cleft_bundle.inference import HeatMaps
 from cleft_bundle.names import column
+from cleft_bundle.networks.classifiers.typicality import UNUSUAL_BELOW
 from cleft_bundle.vocabulary import NO_FINDING
 
 from ..model import Loaded
@@ -33,7 +34,8 @@ class ScoringTask(InferTask):
     """Score one image of the datastore.
 
     The answer is JSON and a file. The JSON has ``prediction``, a list of ``idx``, ``label`` and ``score`` for each
-    class, ``positive``, the classes that reach their threshold (None where the classifier has none), ``task``, and
+    class, ``positive``, the classes that reach their threshold (None where the classifier has none), ``typicality`` and
+    ``unusual``, see :class:`cleft_bundle.inference.Scores` (None where the classifier does not know), ``task``, and
     ``model``, the SHA-256 of the file that scored. The file is the scores as Markups, or, where the request's
     ``heat_map`` names a class or is ``highest``, the finding of the highest score among those that are called, a label
     image of its heat map, with nothing in it where no finding is called. The JSON then has ``heat_map``, the class or
@@ -76,10 +78,12 @@ class ScoringTask(InferTask):
         loaded = self.scorer(request)
         maps = HeatMaps(loaded.classifier, loaded.scorer.transforms)
         path = _one_image(Path(request["image"]))
-        scores = _score(loaded, path)
+        scores, typicality = _score(loaded, path)
         result: dict[str, Any] = {
             "prediction": prediction(scores),
             "positive": _positive(loaded, scores),
+            "typicality": typicality,
+            "unusual": None if typicality is None else typicality < UNUSUAL_BELOW,
             "task": loaded.classifier.task,
             "model": loaded.digest,
             "label_names": {name: number for number, name in enumerate(scores)},
@@ -103,12 +107,13 @@ def _one_image(path: Path) -> Path:
     return path / files[0]
 
 
-def _score(loaded: Loaded, path: Path) -> dict[str, float]:
-    """The scores by name of class."""
+def _score(loaded: Loaded, path: Path) -> tuple[dict[str, float], float | None]:
+    """The scores by name of class, and the image's typicality where the classifier knows it."""
     found = loaded.scorer.score([{"image": path}])
     if found.errors[0]:
         raise BundleError(found.errors[0])
-    return dict(zip(loaded.scorer.class_names, found.scores[0].tolist(), strict=True))
+    typicality = None if found.typicality is None else float(found.typicality[0])
+    return dict(zip(loaded.scorer.class_names, found.scores[0].tolist(), strict=True)), typicality
 
 
 def _positive(loaded: Loaded, scores: Mapping[str, float]) -> list[str] | None:
