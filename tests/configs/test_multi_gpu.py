@@ -124,7 +124,7 @@ def test_two_processes_learn_the_prompt_that_one_learns(tmp_path, few_phantoms, 
         torch.testing.assert_close(learnt[0], other, atol=1e-4, rtol=0)
 
 
-def test_a_run_of_two_processes_goes_on_in_one(tmp_path, few_phantoms, free_port):
+def test_a_run_of_two_processes_goes_on_in_one(tmp_path, chest_phantoms, free_port):
     """Killed by SIGKILL; what a step sees of images stays the same."""
     same = {"random_transforms": "[]", "peft#lora_dropout": 0.0, "epochs": 4, "checkpoint_interval": 3}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
