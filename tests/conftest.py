@@ -118,7 +118,7 @@ def save_dual_encoder(folder: Path, model_type: str) -> str:
     """
     _tiny_tokenizer(model_type).save_pretrained(folder)
     values = tiny_dual_encoder(model_type)
-    values["text_config"] |= {"vocab_size": 256, "max_position_embeddings": 96 if model_type == "siglip2" else 32}
+    values["text_config"] |= {"vocab_size": 512, "max_position_embeddings": 96 if model_type == "siglip2" else 32}
     values["text_config"] |= {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     load_backbone(values, "dual_encoder").save_pretrained(folder)
     statistics = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
