@@ -70,7 +70,7 @@ def boxes_by_finding(item: Mapping[str, Any]) -> dict[str, list[list[float]]]:
 
 
 def marks_by_finding(item: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Marks]:
-    """What marks the findings of an item: its masks at the size of the map, or else its boxes.
+    """The masks of an item by finding, at the size of the map, and its boxes where a finding has no mask.
 
     Args:
         item: with ``masks``, bool [rows, columns] by finding, or as for :func:`boxes_by_finding`.
