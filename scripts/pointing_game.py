@@ -15,12 +15,14 @@ import fire
 import pandas as pd
 from monai.transforms import LoadImage
 from PIL import Image
+from studies.chexlocalize import add_masks, fitted
 from studies.pointing import Mapper, explain, play
 from studies.pointing_game import TOLERANCE, boxes_by_finding
 
 from cleft_bundle.checkpoints import load_classifier
 from cleft_bundle.data import RadiographReader, load_prompts, phantoms
 from cleft_bundle.data.datasets import chexpert, rsna
+from cleft_bundle.data.images.run_lengths import box_of
 from cleft_bundle.errors import BundleError
 from cleft_bundle.inference.heat_overlay import heat_overlay
 from cleft_bundle.networks import ImageEncoder, ZeroShotClassifier
@@ -39,6 +41,7 @@ def main(
     random_seeds: Sequence[int] = (),
     steady: bool = True,
     pictures: str | None = None,
+    masks: str | None = None,
 ) -> None:
     """Print the rates as a table in Markdown: a row per finding, a column per method and tolerance, and chance.
 
@@ -50,11 +53,13 @@ def main(
         random_seeds: instead of the trained image tower take one with random weights for each of these seeds.
         steady: take the mean over slightly moved copies of each image.
         pictures: folder that receives some heat overlays by the first method.
+        masks: file of CheXlocalize's masks, such as ``gt_segmentations_val.json``; the folder is then CheXpert's.
     """
     try:
         classifier = load_classifier(model_path)
         chain = OriginalPixels(build_transforms(classifier.preprocessing["transforms"]))
-        items = [item for item in list_items(Path(dataset_dir)) if "boxes" in item]
+        items = list_masked(Path(dataset_dir), masks) if masks else list_items(Path(dataset_dir))
+        items = [item for item in items if "boxes" in item or "masks" in item]
         places = [number for number, name in enumerate(classifier.class_names) if name != NO_FINDING]
         findings = [classifier.class_names[place] for place in places]
         maps = {"head": Head.of(classifier), "classes": places, "steady": steady}
@@ -87,9 +92,22 @@ def list_items(root: Path) -> list[dict[str, Any]]:
     return rsna.datalist(root, prompts=load_prompts(PROMPTS / "rsna.json"))
 
 
+def list_masked(root: Path, masks: str) -> list[dict[str, Any]]:
+    """Items of CheXpert's or CheXlocalize's folder that have masks."""
+    return add_masks(chexpert.datalist(root, prompts=load_prompts(PROMPTS / "chexpert.json")), masks)
+
+
 def random(classifier: ZeroShotClassifier, seed: int) -> ImageEncoder:
     """The image tower's architecture with random weights."""
     return ImageEncoder(**classifier.settings["image_encoder"], seed=seed)
+
+
+def drawn_boxes(item: dict[str, Any], finding: str, shape: tuple[int, ...]) -> list[list[float]]:
+    """The boxes of a finding, or the one around its mask, in a picture of so many rows and columns."""
+    masks = item.get("masks", {})
+    if finding in masks:
+        return [box_of(fitted(masks[finding], shape))]
+    return boxes_by_finding(item)[finding]
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -112,10 +130,11 @@ def draw(
     folder.mkdir(parents=True, exist_ok=True)
     read = LoadImage(reader=RadiographReader(), image_only=True)
     for place, finding in enumerate(findings):
-        shown = [item for item in items if finding in boxes_by_finding(item)][:each]
+        shown = [item for item in items if finding in {*boxes_by_finding(item), *item.get("masks", ())}][:each]
         for number, (item, maps) in enumerate(explain(shown, chain, mapper), start=1):
-            boxes = boxes_by_finding(item)[finding]
-            picture = heat_overlay(read(item["image"]).numpy(), maps[place].numpy(), boxes=boxes)
+            pixels = read(item["image"]).numpy()
+            boxes = drawn_boxes(item, finding, pixels.shape[:2])
+            picture = heat_overlay(pixels, maps[place].numpy(), boxes=boxes)
             Image.fromarray(picture).save(folder / f"{finding.replace(' ', '_')}_{number}.png")
 
 

@@ -13,6 +13,7 @@ from cleft_bundle.secrets import masked
 #: Each command and the module of this package that holds it, as a function of the module's name.
 COMMANDS = {
     "init": "init",
+    "download": "download",
     "inspect": "inspect",
     "preview": "preview",
     "describe": "describe",

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from cleft_bundle.errors import BundleError
 from cleft_bundle.progress import LONG
 from cleft_bundle.transforms import OriginalPixels
-from studies.pointing_game import TOLERANCE, boxes_by_finding, pointing_chance, pointing_hit
+from studies.pointing_game import TOLERANCE, boxes_by_finding, marks_by_finding, pointing_chance, pointing_hit
 
 Mapper = Callable[[torch.Tensor], torch.Tensor]
 
@@ -48,10 +48,10 @@ def play(
     findings: Sequence[str],
     tolerances: Sequence[float] = (TOLERANCE,),
 ) -> pd.DataFrame:
-    """Play the pointing game on all items that have boxes of a finding that there is a map of.
+    """Play the pointing game on all items that have boxes or masks of a finding that there is a map of.
 
     Args:
-        items: those without such boxes are passed over.
+        items: those without such boxes or ``masks`` are passed over.
         transforms: as for :func:`explain`.
         mapper: as for :func:`explain`.
         findings: what each of the K maps is of.
@@ -62,14 +62,14 @@ def play(
         ``chance``, both 0..1. Images of a patient are not independent: intervals are for resampling by ``patient_id``.
 
     Raises:
-        BundleError: where no item has such boxes.
+        BundleError: where no item has such boxes or masks.
     """
-    boxed = [item for item in items if set(boxes_by_finding(item)) & set(findings)]
+    boxed = [item for item in items if {*boxes_by_finding(item), *item.get("masks", ())} & set(findings)]
     if not boxed:
-        raise BundleError(f"pointing game: none of {len(items)} items has a box of {', '.join(findings)}")
+        raise BundleError(f"pointing game: none of {len(items)} items has a box of {', '.join(findings)}, or a mask")
     rows = []
     for item, maps in explain(boxed, transforms, mapper):
-        found = boxes_by_finding(item)
+        found = marks_by_finding(item, tuple(maps.shape[1:]))
         for name, heat in zip(findings, maps.numpy(), strict=True):
             for tolerance in tolerances if name in found else ():
                 rows.append(

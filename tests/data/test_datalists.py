@@ -1,3 +1,4 @@
+import gzip
 import json
 import re
 from pathlib import Path
@@ -135,3 +136,26 @@ def test_the_fingerprint_depends_on_names_splits_and_captions_only():
     for key in ("name", "caption"):
         changed = [{**divided["train"][0], key: "other"}, *divided["train"][1:]]
         assert datalists.fingerprint(divided | {"train": changed}) != first
+
+
+def test_a_long_list_is_packed_and_read_by_either_name(splits, root, tmp_path, monkeypatch):
+    path = tmp_path / "datalist.json"
+    assert datalists.write_datalist(splits, path, root, CLASSES) == path
+    plain = path.read_bytes()
+    monkeypatch.setattr(datalists, "PLAIN", 23)
+    packed = datalists.write_datalist(splits, path, root, CLASSES)
+    assert packed == tmp_path / "datalist.json.gz"
+    assert [file.name for file in tmp_path.glob("datalist*")] == [packed.name], "the plain one of before is gone"
+    assert gzip.decompress(packed.read_bytes()) == plain
+    assert len(packed.read_bytes()) < len(plain) / 3
+    for name in (path, packed):
+        again = make_splits(datalists.read_datalist(name, root, CLASSES))
+        assert text_of(again) == text_of(splits)
+    first = packed.read_bytes()
+    assert datalists.write_datalist(splits, path, root, CLASSES).read_bytes() == first
+    packed.write_bytes(first[:-20])
+    with pytest.raises(BundleError, match=r"datalist_file: .*cannot be read"):
+        datalists.read_datalist(path, root, CLASSES)
+    monkeypatch.undo()
+    datalists.write_datalist(splits, path, root, CLASSES)
+    assert not packed.exists()

@@ -10,6 +10,7 @@ for some findings of some images.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,9 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet) 
     if split and frame["split"].isna().all():
         raise BundleError(f"{root}: split='{split}' needs {' and '.join(_LISTS.values())}, which are not there")
     listed = frame if split is None else frame[frame["split"] == split]
-    found = _items(root, path, listed, set(frame["Image Index"]), prompts)
+    named = _findings(frame["Finding Labels"], path)
+    boxes = _boxes(root, dict(zip(frame["Image Index"], frame["Finding Labels"].map(named), strict=True)))
+    found = _items(root, path, listed, set(frame["Image Index"]), prompts, named, boxes)
     logger.info("ChestX-ray14%s: %d rows, %d items; left out: %d of other splits, %d that nothing captions",
                 f" {split}" if split else "", len(frame), len(found), len(frame) - len(listed),
                 len(listed) - len(found))  # fmt: skip
@@ -147,16 +150,37 @@ def _findings(column: pd.Series, path: Path) -> dict[str, tuple[str, ...]]:
     return meaning
 
 
-def _boxes(root: Path) -> dict[str, dict[str, list]]:
-    """From each image to the keys of its boxes."""
+def _boxes(root: Path, shown: Mapping[str, Sequence[str]]) -> dict[str, dict[str, list]]:
+    """From each image to the keys of its boxes; images of a table of boxes that are not listed have none.
+
+    Args:
+        root: the folder with the table of boxes.
+        shown: the findings of each image; boxes of another finding are kept, and counted.
+    """
     path = root / _BOXES
     if not path.is_file():
         return {}
-    frame = tables.read_table(path, ["Image Index", "Finding Label", *_BOX])
+    frame = tables.drop_repeated(tables.read_table(path, ["Image Index", "Finding Label", *_BOX]), path)
+    for name in ("Image Index", "Finding Label"):
+        tables.no_gaps(frame[name], path)
     names = _findings(frame["Finding Label"], path)
     for name in _BOX:
         tables.no_gaps(frame[name], path)
         frame[name] = tables.numbers(frame[name], path)
+    tables.refuse_rows((frame[_BOX[2]] <= 0) | (frame[_BOX[3]] <= 0), path, "with a box of no area")
+    strange = ~frame["Image Index"].isin(list(shown))
+    if strange.any():
+        logger.warning("%s: %s of images without a row left out, the first is row %s",
+                       path.name, tables.rows(int(strange.sum())), strange.idxmax())  # fmt: skip
+    frame = frame[~strange]
+    other = pd.Series(
+        [names[finding][0] not in shown[image]
+         for image, finding in zip(frame["Image Index"], frame["Finding Label"], strict=True)],
+        index=frame.index, dtype=bool,
+    )  # fmt: skip
+    if other.any():
+        logger.warning("%s: %s with a box of a finding that the image does not have, the first is row %s",
+                       path.name, tables.rows(int(other.sum())), other.idxmax())  # fmt: skip
     found: dict[str, dict[str, list]] = {}
     for image, finding, *box in frame[["Image Index", "Finding Label", *_BOX]].itertuples(index=False):
         keys = found.setdefault(image, {"boxes": [], "box_findings": []})
@@ -165,11 +189,18 @@ def _boxes(root: Path) -> dict[str, dict[str, list]]:
     return found
 
 
-def _items(root: Path, path: Path, frame: pd.DataFrame, rows: set[str], prompts: PromptSet) -> list[Item]:
+def _items(
+    root: Path,
+    path: Path,
+    frame: pd.DataFrame,
+    rows: set[str],
+    prompts: PromptSet,
+    named: Mapping[str, tuple[str, ...]],
+    boxes: Mapping[str, dict[str, list]],
+) -> list[Item]:
     files = parts.image_files(root, FOLDERS)
     parts.report_images(logger, rows, files)
-    folder, boxes, write = str(root.absolute()), _boxes(root), parts.caption_writer(prompts)
-    named = _findings(frame["Finding Labels"], path)
+    folder, write = str(root.absolute()), parts.caption_writer(prompts)
     flags = {value: {name: float(name in names) for name in FINDINGS} for value, names in named.items()}
     patients = {value: pseudonym(value) for value in frame["Patient ID"].unique()}
     found = []

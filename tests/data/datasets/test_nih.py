@@ -131,6 +131,27 @@ def test_boxes(write):
     assert all("boxes" not in item for item in items[1:])
 
 
+def test_odd_boxes(write, caplog):
+    root = write()
+    table = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000001_000.png,Effusion,225.5,547,86,79\n"
+    path = root / "BBox_List_2017.csv"
+    path.write_text(table + "00000001_000.png,Effusion,225.5,547,86,79\n00000077_000.png,Mass,1,2,3,4\n"
+                    "00000001_000.png,Hernia,1,2,3,4\n")  # fmt: skip
+    assert nih.datalist(root, prompts=PROMPTS)[0]["box_findings"] == ["effusion", "hernia"]
+    assert "BBox_List_2017.csv: 1 row that repeat an earlier one passed over" in caplog.text
+    assert "1 row of images without a row left out, the first is row 4" in caplog.text
+    assert "1 row with a box of a finding that the image does not have, the first is row 5" in caplog.text
+    for line, words in (
+        ("00000001_000.png,Effusion,1,2,0,4\n", "1 row with a box of no area, the first is row 3"),
+        ("00000001_000.png,Effusion,1,2,,4\n", "'w' is empty in 1 row"),
+        ("00000001_000.png,Oedema,1,2,3,4\n", "'oedema' is no finding of ChestX-ray14"),
+        (",Effusion,1,2,3,4\n", "'Image Index' is empty in 1 row"),
+    ):
+        path.write_text(table + line)
+        with pytest.raises(BundleError, match=words):
+            nih.datalist(root, prompts=PROMPTS)
+
+
 def test_several_captions(write):
     prompts = PromptSet(([BASE + "{findings}"], ["{view} view", "of a {sex} aged {age}"]), PROMPTS.classes)
     items = nih.datalist(write(), prompts=prompts)

@@ -155,7 +155,8 @@ class CleftTrainTask(BundleTrainTask):
         except Exception as error:
             _raise_cause(error)
         finally:
-            self._datalist.unlink(missing_ok=True)  # it names files, and those of a PACS are called by their UIDs
+            for path in (self._datalist, self._datalist.with_name(f"{self._datalist.name}.gz")):
+                path.unlink(missing_ok=True)  # it names files, and those of a PACS are called by their UIDs
         outcome = json.loads((self.folder / "model.json").read_text(encoding="utf-8"))
         before, after = (outcome[when].get(_KEY_METRIC) for when in ("before", "after"))
         published, reason = True, f"validation AUROC {before} before, {after} after"
