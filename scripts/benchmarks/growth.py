@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -45,14 +45,9 @@ class Panel:
 
     title: str
     label: str
-    values: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    ideal: list[float] = field(default_factory=list)
-
-    def add(self, value: float, seconds: float, ideal: float) -> None:
-        """Add a point."""
-        for column, number in zip((self.values, self.seconds, self.ideal), (value, seconds, ideal), strict=True):
-            column.append(number)
+    values: Sequence[float]
+    seconds: Sequence[float]
+    ideal: Sequence[float]
 
 
 def growth(
@@ -120,29 +115,28 @@ def _seconds(
 
 
 def _by_batch(config: ConfigParser, seconds: Seconds, batches: Sequence[int], chunk_size: int) -> Panel:
-    panel = Panel("By batch", "images of a batch")
-    whole = seconds(config, chunk_size, chunk_size)
-    for images in batches:
+    taken = {}
+    for images in sorted({*batches, chunk_size}):
         chunks = {"chunk_size": chunk_size} if images > chunk_size else {}
-        panel.add(images, seconds(config, images, images, **chunks), whole * images / chunk_size)
-    return panel
+        taken[images] = seconds(config, images, images, **chunks)
+    ideal = [taken[chunk_size] * images / chunk_size for images in taken]
+    return Panel("By batch", "images of a batch", list(taken), list(taken.values()), ideal)
 
 
 def _by_share(config: ConfigParser, seconds: Seconds, shares: Sequence[float], images: int, clock: Clock) -> Panel:
-    panel = Panel(f"By captions, {images} images", "share of captions that differ")
-    whole, tower = seconds(config, images, images), seconds_of_image_tower(config, images, clock=clock)
-    for share in shares:
-        distinct = max(1, round(share * images))
-        panel.add(share, seconds(config, images, distinct), tower + share * (whole - tower))
-    return panel
+    tower = seconds_of_image_tower(config, images, clock=clock)
+    taken = {share: seconds(config, images, max(1, round(share * images))) for share in sorted({*shares, 1.0})}
+    ideal = [tower + share * (taken[1.0] - tower) for share in taken]
+    label = "share of captions that differ"
+    return Panel(f"By captions, {images} images", label, list(taken), list(taken.values()), ideal)
 
 
 def _by_processes(seconds: Callable[[int, int], float], processes: Sequence[int], images: int) -> Panel:
-    panel = Panel(f"By processes, {images} images", "processes, a thread each")
-    alone, cores = seconds(1, images), len(os.sched_getaffinity(0))
-    for number in processes:
-        panel.add(number, alone if number == 1 else seconds(number, images), alone / min(number, cores))
-    return panel
+    cores = len(os.sched_getaffinity(0))
+    taken = {number: seconds(number, images) for number in sorted({1, *processes})}
+    ideal = [taken[1] / min(number, cores) for number in taken]
+    label = "processes, a thread each"
+    return Panel(f"By processes, {images} images", label, list(taken), list(taken.values()), ideal)
 
 
 def _divided(work: Callable[..., float], number: int, images: int) -> float:
@@ -186,11 +180,13 @@ def _picture(figure: Figure, panels: Sequence[Panel]) -> None:
         place.plot(panel.values, panel.ideal, color=GREY, label="ideal")
         place.plot(panel.values, panel.seconds, color=COLOURS["train"], marker="o", markersize=4, label="measured")
         place.set(title=panel.title, xlabel=panel.label)
-        if max(panel.values) > 50 * min(panel.values):
+        if "batch" in panel.label:
             place.set(xscale="log", yscale="log")
-        place.set_xticks(panel.values, [f"{value:g}" for value in panel.values])
-        place.minorticks_off()
-        if place.get_yscale() == "linear":
+            place.yaxis.set_major_formatter("{x:g}")
+        else:
             place.set_ylim(bottom=0)
+        if min(panel.values) >= 1:
+            place.set_xticks(panel.values, [f"{value:g}" for value in panel.values])
+            place.minorticks_off()
     axes[0].set_ylabel("seconds of a step")
     axes[0].legend(frameon=False)
