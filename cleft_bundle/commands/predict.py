@@ -56,7 +56,10 @@ def predict(
     predictor = Predictor(model, checkpoint, config_file, override, template)
     with quiet():
         found = predictor.predict(list(images), list(find) or None)
-    table = found.scores.assign(positive=found.scores["positive"].map("|".join, na_action="ignore"))
+    lists = found.scores.filter(["possible", "positive"])
+    table = found.scores.assign(
+        **{str(name): column.map("|".join, na_action="ignore") for name, column in lists.items()}
+    )
     if csv is not None:
         with replacing(csv) as temporary:
             table.to_csv(temporary, index_label="image")

@@ -16,7 +16,7 @@ from cleft_bundle.distributed import at_first, rank
 from cleft_bundle.engines.typicality import fit_typicality
 from cleft_bundle.engines.vocabulary import write_vocabulary
 from cleft_bundle.inferers import ZeroShotInferer
-from cleft_bundle.metrics import Calibration, Screening
+from cleft_bundle.metrics import COVERAGE, Calibration, Screening, conformal_limits
 from cleft_bundle.networks import CLEFT, DeployedClassifier, ZeroShotClassifier
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def calibrate(
 
     Args:
         classifier: keeps, beside what is chosen, by which rules, and of a fitted temperature its interval and the
-            number of images.
+            number of images; and the limits of :func:`cleft_bundle.metrics.conformal.conformal_limits`.
         screening: how they are chosen.
         logits: [N, K] before calibration.
         labels: [N, K] of 1, 0 and NaN.
@@ -106,7 +106,9 @@ def calibrate(
     """
     chosen = screening.choose(logits, labels, classifier.class_names, classifier.task, patients)
     scale = chosen.calibration
-    classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **chosen_by(screening, scale))
+    limits = conformal_limits(scale(logits), labels, classifier.class_names)
+    sets = {"conformal": {"coverage": COVERAGE, "limits": limits}}
+    classifier.calibrate(scale.temperature, scale.bias, chosen.thresholds, **chosen_by(screening, scale), **sets)
 
 
 def learn_typicality(

@@ -21,7 +21,7 @@ from cleft_bundle.engines.linear_head import LinearHead
 from cleft_bundle.engines.linear_probe import as_predictions
 from cleft_bundle.files import save_text
 from cleft_bundle.handlers import RunTracker
-from cleft_bundle.metrics import Screening, classification_metrics
+from cleft_bundle.metrics import COVERAGE, Screening, classification_metrics, conformal_limits
 from cleft_bundle.networks import CLEFT, ZeroShotClassifier, probabilities
 from cleft_bundle.networks.classifiers.typicality import Typicality
 
@@ -109,7 +109,12 @@ def finish_label_training(
         factor, offset = scale.temperature, torch.tensor(scale.bias, dtype=torch.float64)
         candidate.set_head(heads["after"].weights / factor, heads["after"].bias / factor + offset)
         within = replace(scale, low=scale.low / factor, high=scale.high / factor)  # the head's own temperature is 1
-        candidate.operating_point = {"thresholds": dict(chosen.thresholds), **chosen_by(screening, within)}
+        sets = conformal_limits(scale(logits), labels, candidate.class_names)
+        candidate.operating_point = {
+            "thresholds": dict(chosen.thresholds),
+            **chosen_by(screening, within),
+            "conformal": {"coverage": COVERAGE, "limits": sets},
+        }
         heads["after"] = LinearHead.of(candidate)
     else:
         candidate.operating_point = {"thresholds": {}, **_chosen_by(served)}

@@ -27,6 +27,7 @@ from cleft_bundle.names import column, plain_name
 from cleft_bundle.networks import DeployedClassifier, ExportedClassifier, ZeroShotClassifier
 
 MODEL_FILE, CHECKPOINT = "model.pt", "cleft.pt"
+_FIXED = (*FIXED, "possible")
 _MOST = 4  # predictors that are kept, of which each has a tower in memory
 _kept: OrderedDict[str, Predictor] = OrderedDict()
 
@@ -37,9 +38,10 @@ class Prediction:
 
     Args:
         scores: N rows, by the images' names (paths as they were given): a column per finding with its probability, NaN
-            where an image could not be read; ``positive``, the findings that reach their threshold, None where none has
-            one; ``typicality`` and ``unusual``, see :class:`cleft_bundle.inference.Scores`, where the classifier knows;
-            and ``error``, why an image has no scores, else "".
+            where an image could not be read; ``possible``, the findings of the conformal set, which cannot be ruled
+            out, where the classifier has one; ``positive``, the findings that reach their threshold, None where none
+            has one; ``typicality`` and ``unusual``, see :class:`cleft_bundle.inference.Scores`, where the classifier
+            knows; and ``error``, why an image has no scores, else "".
         warnings: what is to be known of the scores, a sentence each.
         provenance: what made them: ``version``, ``model`` (SHA-256), ``run``, ``task``, ``calibrated`` (the findings
             whose scores are) and ``words``, of each finding where its text was embedded: ``model``, ``vocabulary``,
@@ -166,8 +168,13 @@ class Predictor:
             columns |= zip(network.class_names, _classify(network, found.embeddings).T, strict=True)
         findings = list(dict.fromkeys(fixed + own)) if find is None else self._in_order(find, own)
         table = pd.DataFrame(
-            {column(name, FIXED): columns[name] for name in findings}, index=[one.name for one in given]
+            {column(name, _FIXED): columns[name] for name in findings}, index=[one.name for one in given]
         )
+        limits = self.scorer.operating_point.get("conformal", {}).get("limits", {})
+        sets = {name: limits[name] for name in findings if name in limits and name not in own}
+        if sets:
+            possible = self._reaching(columns, sets, errors)
+            table["possible"] = pd.Series(possible, index=table.index, dtype=object)
         positive = self._positive(columns, [name for name in findings if name not in own], errors)
         table["positive"] = pd.Series(positive, index=table.index, dtype=object)
         if found.typicality is not None:
@@ -217,6 +224,11 @@ class Predictor:
         self, columns: Mapping[str, np.ndarray], names: Sequence[str], errors: Sequence[str]
     ) -> list[list[str] | None]:
         limits = {name: least for name, least in (self.scorer.thresholds or {}).items() if name in names}
+        return self._reaching(columns, limits, errors)
+
+    def _reaching(
+        self, columns: Mapping[str, np.ndarray], limits: Mapping[str, float], errors: Sequence[str]
+    ) -> list[list[str] | None]:
         return [
             [name for name, least in limits.items() if columns[name][row] >= least] if limits and not error else None
             for row, error in enumerate(errors)

@@ -17,6 +17,7 @@ from cleft_bundle.metrics.classification import (
     classification_metrics,
     confusion_matrix,
 )
+from cleft_bundle.metrics.conformal import COVERAGE, conformal_limits, conformal_sets, set_coverage
 from cleft_bundle.metrics.intervals import MIN_SUPPORT, Interval, holm, p_text
 from cleft_bundle.metrics.operating_points import OperatingPoint, apply_thresholds
 from cleft_bundle.metrics.predictions import Predictions
@@ -32,6 +33,7 @@ from cleft_bundle.metrics.thresholds import choose_thresholds
 from cleft_bundle.metrics.units import by_unit
 
 __all__ = [
+    "COVERAGE",
     "METRICS",
     "MIN_SUPPORT",
     "STRATEGIES",
@@ -62,6 +64,8 @@ __all__ = [
     "calibration_of",
     "choose_thresholds",
     "classification_metrics",
+    "conformal_limits",
+    "conformal_sets",
     "confusion_matrix",
     "decision_curve",
     "delong",
@@ -82,6 +86,7 @@ __all__ = [
     "retrieval_chance",
     "retrieval_metrics",
     "retrieval_ranks",
+    "set_coverage",
     "shift",
     "subgroup_metrics",
 ]

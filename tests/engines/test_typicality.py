@@ -17,6 +17,7 @@ from cleft_bundle.engines.typicality import MIN_PATIENTS, fit_typicality
 from cleft_bundle.inference import Scorer
 from cleft_bundle.networks import FinetunedClassifier, ImageClassifier, ImageEncoder, ZeroShotClassifier
 from cleft_bundle.networks.classifiers.typicality import UNUSUAL_BELOW, Typicality
+from cleft_bundle.packaging import export_classifier
 from tests.conftest import ROOT
 from tests.data.radiographs import make_dicom
 
@@ -195,3 +196,19 @@ def test_a_classifier_that_is_built_anew_forgets_what_it_knew(classifier, monkey
     learn_typicality(stored, np.zeros((50, 16)), np.ones((50, 3)), None)
     assert stored.typicality is None
     assert not any(name.startswith("typicality") for name in stored.state_dict())
+
+
+@pytest.mark.parametrize("form", ["torchscript", "torch_export"])
+def test_exported_files_score_the_same_and_say_that_they_do_not_know(form, classifier, tmp_path):
+    make_dicom(tmp_path / "a.dcm")
+    settings = {"task": "multilabel", "preprocessing": classifier.preprocessing}
+    stored = ZeroShotClassifier(classifier.image_encoder, classifier.class_names, **settings)
+    stored.load_state_dict(classifier.state_dict())
+    learn_typicality(stored, np.random.default_rng(0).normal(size=(50, 16)), np.ones((50, 3)), None)
+    (path,) = export_classifier(stored.eval(), tmp_path / "model", [form])
+    found = Scorer(path).score([{"image": tmp_path / "a.dcm"}])
+    assert found.typicality is None
+    assert found.unusual is None
+    expected = Scorer(stored).score([{"image": tmp_path / "a.dcm"}])
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    assert expected.unusual.tolist() in ([True], [False])

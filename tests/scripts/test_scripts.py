@@ -255,11 +255,10 @@ def test_a_training_that_is_killed_ends_as_one_that_was_not(root, tmp_path):
     assert int(compared[1]) > 100
 
 
-def test_strangers_are_counted_by_image_and_the_own_kind_by_patient(classifier, tmp_path, monkeypatch):
-    rng, size = np.random.default_rng(0), len(classifier.class_names)
-    stored = ZeroShotClassifier(
-        classifier.image_encoder, classifier.class_names, "multilabel", classifier.preprocessing
-    )
+def test_strangers_are_counted_by_image_and_the_own_kind_by_patient(classifier, tmp_path):
+    rng = np.random.default_rng(0)
+    settings = {"task": "multilabel", "preprocessing": classifier.preprocessing}
+    stored = ZeroShotClassifier(classifier.image_encoder, classifier.class_names, **settings)
     stored.load_state_dict(classifier.state_dict())
     save(stored.state_dict(), tmp_path / "model.pt")
     script = importlib.import_module("flag_strangers")
@@ -267,17 +266,31 @@ def test_strangers_are_counted_by_image_and_the_own_kind_by_patient(classifier, 
         script.main(str(tmp_path / "model.pt"))
     (tmp_path / "own").mkdir()
     for number in range(20):
-        Image.fromarray(rng.integers(90, 110, (40, 40)).astype(np.uint8)).save(tmp_path / "own" / f"{number}.png")
+        slope = np.add.outer(np.arange(40), np.arange(40)) * 3 + rng.integers(0, 9, (40, 40))
+        Image.fromarray(slope.astype(np.uint8)).save(tmp_path / "own" / f"{number}.png")
     found = Scorer(stored).score([{"image": p} for p in sorted((tmp_path / "own").iterdir())], embeddings=True)
-    rows = np.concatenate([found.embeddings + 1e-3 * rng.normal(size=found.embeddings.shape) for _ in range(3)])
-    learn_typicality(stored, rows, np.ones((len(rows), size)), None)
+    rows = np.repeat(found.embeddings, 3, axis=0)
+    learn_typicality(stored, rows + 1e-3 * rng.normal(size=rows.shape), np.ones((60, 3)), None)
     save(stored.state_dict(), tmp_path / "model.pt")
     table = "".join(f"own/{number}.png,{number // 2}\n" for number in range(20))
     (tmp_path / "own.csv").write_text(f"image,patient_id\n{table}")
     pictures = {"strangers": {"same": str(tmp_path / "own")}, "pictures": str(tmp_path / "own")}
     told = cells(script.main(str(tmp_path / "model.pt"), str(tmp_path / "own.csv"), **pictures, made=4, cut=1))[2:]
-    assert [(row[0].split()[0], int(row[1])) for row in told] == [
-        ("held-out", 10), ("same", 20), ("photographs", 20), ("noise", 4), ("pages", 4)
-    ]  # fmt: skip
+    named = [(row[0].split()[0], int(row[1])) for row in told]
+    assert named == [("held-out", 10), ("same", 20), ("photographs", 20), ("noise", 4), ("pages", 4)]
     assert float(told[0][2].split()[0]) <= 20
     assert float(told[-1][2].split()[0]) == 100
+
+
+def test_coverage_of_conformal_sets_is_counted_on_the_other_half(model_pt, tmp_path):
+    rng = np.random.default_rng(0)
+    items = []
+    for number in range(24):
+        Image.fromarray(rng.integers(0, 255 - 5 * number, (40, 40)).astype(np.uint8)).save(tmp_path / f"{number}.png")
+        items.append({"image": f"{number}.png", "patient_id": str(number // 2), "label": [1.0, number % 2, 0.0]})
+    (tmp_path / "datalist.json").write_text(json.dumps({"validation": items}))
+    script = importlib.import_module("conformal_coverage")
+    told = cells(script.main(str(model_pt), str(tmp_path / "datalist.json"), str(tmp_path), divisions=5))[2:]
+    assert [row[0] for row in told[:2]] == ["edema", "pleural effusion"]
+    assert told[1][1:] == ["100.0", "100 to 100", "1.00"], "six images of a half rule nothing out"
+    assert 60 <= float(told[0][1]) <= 100

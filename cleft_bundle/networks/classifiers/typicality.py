@@ -86,6 +86,6 @@ class Typicality(nn.Module):
 
     @classmethod
     def of(cls, state: Mapping[str, torch.Tensor], prefix: str = "") -> Typicality | None:
-        """What a state holds under a prefix; None where it holds none, as files before version 0.12.0."""
+        """Typicality that a state holds under a prefix; None where it holds none, as files before version 0.12.0."""
         found = {name: state[prefix + name] for name in TENSORS if prefix + name in state}
         return cls(**found) if len(found) == len(TENSORS) else None

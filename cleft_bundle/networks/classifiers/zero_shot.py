@@ -189,11 +189,14 @@ class ZeroShotClassifier(DeployedClassifier):
     def set_head(self, weights: torch.Tensor, bias: torch.Tensor) -> None:
         """Take weights [K, D] and biases [K] in the place of :meth:`calibrated_head`.
 
-        The scale stays, and the temperature becomes 1. Thresholds were chosen for other scores: they go.
+        The scale stays, and the temperature becomes 1. Thresholds and limits were chosen for other scores:
+        they go.
         """
         device = self.class_weights.device
         self.class_weights = weights.detach().to(self.class_weights) / self.logit_scale.exp()
-        chosen_by = {key: value for key, value in self.operating_point.items() if key != "thresholds"}
+        chosen_by = {
+            key: value for key, value in self.operating_point.items() if key not in ("thresholds", "conformal")
+        }
         self.calibrate(1.0, bias.tolist(), {}, **chosen_by)
         self.to(device)
 

@@ -14,7 +14,16 @@ from monai.engines import SupervisedEvaluator
 from cleft_bundle.data.item import Item
 from cleft_bundle.engines import validation_engine
 from cleft_bundle.handlers import ProgressHandler, ZeroShotMetrics
-from cleft_bundle.metrics import Calibration, Interval, Screening, apply_thresholds
+from cleft_bundle.metrics import (
+    COVERAGE,
+    Calibration,
+    Interval,
+    Screening,
+    apply_thresholds,
+    conformal_limits,
+    conformal_sets,
+    set_coverage,
+)
 from cleft_bundle.reports.evaluation.estimates import Resampling, as_json
 from cleft_bundle.reports.evaluation.scored import ScoredImages, row_order
 from cleft_bundle.vocabulary import Task
@@ -77,7 +86,7 @@ class Operating:
             items: the N images.
 
         Returns:
-            ``scores`` [N, K], ``thresholds``, ``calibration`` and ``chosen`` of :class:`ScoredImages`.
+            ``scores`` [N, K], ``thresholds``, ``calibration``, ``conformal`` and ``chosen`` of :class:`ScoredImages`.
         """
         same = self.details is None
         method = self.screening.calibration
@@ -98,6 +107,7 @@ class Operating:
             "scores": chosen.calibration(logits),
             "thresholds": dict(chosen.thresholds),
             "calibration": calibration,
+            "conformal": conformal_limits(chosen.calibration(chosen_on), known, class_names),
             "chosen": how,
         }
 
@@ -139,6 +149,26 @@ def operating_points(
             for name, point in points.items()
         },
     }
+
+
+def conformal(scored: ScoredImages, confidence: float) -> dict[str, Any]:
+    """Report what conformal sets do on the images at hand, as JSON takes it.
+
+    Returns:
+        ``coverage`` that was asked for; ``size``, the mean number of classes in a set; ``classes``: names to ``limit``
+        and ``covered``, the share of the images that have the class whose set has it. Empty where no limit is known.
+    """
+    if set(scored.conformal) != set(scored.class_names):
+        return {}
+    found = scored.predictions
+    sets = conformal_sets(found.scores, scored.class_names, scored.conformal)
+    shares = set_coverage(sets, found.labels, list(found.patients), confidence)
+    classes = {
+        name: {"limit": scored.conformal[name], "covered": as_json(share)}
+        for name, share in zip(scored.class_names, shares, strict=True)
+        if share.n_images
+    }
+    return {"coverage": COVERAGE, "size": float(sets.sum(axis=1).mean()), "classes": classes}
 
 
 def _plain(value: Any) -> Any:

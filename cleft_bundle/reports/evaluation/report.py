@@ -18,7 +18,7 @@ from cleft_bundle.reports.evaluation.cases import KINDS, choose_cases, outcomes
 from cleft_bundle.reports.evaluation.comparison import Comparison
 from cleft_bundle.reports.evaluation.estimates import Resampling, estimates, prompt_sensitivity, retrieval_as_json
 from cleft_bundle.reports.evaluation.flow import flow, table_one
-from cleft_bundle.reports.evaluation.operating import operating_points
+from cleft_bundle.reports.evaluation.operating import conformal, operating_points
 from cleft_bundle.reports.evaluation.per_image import PER_IMAGE, write_per_image
 from cleft_bundle.reports.evaluation.same_pictures import picture_lines
 from cleft_bundle.reports.evaluation.scored import ScoredImages
@@ -204,6 +204,7 @@ def _content(
         **estimates(scored, resampling),
         "calibration_lines": calibration_lines(scored, resampling),
         "operating_points": operating_points(scored, settings.prevalence, resampling),
+        "conformal": conformal(scored, resampling.confidence),
         "decision_curves": decision_curves(scored),
         "unit_score": settings.unit_score,
         "units": units(scored, settings.unit_score, resampling),

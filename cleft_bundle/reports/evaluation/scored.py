@@ -42,6 +42,7 @@ class ScoredImages:
         thresholds: name of a class to the score from which on it is called; classes without one are absent. None: no
             threshold is known.
         calibration: how logits became scores: ``method``, ``temperature``, ``bias`` by class; empty where not known.
+        conformal: limits of :func:`cleft_bundle.metrics.conformal.conformal_limits`; empty where not known.
         chosen: how and on what calibration and thresholds were chosen: ``rule``, ``target``, ``on`` (in words) and
             ``same_images`` (whether those are the images at hand); empty where not known.
         left_out: reasons why other images are not among the N, to ``images`` and ``patients`` (None: not known).
@@ -61,6 +62,7 @@ class ScoredImages:
     logits: np.ndarray | None = None
     thresholds: Mapping[str, float] | None = None
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    conformal: Mapping[str, float] = field(default_factory=dict)
     chosen: Mapping[str, Any] = field(default_factory=dict)
     left_out: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

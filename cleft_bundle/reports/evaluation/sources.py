@@ -113,6 +113,7 @@ def scored_by_model(
         logits=None if combination.changes else found.logits,
         thresholds=thresholds or None,
         calibration=_calibration(scorer),
+        conformal={} if combination.changes else scorer.operating_point.get("conformal", {}).get("limits", {}),
         chosen=_chosen(scorer.operating_point),
         left_out=truth.left_out,
         provenance={},

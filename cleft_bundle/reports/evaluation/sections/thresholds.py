@@ -27,7 +27,24 @@ _RATIOS = ("lr_positive", "lr_negative")
 
 def sections(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The sections of operating points and decision curves; none where nothing is known for them."""
-    return [*_points(content), *_decisions(content)]
+    return [*_points(content), *_sets(content), *_decisions(content)]
+
+
+def _sets(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Coverage of conformal sets by class."""
+    found = content.get("conformal")
+    if not found:
+        return []
+    same = content["operating_points"]["chosen"].get("same_images")
+    text = [
+        f"The set of an image has each class whose score reaches the limit of the class: chosen for the smallest sets "
+        f"that keep a class for {found['coverage']:.0%} of the images that have it, of new patients like those it was "
+        f"chosen on. A set holds {found['size']:.2f} classes on average.",
+        "The limits are chosen on these same images, which flatters the figures." if same else "",
+    ]
+    rows = [row(name, [bare(one["limit"], ".3g"), cell(one["covered"])]) for name, one in found["classes"].items()]
+    hints = ["score", f"{found['coverage']:.0%} is promised"]
+    return [section("Conformal sets", text, tables=[table(["limit", "covered"], rows, hints=hints)])]
 
 
 def _points(content: Mapping[str, Any]) -> list[dict[str, Any]]:
