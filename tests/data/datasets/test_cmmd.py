@@ -1,6 +1,5 @@
 import logging
 import sys
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -47,11 +46,6 @@ def miniature(root, table=TABLE):
                 name = f"{number + 2 * (side == 'R')}"
                 image(root / "CMMD" / patient / "07-18-2010-NA" / "1.000" / f"1-{name}.dcm", patient, side, view)
     return root
-
-
-@pytest.fixture
-def write(tmp_path):
-    return partial(miniature, tmp_path)
 
 
 def test_item_of_a_cancer(write):

@@ -1,7 +1,6 @@
 import csv
 import logging
 import math
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,11 +42,6 @@ def miniature(root, rows=ROWS):
     for each in rows:
         (root / "images" / each[12]).touch()
     return root
-
-
-@pytest.fixture
-def write(tmp_path):
-    return partial(miniature, tmp_path)
 
 
 def test_items_of_a_miniature(write, caplog):

@@ -1,5 +1,4 @@
 import logging
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -34,11 +33,6 @@ def miniature(root, lines=LINES, names=("001", "002", "003", "004", "005", "059"
         (root / "all-mias").mkdir(exist_ok=True)
         (root / "all-mias" / f"mdb{name}.{suffix}").touch()
     return root
-
-
-@pytest.fixture
-def write(tmp_path):
-    return partial(miniature, tmp_path)
 
 
 def test_item_of_an_abnormal_film(write):

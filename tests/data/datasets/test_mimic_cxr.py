@@ -1,7 +1,6 @@
 import gzip
 import logging
 import math
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -75,11 +74,6 @@ def miniature(root, metadata=METADATA, labels=LABELS, splits=SPLITS, suffix="jpg
         if text := REPORTS.get(f"{subject}/{study}"):
             folder.with_suffix(".txt").write_text(text)
     return root
-
-
-@pytest.fixture
-def write(tmp_path):
-    return partial(miniature, tmp_path)
 
 
 def test_items_of_a_miniature(write, caplog):

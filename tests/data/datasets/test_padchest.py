@@ -1,6 +1,5 @@
 import csv
 import logging
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -42,11 +41,6 @@ def miniature(root, rows=ROWS):
     for each in rows:
         (root / "7" / each[1]).touch()
     return root
-
-
-@pytest.fixture
-def write(tmp_path):
-    return partial(miniature, tmp_path)
 
 
 def test_items_of_a_miniature(write, caplog):

@@ -1,5 +1,4 @@
 import logging
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -37,11 +36,6 @@ def miniature(root, rows=ROWS, header=HEADER):
         (root / "train_images" / patient).mkdir(parents=True, exist_ok=True)
         (root / "train_images" / patient / f"{image}.dcm").touch()
     return root
-
-
-@pytest.fixture
-def write(tmp_path):
-    return partial(miniature, tmp_path)
 
 
 def test_item_of_a_complete_row(write):

@@ -1,5 +1,4 @@
 import logging
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,6 @@ def miniature(root, rows=ROWS):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
     return root
-
-
-@pytest.fixture
-def write(tmp_path):
-    return partial(miniature, tmp_path)
 
 
 def test_items_of_a_miniature(write, caplog):

@@ -1,5 +1,4 @@
 import logging
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,11 +51,6 @@ def miniature(root, train=None, boxes=BOXES, test=TEST):
         (root / path).parent.mkdir(exist_ok=True)
         (root / path).touch()
     return root
-
-
-@pytest.fixture
-def write(tmp_path):
-    return partial(miniature, tmp_path)
 
 
 def test_items_of_a_miniature(write, caplog):
