@@ -77,6 +77,13 @@ def mute_decoder() -> Iterator[None]:
         os.close(kept)
 
 
+def mute_other_readers() -> None:
+    """Keep off the console what MONAI says of a reader that nobody has asked for, whenever a ``LoadImage`` is made."""
+    if os.environ.get("MONAI_DICOM_READER", "").lower() != "nvimgcodec":
+        warnings.filterwarnings("ignore", "NvImgCodecPydicomReader: ")
+        logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+
+
 class _Hook:
     """What the process does with warnings while any thread is inside :func:`quiet`."""
 

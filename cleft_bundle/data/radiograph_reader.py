@@ -29,7 +29,7 @@ from cleft_bundle.data.dicom.sop_classes import intent_of
 from cleft_bundle.data.images.formats import SUFFIXES, known_format, picture_format, sniff
 from cleft_bundle.data.images.large_pictures import load_picture, open_picture
 from cleft_bundle.data.images.picture_notes import NAME, read_note
-from cleft_bundle.data.quiet import quiet
+from cleft_bundle.data.quiet import mute_other_readers, quiet
 from cleft_bundle.errors import RadiographError, one_line
 
 nib, _ = optional_import("nibabel")
@@ -46,6 +46,7 @@ METADATA = frozenset(
         *(MetaKeys.SPACE, "original_spacing", "blank", "orientation_applied", "orientation_seen", *_TEXTS),
     }
 )
+mute_other_readers()
 
 
 @dataclass(frozen=True)

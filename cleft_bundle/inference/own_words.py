@@ -129,7 +129,10 @@ class OwnWords:
         """The whole network and its tokenizer, on the CPU."""
         files = self.config_file or [str(shipped() / "configs" / "train.json")]
         parser = read_config(list(files), self.override)
-        network = load_trained(parser.get_parsed_content("network_def"), self.checkpoint).eval()
+        try:
+            network = load_trained(parser.get_parsed_content("network_def"), self.checkpoint).eval()
+        except BundleError as error:
+            raise BundleError(f"{error}; the config of its training is named by config_file and its values") from error
         if space_of(network.image_encoder.merged()) != self._space:
             raise BundleError(f"{self.checkpoint} and the classifier beside it are of different trainings")
         return network, parser.get_parsed_content("tokenize")

@@ -177,8 +177,9 @@ class Predictor:
             table["possible"] = pd.Series(possible, index=table.index, dtype=object)
         positive = self._positive(columns, [name for name in findings if name not in own], errors)
         table["positive"] = pd.Series(positive, index=table.index, dtype=object)
-        if found.typicality is not None:
-            table["typicality"], table["unusual"] = found.typicality, found.unusual
+        if found.unusual is not None:
+            unusual = [None if error else bool(one) for one, error in zip(found.unusual, errors, strict=True)]
+            table["typicality"], table["unusual"] = found.typicality, pd.Series(unusual, table.index, object)
         table["error"] = errors
         calibrated = [] if self.scorer.calibration is None else [name for name in findings if name not in own]
         about = {

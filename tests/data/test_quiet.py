@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 
-from cleft_bundle.data.quiet import quiet
+from cleft_bundle.data.quiet import mute_other_readers, quiet
 from tests import processes
 from tests.conftest import ROOT
 
@@ -93,6 +93,15 @@ leave.set()
 thread.join()
 """
     assert printed(code) == "from another thread\n" + ("" if daemon else "from the main thread\n")
+
+
+def test_monai_speaks_of_another_reader_only_where_that_is_wanted(monkeypatch):
+    assert printed("from monai.transforms import LoadImage\nLoadImage('cleft_bundle.data.RadiographReader')\n") == ""
+    monkeypatch.setenv("MONAI_DICOM_READER", "nvimgcodec")
+    with warnings.catch_warnings():
+        before = list(warnings.filters)
+        mute_other_readers()
+        assert list(warnings.filters) == before
 
 
 def test_a_closed_console_is_no_error():

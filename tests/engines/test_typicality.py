@@ -14,7 +14,7 @@ from cleft_bundle.checkpoints import FinetunedState, RunIdentity, TrainedOn, loa
 from cleft_bundle.engines import classifier_builder
 from cleft_bundle.engines.classifier_builder import learn_typicality
 from cleft_bundle.engines.typicality import MIN_PATIENTS, fit_typicality
-from cleft_bundle.inference import Scorer
+from cleft_bundle.inference import Predictor, Scorer
 from cleft_bundle.networks import FinetunedClassifier, ImageClassifier, ImageEncoder, ZeroShotClassifier
 from cleft_bundle.networks.classifiers.typicality import UNUSUAL_BELOW, Typicality
 from cleft_bundle.packaging import export_classifier
@@ -171,6 +171,9 @@ def test_inference_writes_what_the_scorer_says(classifier, tmp_path):
     assert [row["unusual"] for row in rows] == found.unusual.tolist()
     for report in (tmp_path / "eval" / "structured_reports").glob("*.dcm"):
         assert ("LIMITATION" in str(pydicom.dcmread(report))) == found.unusual[0]
+    images = [tmp_path / "images" / "a.dcm", tmp_path / "gone.dcm"]
+    unusual = Predictor(tmp_path / "model.pt").predict(images).scores["unusual"]
+    assert unusual.tolist() == [found.unusual[0], None], "nothing is known of what cannot be read"
 
 
 def test_a_finetuned_file_keeps_it_and_an_older_one_says_not_known(classifier, tmp_path):
