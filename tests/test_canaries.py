@@ -106,5 +106,5 @@ def test_an_evaluation_with_a_database_and_an_inference_tell_no_secret(trained, 
     assert "auroc/pneumonia (viral)" in names[0].read_text()
     assert (place / "eval" / "mlruns.db").is_file()
     head = (place / "scored" / "predictions.csv").read_text().splitlines()[0]
-    assert head == "image,class:error,pneumonia (viral),prediction,positive,error,name"
+    assert head == "image,class:error,pneumonia (viral),prediction,positive,typicality,unusual,error,name"
     assert leaks(place, console) == []

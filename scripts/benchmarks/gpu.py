@@ -1,4 +1,4 @@
-"""What one GPU makes of the bundle: the paper's step, its switches, feeding, resuming, exports and decoding."""
+"""One GPU: the paper's step, its switches, feeding, resuming, exports and decoding."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class AbsentError(Exception):
 
 @dataclass
 class Check:
-    """What the parts share.
+    """Settings that the parts share, and the step that is measured.
 
     Args:
         device: that is measured.

@@ -16,6 +16,6 @@ def test_each_script_is_started_by_a_test():
 
 
 def test_each_benchmark_is_started_by_a_test():
-    assert len(COMPARISONS) == 8
+    assert len(COMPARISONS) == 10
     ways = [(f'"benchmark.py", "{name}"', f"benchmarks.{name}") for name in COMPARISONS]
     assert [way for way in ways if way[0] not in TESTS and way[1] not in TESTS] == []
