@@ -1,6 +1,7 @@
 """Small random models of open_clip's families; those under tests/fixtures were saved by open_clip itself."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,9 @@ def save_bert(folder: Path, family: str) -> Path:
 def tokenizer_of(family: str) -> PreTrainedTokenizerFast:
     """A tokenizer of the words of the class prompts: CLIP's kind, SigLIP's or BERT's."""
     siglip = family in ("siglip", "bias")
-    words = words_of_prompts()
+    words = dict.fromkeys([*re.findall(r"\w+", " ".join(CAPTIONS).lower()), *words_of_prompts()])
     names = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    vocabulary = {word: number for number, word in enumerate(["<pad>", "<unk>", *words])}
+    vocabulary = {word: number for number, word in enumerate(["<pad>", "<unk>", *words][:254])}
     ends = {"<bos>": 254, "<eos>": 255}  # CLIP pools at the highest number
     backend = Tokenizer(models.WordLevel(vocabulary | ends, unk_token="<unk>"))  # noqa: S106 - no password
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
