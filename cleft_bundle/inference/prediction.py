@@ -152,7 +152,7 @@ class Predictor:
             BundleError: no image, an empty finding, or a word that needs what is not there; says what.
         """
         given = given_images(images)
-        fixed, own = self._divide(find)
+        findings, own = self._divide(find)
         network, source = self._own(own)
         with as_files(given) as files, warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
@@ -165,8 +165,8 @@ class Predictor:
                 notes = [note.replace(f"{number}: ", f"{image.name}: ", 1) if image.write else note for note in notes]
         columns = dict(zip(self.scorer.class_names, found.scores.T, strict=True))
         if network is not None:
-            columns |= zip(network.class_names, _classify(network, found.embeddings).T, strict=True)
-        findings = list(dict.fromkeys(fixed + own)) if find is None else self._in_order(find, own)
+            scores = dict(zip(network.class_names, _classify(network, found.embeddings).T, strict=True))
+            columns |= {name: scores[name] for name in own}  # its "no finding" is not the model's
         table = pd.DataFrame(
             {column(name, _FIXED): columns[name] for name in findings}, index=[one.name for one in given]
         )
@@ -196,20 +196,16 @@ class Predictor:
         )
 
     def _divide(self, find: str | Sequence[str] | None) -> tuple[list[str], list[str]]:
-        """The classes of the model that are asked for, and the words that are none."""
+        """Findings that are asked for, in their order, and those of them that are no classes of the model."""
         if find is None:
             return self.scorer.class_names, []
         asked = [find] if isinstance(find, str) else list(find)
         if not asked or not all(isinstance(name, str) and name.strip() for name in asked):
             raise BundleError(f"find: names of findings are expected, such as 'pleural effusion', got {find!r}")
         known = {plain_name(name): name for name in self.scorer.class_names}
-        fixed = [known[plain_name(name)] for name in asked if plain_name(name) in known]
-        own = {plain_name(name): " ".join(name.split()) for name in asked if plain_name(name) not in known}
-        return fixed, list(own.values())
-
-    def _in_order(self, find: str | Sequence[str], own: Sequence[str]) -> list[str]:
-        known = {plain_name(name): name for name in (*self.scorer.class_names, *own)}
-        return list(dict.fromkeys(known[plain_name(name)] for name in ([find] if isinstance(find, str) else find)))
+        findings = [known.setdefault(plain_name(name), " ".join(name.split())) for name in asked]
+        findings = list(dict.fromkeys(findings))
+        return findings, [name for name in findings if name not in self.scorer.class_names]
 
     def _own(self, own: Sequence[str]) -> tuple[ZeroShotClassifier | None, str]:
         if not own:

@@ -97,6 +97,16 @@ def test_a_folder_has_the_scores_that_the_scorer_gives(made, files):
     assert found.provenance["run"]["name"] == "trained"
 
 
+def test_a_class_beside_new_words_keeps_the_score_of_the_model(made, files):
+    """New words are scored against a "no finding" of their own, which is not the class of that name."""
+    path = files / "1.dcm"
+    alone = cleft_bundle.predict(path, ["no finding"], model=made[0]).scores["no finding"].iloc[0]
+    beside = Predictor(made[0], override=TINY).predict(path, ["mass", "No Finding"])
+    assert beside.findings == ["mass", "no finding"]
+    assert beside.scores["no finding"].iloc[0] == alone
+    assert beside.scores["mass"].iloc[0] != pytest.approx(1 - alone)
+
+
 def test_a_path_a_list_a_dataset_and_an_array_are_the_same_image(made, files, tmp_path):
     path = files / "1.dcm"
     dataset = pydicom.dcmread(path)
