@@ -34,6 +34,10 @@ from cleft_bundle.names import plain_name
 BODY = "report"
 
 
+class WordlessError(BundleError):
+    """A report without words."""
+
+
 @dataclass(frozen=True)
 class Report:
     """A report without marks of de-identification.
@@ -114,7 +118,8 @@ def read_text(path: str | Path) -> Report:
         The report, with the section :data:`BODY` for what has no heading.
 
     Raises:
-        BundleError: the file is missing, no UTF-8 text, or holds no words; names it.
+        BundleError: the file is missing, or no UTF-8 text; names it.
+        WordlessError: it holds no words.
     """
     path = Path(path)
     try:
@@ -133,7 +138,7 @@ def read_text(path: str | Path) -> Report:
     for heading, lines in entries:
         _add(sections, heading, _unwrap(lines))
     if not sections:
-        raise BundleError(f"{path}: holds no words of a report")
+        raise WordlessError(f"{path}: holds no words of a report")
     return Report(sections)
 
 

@@ -83,10 +83,7 @@ def datalist(
     lateral = ~other & (frame["view"] == "LATERAL") & frontal_only
     kept = frame[~(other | odd | lateral)]
     files = parts.image_files(root, list(dict.fromkeys([_FOLDER, *frame["folder"].unique()])))
-    rest = set(frame["filename"]) - set(kept["filename"])
-    parts.report_images(
-        logger, set(kept["filename"]), {name: place for name, place in files.items() if name not in rest}
-    )
+    parts.report_kept(logger, files, frame["filename"], kept["filename"])
     found = parts.list_items(str(root.absolute()), _rows(kept, files, named, list(prompts.classes)), prompts)
     logger.info("COVID-19 image data: %d rows, %d items, %d of unknown labels; left out: %d of another modality, %d of "
                 "another view or none, %d lateral, %d that nothing captions", len(frame), len(found),

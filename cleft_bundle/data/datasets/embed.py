@@ -135,10 +135,7 @@ def datalist(
     kept = joined[joined[target].map(TARGETS[target]).isin(list(prompts.classes))]
     tree = FileTree(root)
     names = dict(zip(listed["path"], tree.locate(listed["path"].tolist()), strict=True))
-    elsewhere = set(names.values()).difference(kept["path"].map(names))
-    parts.report_images(
-        logger, set(kept["path"].map(names)), {file: name for file, name in tree.files.items() if file not in elsewhere}
-    )
+    parts.report_kept(logger, tree.files, names.values(), kept["path"].map(names))
     items = _items(tree.root, names, kept, target, prompts)
     logger.info("EMBED: %d items; left out: %d images without a %s among the classes (%d of them of exams without a "
                 "row), %d that nothing captions; %d exams without an image",

@@ -212,9 +212,9 @@ def report_kept(logger: logging.Logger, files: Mapping[str, str], listed: Iterab
 
     Args:
         logger: as there.
-        files: of a :class:`cleft_bundle.data.images.file_trees.FileTree`: from paths to names.
-        listed: paths of all rows.
-        kept: paths of the rows that are listed.
+        files: as there, or those of a :class:`cleft_bundle.data.images.file_trees.FileTree`, by path.
+        listed: files of all rows, by the keys of ``files``.
+        kept: files of the rows that stay.
     """
     wanted = set(kept)
     rest = set(listed) - wanted

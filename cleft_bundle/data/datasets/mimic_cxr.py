@@ -19,7 +19,7 @@ import pandas as pd
 
 from cleft_bundle.data import tables
 from cleft_bundle.data.captions.prompts import PromptSet
-from cleft_bundle.data.captions.reports import Report, read_text, sentences
+from cleft_bundle.data.captions.reports import Report, WordlessError, read_text, sentences
 from cleft_bundle.data.datasets import chexpert
 from cleft_bundle.data.datasets import items as parts
 from cleft_bundle.data.item import Item
@@ -180,9 +180,7 @@ def _read_reports(root: Path, frame: pd.DataFrame) -> dict[str, Report]:
         try:
             if path:
                 found[study] = read_text(path)
-        except BundleError as error:
-            if "holds no words" not in str(error):
-                raise
+        except WordlessError:
             silent += 1
     if silent:
         logger.warning("MIMIC-CXR: %d reports hold no words", silent)

@@ -66,7 +66,7 @@ def datalist(root: str | Path, split: str | None = None, *, prompts: PromptSet) 
     frame = _read(path)
     tree = FileTree(root)
     names = _locate(tree, frame["ImageId"].unique().tolist())
-    parts.report_kept(logger, tree.files, names.values(), names.values())
+    parts.report_images(logger, set(names.values()), tree.files)
     rows = []
     for image, boxes in frame.groupby("ImageId", sort=False)["box"].agg(list).to_dict().items():
         marked = [(PNEUMOTHORAX, box) for box in boxes if box is not None]

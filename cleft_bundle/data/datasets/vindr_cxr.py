@@ -95,7 +95,7 @@ def datalist(
     tree = FileTree(root)
     names = _locate(tree, votes["split"].groupby(level=0).first())
     rows = list(_rows(present, boxes, names))
-    parts.report_kept(logger, tree.files, names.values(), names.values())
+    parts.report_images(logger, set(names.values()), tree.files)
     found = parts.list_items(tree.root, rows, prompts)
     kept = sum(len(item.get("boxes", ())) for item in found)
     total = sum(map(len, boxes.values()))
